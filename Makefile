@@ -1,0 +1,85 @@
+# Everything below runs in $(VENV), with uv where it is installed and with pip elsewhere.
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.SUFFIXES:
+
+PYTHON ?= python3
+VENV ?= .venv
+LOWEST ?= .venv-lowest
+OUT ?= demo-out
+PYTEST_ARGS ?=
+
+UV := $(shell command -v uv 2>/dev/null)
+BIN := $(VENV)/bin
+SOURCES := pyproject.toml README.md LICENSE $(shell find src -name '*.py' -o -name 'py.typed' -o -name '*.yml')
+VERSION := $(shell sed -n 's/.*"\(.*\)"/\1/p' src/fiftyone_milvus/_version.py)
+WHEEL := dist/fiftyone_milvus-$(VERSION)-py3-none-any.whl
+
+ifdef UV
+  make_venv = $(UV) venv --quiet --python "$$(command -v $(PYTHON))" $(1)
+  install = $(UV) pip install --quiet --python $(1)/bin/python
+  build_wheel = $(UV) build --quiet --wheel --out-dir dist --python $(BIN)/python .
+else
+  make_venv = $(PYTHON) -m venv $(1) && $(1)/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
+  install = $(1)/bin/python -m pip install --quiet
+  build_wheel = $(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+endif
+
+.PHONY: help
+help:  ## List these commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: $(VENV)/.package  ## Index and search handwritten digits; leaves a picture of what it found
+	@$(BIN)/fiftyone-milvus demo --out $(OUT)
+
+.PHONY: test
+test: test-env  ## Test the built wheel on both engines (PYTEST_ARGS="-k ..." for some)
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+.PHONY: test-lowest
+test-lowest: $(LOWEST)/.ready  ## Test with the oldest dependencies that pyproject.toml allows
+	@$(LOWEST)/bin/python -m pytest $(PYTEST_ARGS)
+
+.PHONY: check
+check: $(VENV)/.dev  ## Check format, lint and types
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+
+.PHONY: format
+format: $(VENV)/.dev  ## Format, and fix what ruff can fix
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+.PHONY: bench
+bench: test-env  ## Measure speed on both engines, next to bare pymilvus and the built-in
+	@$(BIN)/python -m benchmarks
+
+.PHONY: clean
+clean:  ## Remove all that these commands made
+	@rm -rf $(VENV) $(LOWEST) $(OUT) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.PHONY: test-env
+test-env: $(VENV)/.package $(VENV)/.dev
+	@$(BIN)/fiftyone-milvus setup
+
+$(VENV)/bin/python:
+	@echo "Creating $(VENV)"
+	@$(call make_venv,$(VENV))
+
+$(WHEEL): $(SOURCES) | $(VENV)/bin/python
+	@rm -rf dist
+	@$(build_wheel)
+
+$(VENV)/.package: $(WHEEL)
+	@echo "Installing $(WHEEL) into $(VENV)"
+	@$(call install,$(VENV)) $(WHEEL)
+	@$(call install,$(VENV)) --force-reinstall --no-deps $(WHEEL)
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
+	@echo "Installing the tools into $(VENV)"
+	@$(call install,$(VENV)) --group dev --group server
+	@touch $@

@@ -1,0 +1,308 @@
+"""What FiftyOne builds from ``backend="milvus"`` and from a stored brain run.
+
+The class names are FiftyOne's convention: it derives ``MilvusSimilarity`` from
+``MilvusSimilarityConfig`` by dropping ``Config``, in the same module.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from typing import Any
+from uuid import uuid4
+
+import fiftyone.constants as foc
+from fiftyone.brain.similarity import Similarity, SimilarityConfig
+
+from fiftyone_milvus import scores
+from fiftyone_milvus.connection import CREDENTIALS, Connection, Settings, connect, resolve
+from fiftyone_milvus.errors import InvalidInputError
+from fiftyone_milvus.index import AGGREGATIONS, MilvusSimilarityIndex
+from fiftyone_milvus.parameters import check_index
+
+CONSISTENCY_LEVELS = ("Strong", "Session", "Bounded", "Eventually")
+DEPLOYMENTS = ("embedded", "server")
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}\Z")
+_MAX_SLUG = 180
+
+
+class MilvusSimilarityConfig(SimilarityConfig):
+    """Configuration of a Milvus similarity index.
+
+    Constructing one validates it and connects to nothing.
+
+    Example::
+
+        import fiftyone.brain as fob
+
+        fob.compute_similarity(
+            dataset,
+            backend="milvus",
+            brain_key="similar",
+            embeddings=embeddings,
+            metric="cosine",
+        )
+
+    Args:
+        collection_name (None): the Milvus collection to use or create. By default, one named
+            after the dataset and the brain key is created
+        metric ("dotproduct"): the distance metric: ``"cosine"`` (1 - cosine similarity),
+            ``"dotproduct"`` (1 - inner product) or ``"euclidean"`` (L2)
+        consistency_level ("Session"): what a read sees: ``"Strong"`` (every write), ``"Session"``
+            (this process' writes), ``"Bounded"`` (all but the last seconds') or ``"Eventually"``.
+            See https://milvus.io/docs/consistency.md
+        index_type (None): the vector index of a new collection, as ``"HNSW"``, ``"IVF_FLAT"``,
+            ``"FLAT"``. By default, HNSW on a server, and FLAT on the embedded engine
+        index_params (None): a dict of build parameters, as ``{"M": 16, "efConstruction": 200}``
+        search_params (None): a dict of search parameters, as ``{"ef": 128}``
+        timeout (None): seconds that one call to Milvus may take. By default, no limit
+        id_field (None): the VARCHAR primary key of an existing collection. By default, found
+        vector_field (None): the float vector field of an existing collection. By default, found
+        deployment (None): ``"embedded"`` or ``"server"``: which Milvus serves where no ``uri`` is
+            given. By default, a Milvus that answers on ``localhost:19530``, else the embedded
+            engine. Recorded on the run
+        uri (None): the address of a Milvus server or Zilliz Cloud, as ``"http://localhost:19530"``;
+            or a path ending in ``.db`` for the embedded engine
+        user (None): the user
+        password (None): the password
+        secure (None): whether to use TLS
+        token (None): an API key or ``"user:password"``
+        db_name (None): the Milvus database
+        client_key_path (None): the client's key for mutual TLS
+        client_pem_path (None): the client's certificate for mutual TLS
+        ca_pem_path (None): the certificate authority to trust
+        server_pem_path (None): the server's certificate to trust
+        server_name (None): the name in the server's certificate
+        **kwargs: those of :class:`fiftyone.brain.similarity.SimilarityConfig`
+
+    Raises:
+        InvalidInputError: if a value can't be used
+    """
+
+    def __init__(
+        self,
+        collection_name: str | None = None,
+        metric: str = "dotproduct",
+        consistency_level: str = "Session",
+        index_type: str | None = None,
+        index_params: Mapping[str, Any] | None = None,
+        search_params: Mapping[str, Any] | None = None,
+        timeout: float | None = None,
+        id_field: str | None = None,
+        vector_field: str | None = None,
+        deployment: str | None = None,
+        uri: str | None = None,
+        user: str | None = None,
+        password: str | None = None,
+        secure: bool | None = None,
+        token: str | None = None,
+        db_name: str | None = None,
+        client_key_path: str | None = None,
+        client_pem_path: str | None = None,
+        ca_pem_path: str | None = None,
+        server_pem_path: str | None = None,
+        server_name: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        scores.metric_type(metric)
+        _choice("consistency_level", consistency_level, CONSISTENCY_LEVELS)
+        if deployment is not None:
+            _choice("deployment", deployment, DEPLOYMENTS)
+        if collection_name is not None and not _NAME.match(str(collection_name)):
+            raise InvalidInputError(
+                f"Invalid collection_name {collection_name!r}; expected at most 255 letters, "
+                "digits and underscores, the first no digit"
+            )
+        if timeout is not None and not (isinstance(timeout, (int, float)) and timeout > 0):
+            raise InvalidInputError(f"Invalid timeout {timeout!r}; expected seconds above 0")
+
+        super().__init__(**kwargs)
+        self.collection_name = collection_name
+        self.metric = metric
+        self.consistency_level = consistency_level
+        self.index_type, self.index_params, self.search_params = check_index(
+            index_type, index_params, search_params
+        )
+        self.timeout = timeout
+        self.id_field = id_field
+        self.vector_field = vector_field
+        self.deployment = deployment
+
+        # Private: FiftyOne stores every public attribute in its database
+        self._uri = uri
+        self._user = user
+        self._password = password
+        self._secure = secure
+        self._token = token
+        self._db_name = db_name
+        self._client_key_path = client_key_path
+        self._client_pem_path = client_pem_path
+        self._ca_pem_path = ca_pem_path
+        self._server_pem_path = server_pem_path
+        self._server_name = server_name
+
+    @property
+    def method(self) -> str:
+        """The name of the backend."""
+        return "milvus"
+
+    @property
+    def max_k(self) -> None:
+        """The largest ``k``: there is no limit."""
+        return
+
+    @property
+    def supports_least_similarity(self) -> bool:
+        """Whether the farthest samples can be asked for."""
+        return True
+
+    @property
+    def supported_aggregations(self) -> tuple[str, ...]:
+        """What several queries can be combined with."""
+        return tuple(AGGREGATIONS)
+
+    def load_credentials(
+        self,
+        uri: str | None = None,
+        user: str | None = None,
+        password: str | None = None,
+        secure: bool | None = None,
+        token: str | None = None,
+        db_name: str | None = None,
+        client_key_path: str | None = None,
+        client_pem_path: str | None = None,
+        ca_pem_path: str | None = None,
+        server_pem_path: str | None = None,
+        server_name: str | None = None,
+    ) -> None:
+        """Takes the credentials from the arguments, else from FiftyOne's brain config."""
+        self._load_parameters(
+            uri=uri,
+            user=user,
+            password=password,
+            secure=secure,
+            token=token,
+            db_name=db_name,
+            client_key_path=client_key_path,
+            client_pem_path=client_pem_path,
+            ca_pem_path=ca_pem_path,
+            server_pem_path=server_pem_path,
+            server_name=server_name,
+        )
+
+    def connect(self) -> Connection:
+        """Returns the connection that this config describes; opens nothing yet.
+
+        Records the deployment that was chosen.
+        """
+        settings = Settings.parse({name: getattr(self, name) for name in CREDENTIALS})
+        connection = connect(resolve(settings, self.deployment))
+        self.deployment = connection.target.deployment
+        return connection
+
+
+def _credential(name: str) -> property:
+    def get(self: MilvusSimilarityConfig) -> Any:
+        return getattr(self, f"_{name}")
+
+    def put(self: MilvusSimilarityConfig, value: Any) -> None:
+        setattr(self, f"_{name}", value)
+
+    return property(get, put, doc=f"The credential ``{name}``, which is never stored.")
+
+
+for _name in CREDENTIALS:
+    setattr(MilvusSimilarityConfig, _name, _credential(_name))
+
+
+class MilvusSimilarity(Similarity):
+    """The factory of :class:`fiftyone_milvus.index.MilvusSimilarityIndex`.
+
+    Args:
+        config: a :class:`MilvusSimilarityConfig`
+    """
+
+    def ensure_requirements(self) -> None:
+        """Does nothing: what is needed came with this package."""
+
+    def ensure_usage_requirements(self) -> None:
+        """Does nothing: what is needed came with this package."""
+
+    def initialize(self, samples: Any, brain_key: str | None) -> MilvusSimilarityIndex:
+        """Returns the index of a new run, connected.
+
+        Args:
+            samples: a :class:`fiftyone.core.collections.SampleCollection`
+            brain_key: the brain key, or None for an index that is not stored
+
+        Raises:
+            ConnectionFailedError: if Milvus can't be reached
+            CollectionMismatchError: if ``collection_name`` exists and can't be used
+        """
+        config = self.config
+        connection = config.connect()
+        names = connection.run(lambda c: c.list_collections())
+        if config.collection_name is None:
+            config.collection_name = _unique_name(samples, brain_key, names)
+        index = MilvusSimilarityIndex(samples, config, brain_key, backend=self)
+        if config.collection_name in names:
+            index.adopt()
+        return index
+
+    def register_run(
+        self, samples: Any, key: str | None, overwrite: bool = True, cleanup: bool = True
+    ) -> None:
+        """Checks that a run can be stored under a key, and leaves storing it for the end.
+
+        FiftyOne registers a run before it computes anything, and a run that fails would block its
+        brain key. :meth:`save_run_results` registers instead.
+        """
+        if key is None:
+            return
+        if key in self.list_runs(samples):
+            super().register_run(samples, key, overwrite=overwrite, cleanup=cleanup)
+        else:
+            self.validate_run(samples, key, overwrite=overwrite)
+
+    @classmethod
+    def save_run_results(
+        cls,
+        samples: Any,
+        key: str | None,
+        run_results: Any,
+        overwrite: bool = True,
+        cache: bool = True,
+    ) -> None:
+        """Stores a run: its record, if it has none yet, and its results."""
+        if key is not None and key not in cls.list_runs(samples):
+            now = datetime.now(timezone.utc).replace(tzinfo=None)
+            info = cls.run_info_cls()(
+                key, version=foc.VERSION, timestamp=now, config=run_results.config
+            )
+            cls.save_run_info(samples, info, overwrite=False)
+        super().save_run_results(samples, key, run_results, overwrite=overwrite, cache=cache)
+
+    def rename(self, samples: Any, key: str, new_key: str) -> None:
+        """Records the new brain key with the collection."""
+        self.config.load_credentials()
+        index = MilvusSimilarityIndex(samples, self.config, key, backend=self)
+        index.rename_owner(new_key)
+
+
+def _choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise InvalidInputError(f"Unsupported {name} {value!r}; expected one of {choices}")
+
+
+def _unique_name(samples: Any, brain_key: str | None, taken: list[str]) -> str:
+    """Returns a name for a new collection: Milvus takes letters, digits and underscores."""
+    dataset = samples._root_dataset
+    slug = re.sub(r"[^A-Za-z0-9]+", "_", dataset.name).strip("_").lower()[:_MAX_SLUG]
+    name = f"fiftyone_{slug or dataset._doc.id}"
+    if brain_key is not None:
+        name = f"{name}_{re.sub('[^A-Za-z0-9_]', '_', brain_key)}"[:240]
+        if name not in taken:
+            return name
+    return f"{name}_{uuid4().hex[:8]}"

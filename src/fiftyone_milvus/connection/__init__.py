@@ -1,0 +1,37 @@
+"""Where Milvus is, and how to call it: address, credentials, TLS, one pooled client per address.
+
+Example::
+
+    from fiftyone_milvus.connection import Settings, connect, resolve
+
+    connection = connect(resolve(Settings.parse({"uri": "http://localhost:19530"}), None))
+    names = connection.run(lambda client: client.list_collections(timeout=5))
+"""
+
+from __future__ import annotations
+
+from fiftyone_milvus.connection.connection import (
+    PATIENCE,
+    Connection,
+    Engine,
+    close_all,
+    connect,
+)
+from fiftyone_milvus.connection.resolving import LOCAL_SERVER, resolve
+from fiftyone_milvus.connection.settings import CREDENTIALS, Settings
+from fiftyone_milvus.connection.target import Target
+from fiftyone_milvus.connection.translate import translate
+
+__all__ = [
+    "CREDENTIALS",
+    "LOCAL_SERVER",
+    "PATIENCE",
+    "Connection",
+    "Engine",
+    "Settings",
+    "Target",
+    "close_all",
+    "connect",
+    "resolve",
+    "translate",
+]

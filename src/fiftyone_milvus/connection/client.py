@@ -1,0 +1,141 @@
+"""Opens a ``pymilvus.MilvusClient`` for a target."""
+
+from __future__ import annotations
+
+import ssl
+from typing import Any
+
+from fiftyone_milvus import embedded
+from fiftyone_milvus.connection import quiet
+from fiftyone_milvus.connection.diagnose import tls_problem, via_proxy
+from fiftyone_milvus.connection.settings import Settings
+from fiftyone_milvus.connection.target import Target
+from fiftyone_milvus.errors import TLSError
+
+CONNECT_TIMEOUT = 3.5
+"""Seconds to wait for a server's first answer; leaves a second to find out why there is none."""
+
+# gRPC waits up to two minutes between attempts to reconnect; a restarted server is back sooner.
+_RECONNECT = {
+    "grpc.initial_reconnect_backoff_ms": 50,
+    "grpc.min_reconnect_backoff_ms": 3000,
+    "grpc.max_reconnect_backoff_ms": 1000,
+}
+# pymilvus pings every 10 s, which servers with gRPC's defaults answer with a disconnect. A local
+# socket needs no pings.
+_LOCAL = {**_RECONNECT, "grpc.keepalive_time_ms": 2**31 - 1}
+
+
+def open_client(target: Target, *, timeout: float = CONNECT_TIMEOUT) -> Any:
+    """Opens a client with a connection of its own, which pymilvus' pool does not share.
+
+    Args:
+        target: where; an embedded engine is started if it does not run
+        timeout: seconds to wait for a server's first answer
+
+    Raises:
+        FiftyOneMilvusError: if a certificate is unusable or the embedded engine can't start
+        MilvusException: if the server refuses; see :func:`translate`
+        grpc.RpcError: likewise
+    """
+    # Half a second's import, which reading a run's properties can do without.
+    from pymilvus import MilvusClient
+
+    quiet.install()
+    with quiet.quiet():
+        kwargs = client_kwargs(target)
+        if target.tls:
+            check_tls_files(target.settings)
+            # gRPC prints its TLS failures to the terminal and returns none of the reasons.
+            if not via_proxy() and (problem := tls_problem(target, timeout=1.0)) is not None:
+                raise problem
+        client = MilvusClient(**kwargs, timeout=timeout, dedicated=True)
+    _leave_retries_to_us(client)
+    return client
+
+
+def client_kwargs(target: Target) -> dict[str, Any]:
+    """What ``MilvusClient`` and ``pymilvus.connections.connect`` want to know of a target."""
+    settings = target.settings
+    if target.path is not None:
+        endpoint = embedded.ensure(target.path)
+        kwargs: dict[str, Any] = {"uri": endpoint.address, "grpc_options": _LOCAL}
+        kwargs["token"] = endpoint.token
+        if settings.db_name:
+            kwargs["db_name"] = settings.db_name
+        return kwargs
+    kwargs = {"uri": target.address, "grpc_options": _RECONNECT}
+    if settings.token:
+        kwargs["token"] = settings.token
+    elif settings.user and settings.password:
+        kwargs["token"] = f"{settings.user}:{settings.password}"
+    if settings.db_name:
+        kwargs["db_name"] = settings.db_name
+    if not target.tls:
+        return kwargs
+    kwargs["secure"] = True
+    if settings.server_name:
+        kwargs["server_name"] = settings.server_name
+    # pymilvus reads ca_pem_path only together with a client certificate, and takes
+    # server_pem_path for the authority otherwise.
+    if settings.client_pem_path:
+        kwargs["ca_pem_path"] = settings.root_path
+        kwargs["client_pem_path"] = settings.client_pem_path
+        kwargs["client_key_path"] = settings.client_key_path
+    elif settings.root_path:
+        kwargs["server_pem_path"] = settings.root_path
+    return kwargs
+
+
+def check_tls_files(settings: Settings) -> None:
+    """Checks that the PEM files exist, can be read and belong together.
+
+    Raises:
+        TLSError: naming the parameter and its path
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    for name, path in settings.tls_files.items():
+        _check_tls_file(context, name, path)
+    if settings.client_pem_path and settings.client_key_path:
+        pair = f"'{settings.client_pem_path}' and '{settings.client_key_path}'"
+        try:
+            # An encrypted key would make OpenSSL ask on the terminal.
+            context.load_cert_chain(settings.client_pem_path, settings.client_key_path, "")
+        except (ssl.SSLError, ValueError) as error:
+            raise TLSError(
+                "Milvus parameters 'client_pem_path' and 'client_key_path': "
+                f"{pair} are not a certificate and its unencrypted key in PEM format"
+            ) from error
+
+
+def _check_tls_file(context: ssl.SSLContext, name: str, path: str) -> None:
+    try:
+        with open(path, "rb"):
+            pass
+        if name in ("ca_pem_path", "server_pem_path"):
+            context.load_verify_locations(path)
+    except ssl.SSLError as error:
+        raise TLSError(
+            f"Milvus parameter '{name}': '{path}' holds no certificate in PEM format"
+        ) from error
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise TLSError(
+            f"Milvus parameter '{name}': can't read '{path}' ({reason}); pass a PEM file"
+        ) from error
+
+
+def _leave_retries_to_us(client: Any) -> None:
+    """Ends pymilvus' retries after failed RPCs.
+
+    It repeats every RPC up to 75 times, for minutes, and also writes that must not be repeated.
+    :meth:`Connection.run` knows which may, and for how long. Rate limits stay pymilvus' affair.
+    """
+    import grpc
+
+    def on_error(error: Exception) -> bool:
+        if isinstance(error, grpc.RpcError):
+            raise error
+        return False
+
+    client._handler._on_rpc_error = on_error

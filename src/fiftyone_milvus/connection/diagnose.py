@@ -1,0 +1,176 @@
+"""Finds out why a server can't be reached, with plain sockets: gRPC only says UNAVAILABLE."""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+from contextlib import suppress
+
+from fiftyone_milvus.connection.settings import Settings
+from fiftyone_milvus.connection.target import Target
+from fiftyone_milvus.errors import ConnectionFailedError, TLSError, UnreachableError
+
+# OpenSSL's X509_V_ERR_* codes.
+_NOT_YET_VALID, _EXPIRED = 9, 10
+_HOSTNAME_MISMATCH, _EMAIL_MISMATCH, _IP_MISMATCH = 62, 63, 64
+_HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0"
+_PROXIES = ("grpc_proxy", "https_proxy", "http_proxy")
+
+
+def via_proxy() -> bool:
+    """Whether gRPC reaches servers through a proxy, about which plain sockets know nothing."""
+    return any(os.environ.get(name) for name in _PROXIES)
+
+
+def diagnose(target: Target, *, timeout: float = 1.0) -> ConnectionFailedError | None:
+    """Finds the reason why gRPC got no answer.
+
+    Args:
+        target: a server
+        timeout: seconds for each of at most two attempts
+
+    Returns:
+        the error to raise, or None if the server looks all right from here
+    """
+    if target.path is not None or via_proxy():
+        return None
+    if not target.host:
+        return _unix_problem(target, timeout)
+    if (problem := _tcp_problem(target, timeout)) is not None:
+        return problem
+    if target.tls:
+        return tls_problem(target, timeout=timeout)
+    if _speaks_tls(target, timeout):
+        return TLSError(
+            f"Milvus at {target.address} wants TLS: use 'https://{target.host}:{target.port}', "
+            "with 'ca_pem_path' if its certificate is not signed by a public authority"
+        )
+    return None
+
+
+def tls_problem(target: Target, *, timeout: float) -> ConnectionFailedError | None:
+    """Does a TLS handshake as gRPC would; returns what is wrong with it, or None."""
+    context = _context(target.settings)
+    expected = target.settings.server_name or target.host
+    try:
+        with (
+            socket.create_connection((target.host, target.port), timeout=timeout) as raw,
+            context.wrap_socket(raw, server_hostname=expected) as sock,
+        ):
+            # In TLS 1.3 a server refuses the client's certificate only after the handshake.
+            sock.sendall(_HTTP2_PREFACE)
+            sock.recv(1)
+    except ssl.SSLCertVerificationError as error:
+        return TLSError(_distrust(target, expected, error))
+    except ssl.SSLError as error:
+        return _handshake_problem(target, error)
+    except OSError:
+        return None
+    return None
+
+
+def _context(settings: Settings) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=settings.root_path)
+    context.set_alpn_protocols(["h2"])
+    # gRPC trusts a server's own certificate in place of an authority's, and old ones.
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    context.verify_flags &= ~getattr(ssl, "VERIFY_X509_STRICT", 0)
+    if settings.client_pem_path and settings.client_key_path:
+        context.load_cert_chain(settings.client_pem_path, settings.client_key_path, "")
+    return context
+
+
+def _tcp_problem(target: Target, timeout: float) -> UnreachableError | None:
+    where = f"Milvus does not answer at {target.address}"
+    try:
+        socket.create_connection((target.host, target.port), timeout=timeout).close()
+    except socket.gaierror:
+        return UnreachableError(f"{where}: no host is called '{target.host}'; check 'uri'")
+    except ConnectionRefusedError:
+        return UnreachableError(
+            f"{where}: nothing listens there; start Milvus, check 'uri', "
+            "or leave 'uri' out to use the embedded engine"
+        )
+    except TimeoutError:
+        return UnreachableError(
+            f"{where}: no response; check 'uri', that Milvus runs, and firewalls between"
+        )
+    except OSError as error:
+        return UnreachableError(f"{where}: {(error.strerror or str(error)).lower()}; check 'uri'")
+    return None
+
+
+def _unix_problem(target: Target, timeout: float) -> UnreachableError | None:
+    path = target.address.removeprefix("unix:").removeprefix("//")
+    if not hasattr(socket, "AF_UNIX"):
+        return None
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(timeout)
+        try:
+            sock.connect(path)
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            return UnreachableError(
+                f"Milvus does not answer at {target.address}: {reason}; "
+                "start Milvus, or check 'uri'"
+            )
+    return None
+
+
+def _speaks_tls(target: Target, timeout: float) -> bool:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    with (
+        suppress(OSError),
+        socket.create_connection((target.host, target.port), timeout=timeout) as raw,
+        context.wrap_socket(raw, server_hostname=target.host),
+    ):
+        return True
+    return False
+
+
+def _distrust(target: Target, expected: str, error: ssl.SSLCertVerificationError) -> str:
+    who = f"Milvus at {target.address}"
+    if error.verify_code in (_HOSTNAME_MISMATCH, _EMAIL_MISMATCH, _IP_MISMATCH):
+        return (
+            f"{who} shows a certificate for another host than '{expected}': "
+            "use the name in the certificate, in 'uri' or as 'server_name'"
+        )
+    if error.verify_code == _EXPIRED:
+        return f"{who} shows a certificate that has expired: renew it on the server"
+    if error.verify_code == _NOT_YET_VALID:
+        return f"{who} shows a certificate that is not valid yet: check both machines' clocks"
+    trusted = target.settings.root_path
+    if trusted is None:
+        return (
+            f"{who} shows a certificate that no public authority signed: "
+            "pass the authority's certificate as 'ca_pem_path'"
+        )
+    return (
+        f"{who} shows a certificate that is not trusted by '{trusted}' "
+        f"({error.verify_message}): pass the server's authority as 'ca_pem_path'"
+    )
+
+
+def _handshake_problem(target: Target, error: ssl.SSLError) -> TLSError:
+    reason = (error.reason or str(error)).upper()
+    if "WRONG_VERSION_NUMBER" in reason or "RECORD_LAYER" in reason or "PACKET_LENGTH" in reason:
+        return TLSError(
+            f"Milvus at {target.address} does not speak TLS: use 'http://', and 'secure' only "
+            "with a server that has TLS enabled"
+        )
+    if "ALERT" in reason:
+        if target.settings.client_pem_path is None:
+            return TLSError(
+                f"Milvus at {target.address} wants a client certificate: pass 'client_pem_path', "
+                "'client_key_path' and 'ca_pem_path'"
+            )
+        return TLSError(
+            f"Milvus at {target.address} refuses the client certificate "
+            f"'{target.settings.client_pem_path}': pass one signed by the server's authority"
+        )
+    return TLSError(
+        f"TLS with Milvus at {target.address} fails ({reason.lower()}): check its certificates"
+    )

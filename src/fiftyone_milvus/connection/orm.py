@@ -1,0 +1,114 @@
+"""pymilvus' ORM, for users who ask for it; it leaves pymilvus with version 3.1."""
+
+from __future__ import annotations
+
+import os
+import threading
+import warnings
+from contextlib import suppress
+from typing import Any
+
+from fiftyone_milvus.connection import quiet
+from fiftyone_milvus.connection.client import CONNECT_TIMEOUT, client_kwargs
+from fiftyone_milvus.connection.target import Target
+from fiftyone_milvus.errors import EngineError
+
+_lock = threading.Lock()
+_registered: dict[str, tuple[int, Target, Any]] = {}
+"""The aliases that we made: process, target and handler of each."""
+inherited: list[Any] = []
+"""A parent process' clients and handlers: closing them, as garbage collection would, may hang."""
+
+
+def available() -> bool:
+    """Whether this pymilvus still has the ORM."""
+    try:
+        from pymilvus import Collection, connections, utility  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+def silence() -> None:
+    """Hides the ORM's deprecation warnings, which would blame users for what FiftyOne documents."""
+    try:
+        from pymilvus import PyMilvusDeprecationWarning
+    except ImportError:
+        return
+    for action, _, category, _, _ in warnings.filters:
+        if action == "ignore" and category is PyMilvusDeprecationWarning:
+            return
+    warnings.filterwarnings("ignore", category=PyMilvusDeprecationWarning)
+
+
+def register(alias: str, target: Target) -> bool:
+    """Makes a target known to the ORM under an alias.
+
+    Returns:
+        False if the alias is the user's own, which is left alone
+    """
+    from pymilvus import connections
+
+    with _lock, quiet.quiet():
+        silence()
+        handler = dict(connections.list_connections()).get(alias)
+        pid, known, ours = _registered.get(alias, (0, None, None))
+        if handler is not None and handler is not ours:
+            return False
+        if handler is not None:
+            if pid != os.getpid():
+                inherited.append(handler)
+            if known != target:
+                connections.disconnect(alias)
+            elif pid == os.getpid():
+                return True
+        kwargs = client_kwargs(target)
+        kwargs.setdefault("db_name", "default")
+        connections.connect(alias, **kwargs, timeout=CONNECT_TIMEOUT)
+        _registered[alias] = (os.getpid(), target, dict(connections.list_connections())[alias])
+        return True
+
+
+def default_alias() -> str:
+    """The alias that ORM calls without ``using=`` go to."""
+    from pymilvus import DefaultConfig
+
+    return str(DefaultConfig.MILVUS_CONN_ALIAS)
+
+
+def disconnect_all() -> None:
+    """Closes the ORM connections that we made and that are still ours."""
+    if not _registered:
+        return
+    from pymilvus import connections
+
+    with _lock, quiet.quiet(), suppress(Exception):
+        handlers = dict(connections.list_connections())
+        for alias, (pid, _, handler) in list(_registered.items()):
+            if pid == os.getpid() and handlers.get(alias) is handler:
+                connections.disconnect(alias)
+            _registered.pop(alias)
+
+
+def after_fork() -> None:
+    """Makes this module usable in a forked process."""
+    global _lock
+    _lock = threading.Lock()
+
+
+def collection(alias: str, name: str) -> Any:
+    """The ORM's ``Collection`` of a name."""
+    from pymilvus import Collection
+
+    silence()
+    return Collection(name, using=alias)
+
+
+def no_orm() -> EngineError:
+    """The error for a pymilvus without the ORM."""
+    import pymilvus
+
+    return EngineError(
+        f"pymilvus {pymilvus.__version__} has no ORM, so there is no 'index.collection': "
+        "use 'index.client', a MilvusClient, or pymilvus < 3.1"
+    )

@@ -1,0 +1,46 @@
+"""One place where Milvus is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+
+from fiftyone_milvus.connection.settings import Settings
+
+Deployment = Literal["embedded", "server"]
+
+DEFAULT_PORT = 19530
+
+
+@dataclass(frozen=True)
+class Target:
+    """One place where Milvus is.
+
+    Attributes:
+        deployment: ``"embedded"`` or ``"server"``
+        address: what to show: an URL without credentials, or the path of the embedded data
+        settings: what the user said
+        path: the data directory of the embedded engine; None for servers
+    """
+
+    deployment: Deployment
+    address: str
+    settings: Settings
+    path: Path | None = None
+
+    @property
+    def tls(self) -> bool:
+        """Whether the connection is encrypted."""
+        return self.address.startswith("https://")
+
+    @property
+    def host(self) -> str:
+        """The host name or address of a server; empty for unix sockets and embedded engines."""
+        return urlsplit(self.address).hostname or "" if "://" in self.address else ""
+
+    @property
+    def port(self) -> int:
+        """The TCP port of a server."""
+        return urlsplit(self.address).port or (443 if self.tls else DEFAULT_PORT)

@@ -1,0 +1,132 @@
+"""The demo's images: scikit-learn's handwritten digits, alone and scattered over pages.
+
+The scans come with scikit-learn, so that nothing is downloaded: 1,797 digits of 8 x 8 pixels,
+written by people, from NIST's test forms.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import fiftyone as fo
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageChops
+from sklearn.datasets import load_digits
+
+IMAGES = "milvus-digits"
+PAGES = "milvus-digit-pages"
+WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+SEED = 51
+
+# The scans are in the order in which people wrote them: the last third is by other hands
+NUM_TRAIN = 1200
+
+_IMAGE_SIZE = 96
+_PAGE_SIZE = (640, 480)
+_NUM_PAGES = 120
+_PAPER = (250, 247, 240)
+_INK = (32, 38, 66)
+
+
+def scans() -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Returns the 1797 x 8 x 8 scans, ink in [0, 1], and the digit that each of them is."""
+    bunch = load_digits()
+    return bunch.images / 16.0, bunch.target
+
+
+def draw(scan: NDArray[np.float64], size: int = _IMAGE_SIZE, angle: float = 0.0) -> Image.Image:
+    """Returns a scan as dark ink on paper, ``size`` pixels wide and turned by ``angle`` degrees."""
+    # People wrote up to the edge: a margin of one pixel keeps turned digits whole
+    margined = np.pad(np.uint8(255 * scan), 1)
+    ink = Image.fromarray(margined).resize((size, size), Image.Resampling.BICUBIC)
+    if angle:
+        ink = ink.rotate(angle, Image.Resampling.BICUBIC)
+    strokes = ink.point([_stroke(value / 255) for value in range(256)])
+    return Image.composite(
+        Image.new("RGB", ink.size, _INK), Image.new("RGB", ink.size, _PAPER), strokes
+    )
+
+
+def build_images(folder: Path) -> fo.Dataset:
+    """Writes one image per scan and returns the dataset of them, ``milvus-digits``.
+
+    Samples carry their digit as ``ground_truth``, and the tag ``train`` or ``test``.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    samples = []
+    for i, (scan, digit) in enumerate(zip(*scans(), strict=True)):
+        path = folder / f"{i:04}.png"
+        draw(scan).save(path, compress_level=1)
+        samples.append(
+            fo.Sample(
+                filepath=str(path),
+                tags=["train" if i < NUM_TRAIN else "test"],
+                ground_truth=fo.Classification(label=WORDS[digit]),
+            )
+        )
+    return _replace(IMAGES, samples)
+
+
+def build_pages(folder: Path) -> fo.Dataset:
+    """Writes pages of six to ten scans each and returns their dataset, ``milvus-digit-pages``.
+
+    Every digit on a page is one of the ``ground_truth`` detections.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    random = np.random.default_rng(SEED)
+    everything, digits = scans()
+    samples = []
+    for i in range(_NUM_PAGES):
+        page = Image.new("RGB", _PAGE_SIZE, _PAPER)
+        detections = []
+        for cell in random.permutation(12)[: random.integers(6, 11)]:
+            chosen = int(random.integers(len(everything)))
+            box = _place(page, everything[chosen], int(cell), random)
+            detections.append(
+                fo.Detection(label=WORDS[digits[chosen]], bounding_box=box, scan=chosen)
+            )
+        path = folder / f"{i:03}.png"
+        page.save(path, compress_level=1)
+        samples.append(
+            fo.Sample(filepath=str(path), ground_truth=fo.Detections(detections=detections))
+        )
+    return _replace(PAGES, samples)
+
+
+def _stroke(ink: float) -> int:
+    # Eight pixels blown up are a blur; a steep curve around half makes a pen's edge of it
+    return round(255 / (1 + math.exp(-14 * (ink - 0.45)))) if ink > 0.1 else 0
+
+
+def _place(
+    page: Image.Image,
+    scan: NDArray[np.float64],
+    cell: int,
+    random: np.random.Generator,
+) -> list[float]:
+    """Draws a scan in one of the page's 4 x 3 cells and returns its relative [x, y, w, h]."""
+    width, height = page.size
+    step = width // 4
+    size = int(random.integers(64, 128))
+    x = cell % 4 * step + int(random.integers(0, step - size + 1))
+    y = cell // 4 * step + int(random.integers(0, step - size + 1))
+    region = (x, y, x + size, y + size)
+    drawing = draw(scan, size, float(random.uniform(-12, 12)))
+    page.paste(ImageChops.darker(page.crop(region), drawing), region)
+    return [x / width, y / height, size / width, size / height]
+
+
+def _replace(name: str, samples: list[fo.Sample]) -> fo.Dataset:
+    if fo.dataset_exists(name):
+        old = fo.load_dataset(name)
+        for key in old.list_brain_runs():
+            results = old.load_brain_results(key)
+            if results is not None and hasattr(results, "cleanup"):
+                results.cleanup()
+        old.delete()
+    dataset = fo.Dataset(name, persistent=True)
+    dataset.add_samples(samples, progress=False)
+    dataset.compute_metadata(progress=False)
+    return dataset

@@ -1,0 +1,335 @@
+"""The steps of the demo, each a piece of code that is printed, run, and written down to paste."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import fiftyone as fo
+import fiftyone.zoo as foz
+import numpy as np
+from PIL import Image
+from rich.console import Console
+from rich.syntax import Syntax
+
+from fiftyone_milvus.demo import digits, model, picture
+from fiftyone_milvus.errors import FiftyOneMilvusError
+
+_ZOO_MODEL = "clip-vit-base32-torch"
+_NUM_HITS = 8
+
+
+@dataclass(frozen=True)
+class Step:
+    """One thing to do.
+
+    Attributes:
+        title: what it does
+        code: the Python that does it; names that it sets are there for the steps after it
+        query: what the code searches with, as an expression of names that it sets, or None where
+            it does not search
+    """
+
+    title: str
+    code: str
+    query: str | None = None
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What the demo is run on.
+
+    Attributes:
+        images: the dataset whose images are searched
+        pages: the dataset whose patches are searched; may be the same
+        model: the name of the zoo model that embeds them
+        prompt: what to search for by text
+        label: a label that several of the images have
+        view: code of a view into ``images``
+    """
+
+    images: str
+    pages: str
+    model: str
+    prompt: str
+    label: str
+    view: str
+
+
+def prepare(dataset: str, model_name: str | None, prompt: str | None) -> Subject:
+    """Builds or downloads what the demo runs on.
+
+    Raises:
+        FiftyOneMilvusError: if the dataset or the model can't be had
+    """
+    console = Console()
+    if dataset == "digits":
+        folder = Path(fo.config.default_dataset_dir)
+        console.print("Drawing scikit-learn's handwritten digits, and pages of them")
+        digits.build_images(folder / digits.IMAGES)
+        digits.build_pages(folder / digits.PAGES)
+        if model_name is None:
+            console.print(f"Training {model.NAME}, a model that needs no torch and no download")
+            model.install()
+        return Subject(
+            images=digits.IMAGES,
+            pages=digits.PAGES,
+            model=model_name or model.NAME,
+            prompt=prompt or "a handwritten seven",
+            label="three",
+            view='images.match_tags("test")',
+        )
+
+    zoo_model = model_name or _ZOO_MODEL
+    zoo_dataset = _load_from_zoo(dataset, zoo_model)
+    labels = Counter(itertools.chain(*zoo_dataset.values("ground_truth.detections.label")))
+    label = labels.most_common(2)[-1][0]
+    return Subject(
+        images=dataset,
+        pages=dataset,
+        model=zoo_model,
+        prompt=prompt or f"a photo of a {label}",
+        label=label,
+        view=f"images.take({max(len(zoo_dataset) // 4, _NUM_HITS)}, seed=51)",
+    )
+
+
+def steps(subject: Subject) -> list[Step]:
+    """Returns the demo's steps; run one after the other they are a script."""
+    if subject.images == subject.pages:
+        condition = f'F("ground_truth.detections.label").contains("{subject.label}")'
+    else:
+        condition = f'F("ground_truth.label") == "{subject.label}"'
+
+    return [
+        Step(
+            "Open the datasets, and make Milvus the engine",
+            f'''\
+import fiftyone as fo
+import fiftyone.brain as fob
+import fiftyone_milvus  # from here on, backend="milvus" is this package
+from fiftyone import ViewField as F
+
+images = fo.load_dataset("{subject.images}")
+pages = fo.load_dataset("{subject.pages}")
+
+# Where this was run before
+for dataset, key in [(images, "image_index"), (pages, "patch_index")]:
+    if dataset.has_brain_run(key):
+        dataset.load_brain_results(key).cleanup()
+        dataset.delete_brain_run(key)
+''',
+        ),
+        Step(
+            "Index the images",
+            f'''\
+image_index = fob.compute_similarity(
+    images, model="{subject.model}", brain_key="image_index", backend="milvus"
+)
+print(image_index.total_index_size, "images")
+''',
+        ),
+        Step(
+            "Index the patches",
+            f'''\
+patch_index = fob.compute_similarity(
+    pages,
+    patches_field="ground_truth",
+    model="{subject.model}",
+    brain_key="patch_index",
+    backend="milvus",
+)
+print(patch_index.total_index_size, "patches")
+''',
+        ),
+        Step(
+            "Search by image",
+            """\
+image = images.last()
+view = images.sort_by_similarity(
+    image.id, k=9, brain_key="image_index", dist_field="distance"
+)
+""",
+            query="[image]",
+        ),
+        Step(
+            "Search by patch",
+            """\
+patches = pages.to_patches("ground_truth")
+patch = patches.first()
+view = patches.sort_by_similarity(
+    patch.id, k=9, brain_key="patch_index", dist_field="distance"
+)
+""",
+            query="[patch]",
+        ),
+        Step(
+            "Search by several images",
+            f"""\
+some = images.match({condition}).limit(3)
+view = images.sort_by_similarity(
+    some.values("id"), k=11, brain_key="image_index", dist_field="distance"
+)
+""",
+            query="list(some)",
+        ),
+        Step(
+            "Search by vector",
+            """\
+embeddings, _, _ = image_index.get_embeddings(sample_ids=[images.first().id, image.id])
+vector = embeddings.mean(axis=0)  # halfway between two images
+view = images.sort_by_similarity(
+    vector, k=8, brain_key="image_index", dist_field="distance"
+)
+""",
+            query="vector",
+        ),
+        Step(
+            "Search by text",
+            f'''\
+view = images.sort_by_similarity(
+    "{subject.prompt}", k=8, brain_key="image_index", dist_field="distance"
+)
+''',
+            query=repr(subject.prompt),
+        ),
+        Step(
+            "Search patches by text",
+            f'''\
+view = patches.sort_by_similarity(
+    "{subject.prompt}", k=8, brain_key="patch_index", dist_field="distance"
+)
+''',
+            query=repr(subject.prompt),
+        ),
+        Step(
+            "Search in a view",
+            f"""\
+subset = {subject.view}
+view = subset.sort_by_similarity(
+    images.first().id, k=8, brain_key="image_index", dist_field="distance"
+)
+print("searched", len(subset), "of", len(images))
+""",
+            query="[images.first()]",
+        ),
+    ]
+
+
+def run(subject: Subject, out: Path) -> None:
+    """Prints and runs every step, and writes ``neighbors.png``, ``neighbors.html``, ``demo.py``."""
+    console = Console()
+    names: dict[str, Any] = {}
+    rows = []
+    todo = steps(subject)
+    for step in todo:
+        console.rule(f"[bold]{step.title}", align="left")
+        console.print(Syntax(step.code.rstrip(), "python", background_color="default"))
+        start = time.perf_counter()
+        exec(compile(step.code, f"<{step.title}>", "exec"), names)
+        console.print(f"[dim]{time.perf_counter() - start:.2f} s[/dim]\n", highlight=False)
+        if step.query is not None:
+            rows.append(_row(step, eval(step.query, names), names["view"]))
+
+    out.mkdir(parents=True, exist_ok=True)
+    title = f"{subject.images}: nearest neighbors"
+    picture.draw_sheet(title, rows).save(out / "neighbors.png", optimize=True)
+    (out / "neighbors.html").write_text(picture.write_page(title, rows), encoding="utf-8")
+    script = "\n".join(f"# {step.title}\n{step.code}" for step in todo)
+    (out / "demo.py").write_text(script, encoding="utf-8")
+
+    console.rule("[bold]Done", align="left")
+    console.print(f"The neighbors   {out / 'neighbors.png'}, {out / 'neighbors.html'}")
+    console.print(f"The code        {out / 'demo.py'}")
+    console.print(f"In the App      fiftyone app launch {subject.pages}", highlight=False)
+
+
+def open_app(dataset: str, port: int, address: str) -> None:
+    """Opens the App on what was indexed and waits until its last tab is closed."""
+    name = digits.PAGES if dataset == "digits" else dataset
+    session = fo.launch_app(fo.load_dataset(name), port=port, address=address)
+    session.wait()
+
+
+def _load_from_zoo(dataset: str, model_name: str) -> fo.Dataset:
+    try:
+        loaded = foz.load_zoo_dataset(dataset)
+    except Exception as e:
+        raise FiftyOneMilvusError(
+            f"Can't load {dataset!r} from FiftyOne's zoo ({_one_line(e)}); it needs internet "
+            "access, which `fiftyone-milvus demo` without --dataset does not"
+        ) from e
+
+    if not isinstance(loaded.get_field("ground_truth"), fo.EmbeddedDocumentField) or (
+        loaded.get_field("ground_truth").document_type is not fo.Detections
+    ):
+        raise FiftyOneMilvusError(
+            f"Dataset {dataset!r} has no detections in 'ground_truth', which the demo searches; "
+            "try --dataset quickstart"
+        )
+
+    try:
+        can_embed_text = foz.load_zoo_model(model_name).can_embed_prompts
+    except Exception as e:
+        raise FiftyOneMilvusError(
+            f"Can't load the model {model_name!r} from FiftyOne's zoo ({_one_line(e)}); install "
+            "what it requires (`pip install torch torchvision`), or run without --dataset"
+        ) from e
+    if not can_embed_text:
+        raise FiftyOneMilvusError(
+            f"Model {model_name!r} can't embed text, which the demo searches by; "
+            f"try --model {_ZOO_MODEL}"
+        )
+
+    loaded.persistent = True
+    return loaded
+
+
+def _one_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:200] if lines else type(error).__name__
+
+
+def _row(step: Step, query: Any, view: Any) -> picture.Row:
+    asked: list[Image.Image] | np.ndarray[Any, Any] | str
+    ids: set[str] = set()
+    if isinstance(query, list):
+        asked = [_thumbnail(sample) for sample in query]
+        ids = {sample.id for sample in query}
+    else:
+        asked = query
+    hits = itertools.islice(_hits(view, ids), _NUM_HITS)
+    return picture.Row(step.title, step.code, asked, list(hits))
+
+
+def _hits(view: Any, without: set[str]) -> Iterator[picture.Hit]:
+    for sample in view:
+        if sample.id in without:
+            continue
+        caption = _caption(sample["ground_truth"])
+        yield picture.Hit(_thumbnail(sample), caption, float(sample["distance"]))
+
+
+def _caption(label: fo.Label | None) -> str:
+    if isinstance(label, fo.Detections):
+        return ", ".join(dict.fromkeys(detection.label for detection in label.detections))
+    return "" if label is None else str(label.label)
+
+
+def _thumbnail(sample: Any) -> Image.Image:
+    with Image.open(sample.filepath) as opened:
+        image = opened.convert("RGB")
+    label = sample["ground_truth"]
+    return _crop(image, label) if isinstance(label, fo.Detection) else image
+
+
+def _crop(image: Image.Image, detection: fo.Detection) -> Image.Image:
+    x, y, width, height = detection.bounding_box
+    left, right = (round(position * image.width) for position in (x, x + width))
+    top, bottom = (round(position * image.height) for position in (y, y + height))
+    return image.crop((left, top, max(right, left + 1), max(bottom, top + 1)))

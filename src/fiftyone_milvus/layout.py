@@ -1,0 +1,146 @@
+"""What a collection consists of, as far as an index needs to know."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pymilvus import DataType
+
+from fiftyone_milvus.errors import CollectionMismatchError
+
+PK, VECTOR, SAMPLE_ID = "pk", "vector", "sample_id"
+"""The fields of our collections: those of FiftyOne's built-in backend."""
+
+OWNER = "fiftyone"
+"""The collection property that records the owner: properties are kept by every engine, while
+Milvus Lite drops descriptions."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a collection consists of, as far as an index needs to know.
+
+    Attributes:
+        id_field: the VARCHAR primary key
+        vector_field: the FLOAT_VECTOR field
+        sample_field: the VARCHAR field with the sample ID, or None if there is none
+        dimension: of the vectors
+        metric_type: ``COSINE``, ``IP`` or ``L2``; None while the vectors have no index
+        index_type: ``HNSW``, ``IVF_FLAT``, ...; None while the vectors have no index
+        required: other fields that every row must fill, which this package can't
+        owner: what the collection's property records, or an empty dict
+    """
+
+    id_field: str
+    vector_field: str
+    sample_field: str | None
+    dimension: int
+    metric_type: str | None
+    index_type: str | None
+    required: tuple[str, ...]
+    owner: dict[str, Any]
+
+    @property
+    def id_fields(self) -> list[str]:
+        """The fields to read for a row's IDs."""
+        return [self.id_field, *([self.sample_field] if self.sample_field else [])]
+
+    def sample_id(self, row: Mapping[str, Any]) -> str:
+        """Returns the sample ID of a row."""
+        return str(row[self.sample_field or self.id_field])
+
+
+def read_layout(
+    info: Mapping[str, Any],
+    index: Mapping[str, Any],
+    *,
+    where: str,
+    id_field: str | None,
+    vector_field: str,
+) -> Layout:
+    """Reads a layout from what Milvus says of a collection.
+
+    Args:
+        info: from ``MilvusClient.describe_collection``
+        index: from ``MilvusClient.describe_index``; empty if there is no index
+        where: names the collection in messages
+        id_field: the primary key that the user named, or None
+        vector_field: from :func:`find_vector_field`
+
+    Raises:
+        CollectionMismatchError: if the collection can't hold an index
+    """
+    fields = {f["name"]: f for f in info["fields"]}
+    key = _find_id_field(fields, where, id_field)
+    sample = fields.get(SAMPLE_ID)
+    has_sample = sample is not None and sample["type"] == DataType.VARCHAR and key != SAMPLE_ID
+    known = {key, vector_field, SAMPLE_ID if has_sample else None}
+    return Layout(
+        id_field=key,
+        vector_field=vector_field,
+        sample_field=SAMPLE_ID if has_sample else None,
+        dimension=int(fields[vector_field]["params"]["dim"]),
+        metric_type=index.get("metric_type"),
+        index_type=index.get("index_type"),
+        required=tuple(n for n, f in fields.items() if n not in known and not _optional(f)),
+        owner=_parse_owner(info.get("properties")),
+    )
+
+
+def find_vector_field(info: Mapping[str, Any], *, where: str, named: str | None) -> str:
+    """Returns the float vector field that the user named, or else the only one.
+
+    Raises:
+        CollectionMismatchError: if there is none, or several to choose from
+    """
+    vectors = [f["name"] for f in info["fields"] if f["type"] == DataType.FLOAT_VECTOR]
+    if named is not None:
+        if named not in vectors:
+            raise CollectionMismatchError(
+                f"vector_field={named!r} is not a float vector of the {where}; its float vectors "
+                f"are {vectors}"
+            )
+        return named
+    if not vectors:
+        raise CollectionMismatchError(
+            f"The {where} has no FLOAT_VECTOR field; use another collection_name"
+        )
+    if len(vectors) > 1:
+        raise CollectionMismatchError(
+            f"The {where} has several float vectors {vectors}; say which with vector_field="
+        )
+    return str(vectors[0])
+
+
+def _find_id_field(fields: Mapping[str, Any], where: str, named: str | None) -> str:
+    key = next(name for name, f in fields.items() if f.get("is_primary"))
+    if named not in (None, key):
+        raise CollectionMismatchError(
+            f"id_field={named!r} is not the primary key of the {where}; that is {key!r}"
+        )
+    if fields[key]["type"] != DataType.VARCHAR or fields[key].get("auto_id"):
+        raise CollectionMismatchError(
+            f"The primary key {key!r} of the {where} can't hold FiftyOne IDs; expected a VARCHAR "
+            "key without auto_id"
+        )
+    return key
+
+
+def _optional(field: Mapping[str, Any]) -> bool:
+    return bool(
+        field.get("nullable")
+        or field.get("default_value")
+        or field.get("is_dynamic")
+        or field.get("is_function_output")
+    )
+
+
+def _parse_owner(properties: Any) -> dict[str, Any]:
+    try:
+        owner = json.loads(dict(properties or {}).get(OWNER, "{}"))
+    except (TypeError, ValueError):
+        return {}
+    return owner if isinstance(owner, dict) else {}

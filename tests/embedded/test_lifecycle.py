@@ -1,0 +1,322 @@
+"""Starting, finding, ending and restarting the service."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+from fiftyone_milvus import embedded
+from fiftyone_milvus.embedded import process
+from fiftyone_milvus.errors import EmbeddedServiceError
+from tests.embedded.child import connect, count, create, rows
+from tests.embedded.support import gone, service_pids, wait_until
+
+
+def test_processes_that_race_to_start_get_one_service(data, child):
+    racers = [child("race", data) for _ in range(4)]
+    for racer in racers:
+        assert racer.stdout.readline() == "here\n"
+    for racer in racers:
+        racer.stdin.write("go\n")
+        racer.stdin.flush()
+
+    answers = {racer.stdout.readline() for racer in racers}
+
+    assert len(answers) == 1
+    assert service_pids(data) == [int(answers.pop().split()[0])]
+    assert embedded.status(data).clients == 4
+
+
+def test_threads_that_race_to_start_get_one_service_and_one_lease(data):
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(8) as pool:
+        endpoints = set(pool.map(lambda _: embedded.ensure(data), range(8)))
+
+    assert len(endpoints) == 1
+    assert embedded.status(data).clients == 1
+
+
+def test_known_service_costs_under_a_millisecond(data):
+    embedded.ensure(data)
+    durations = []
+    for _ in range(200):
+        began = time.perf_counter()
+        embedded.ensure(data)
+        durations.append(time.perf_counter() - began)
+
+    assert statistics.median(durations) < 1e-3
+
+
+def test_service_loads_neither_fiftyone_nor_pandas(data):
+    # Of their compiled parts, which the system lists; each is loaded where its package is.
+    endpoint = embedded.ensure(data)
+    mapped = " ".join(entry.path for entry in psutil.Process(endpoint.pid).memory_maps())
+
+    assert "pyarrow" in mapped
+    for package in ("pandas", "cv2", "bson", "pymongo"):
+        assert f"/{package}/" not in mapped
+
+
+def test_address_and_token_survive_restarts_and_so_does_a_client(data):
+    before = embedded.ensure(data)
+    client = connect(data)
+    create(client)
+    client.upsert("rows", rows(range(20)))
+
+    assert embedded.stop(data)
+    wait_until(lambda: gone(before.pid))
+    after = embedded.ensure(data)
+
+    assert after.pid != before.pid
+    assert (after.address, after.token) == (before.address, before.token)
+    client.load_collection("rows")
+    assert count(client) == 20
+
+
+def test_killed_service_is_noticed_and_started_again(data):
+    before = embedded.ensure(data)
+    os.kill(before.pid, signal.SIGKILL)
+    wait_until(lambda: gone(before.pid))
+
+    after = embedded.ensure(data)
+
+    assert after.pid != before.pid
+    assert (after.address, after.token) == (before.address, before.token)
+    assert service_pids(data) == [after.pid]
+
+
+def test_sigterm_lets_running_requests_end(data, child):
+    create(connect(data))
+    uploader = child("upload", data, 2000, stderr=subprocess.DEVNULL)
+    assert uploader.stdout.readline() == "here\n"
+    assert uploader.stdout.readline() == "2000\n"
+    pid = embedded.status(data).pid
+
+    os.kill(pid, signal.SIGTERM)
+    wait_until(lambda: gone(pid))
+    said, _ = uploader.communicate()  # it ends when the service no longer answers
+
+    acknowledged = int(said.split()[-1]) if said.split() else 2000
+    client = connect(data)
+    client.load_collection("rows")
+    assert count(client) == acknowledged
+
+
+def test_idle_service_ends_and_the_next_call_starts_it(data, runtime):
+    lifetime = embedded.Lifetime(idle_seconds=0.5)
+    pid = embedded.ensure(data, lifetime=lifetime).pid
+
+    wait_until(lambda: gone(pid))
+
+    assert embedded.status(data) is None
+    assert list(runtime.iterdir()) == []
+    assert embedded.ensure(data).pid != pid
+
+
+def test_requests_keep_a_service_from_idling_out(data):
+    lifetime = embedded.Lifetime(idle_seconds=0.6)
+    pid = embedded.ensure(data, lifetime=lifetime).pid
+    client = connect(data)
+    for _ in range(8):
+        client.list_collections()
+        time.sleep(0.2)
+
+    assert embedded.status(data).pid == pid
+
+
+def test_idle_seconds_come_from_the_environment(data, monkeypatch):
+    monkeypatch.setenv("FIFTYONE_MILVUS_IDLE_SECONDS", "0.3")
+    pid = embedded.ensure(data).pid
+
+    wait_until(lambda: gone(pid))
+
+
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM])
+def test_service_ends_with_its_last_client(data, child, monkeypatch, end):
+    monkeypatch.setenv("FIFTYONE_MILVUS_GRACE_SECONDS", "0.5")
+    first, second = child("attach", data), child("attach", data)
+    pid = int(first.stdout.readline())
+    assert int(second.stdout.readline()) == pid
+
+    first.send_signal(end)
+    first.wait()
+    time.sleep(1.2)
+    assert embedded.status(data).clients == 1
+
+    second.send_signal(end)
+    second.wait()
+    wait_until(lambda: gone(pid))
+
+
+def test_client_that_comes_within_the_grace_keeps_the_service(data, child, monkeypatch):
+    monkeypatch.setenv("FIFTYONE_MILVUS_GRACE_SECONDS", "2")
+    first = child("attach", data)
+    pid = int(first.stdout.readline())
+    first.kill()
+    first.wait()
+
+    assert embedded.ensure(data).pid == pid
+    time.sleep(2.5)
+    assert embedded.status(data).pid == pid
+
+
+def test_service_outlives_its_starter_without_its_pipes_and_session(data, child):
+    # With the pipes held, this would wait for the service's end.
+    starter = child("attach", data, 0, stderr=subprocess.PIPE, start_new_session=True)
+    said, complained = starter.communicate(timeout=20)
+    pid = int(said)
+
+    assert complained == ""
+    assert os.getsid(pid) not in (starter.pid, os.getsid(0))
+    assert not gone(pid)
+
+
+def test_ctrl_c_in_the_starter_does_not_reach_the_service(data, child):
+    starter = child("attach", data, start_new_session=True, stderr=subprocess.DEVNULL)
+    pid = int(starter.stdout.readline())
+    embedded.ensure(data)
+
+    os.killpg(starter.pid, signal.SIGINT)
+    starter.wait()
+    time.sleep(0.3)
+
+    assert embedded.status(data).pid == pid
+
+
+def test_status_stop_and_list(data, tmp_path):
+    assert embedded.status(data) is None
+    assert embedded.stop(data) is False
+    assert embedded.list_services() == []
+    assert not data.exists()
+
+    endpoint = embedded.ensure(data)
+    create(connect(data))
+    status = embedded.status(data)
+
+    assert (status.path, status.pid, status.address) == (data, endpoint.pid, endpoint.address)
+    assert (status.clients, status.collections) == (1, 1)
+    assert 0 <= status.idle_seconds <= status.uptime_seconds < 60
+    assert status.rss_bytes == pytest.approx(
+        psutil.Process(endpoint.pid).memory_info().rss, rel=0.2
+    )
+    assert [service.path for service in embedded.list_services()] == [data]
+
+    assert embedded.stop(data) is True
+    assert embedded.status(data) is None
+    assert embedded.list_services() == []
+
+
+def test_one_directory_under_several_spellings_is_one_service(data, tmp_path, monkeypatch):
+    endpoint = embedded.ensure(data)
+    link = tmp_path / "link.db"
+    link.symlink_to(data)
+    monkeypatch.chdir(tmp_path)
+
+    assert embedded.ensure(link) == endpoint
+    assert embedded.ensure("data.db") == endpoint
+    assert embedded.ensure(str(tmp_path / "." / "data.db")) == endpoint
+
+
+def test_explicit_service_stays_without_clients(data):
+    embedded.serve(data, foreground=False)
+    status = embedded.status(data)
+
+    assert status.clients == 0
+    with pytest.raises(EmbeddedServiceError, match=f"served already, by process {status.pid}"):
+        embedded.serve(data, foreground=False)
+
+    assert embedded.ensure(data).pid == status.pid
+    process._process.drop(data)
+    time.sleep(1)
+    assert embedded.status(data).pid == status.pid
+
+
+def test_foreground_service_logs_to_the_terminal_and_ends_on_ctrl_c(data, tmp_path):
+    command = [sys.executable, "-m", "fiftyone_milvus.embedded", "--path", str(data)]
+    with (tmp_path / "terminal").open("wb") as terminal:
+        service = subprocess.Popen(command, stderr=terminal)
+    try:
+        wait_until(lambda: embedded.status(data) is not None, 60)
+        assert embedded.status(data).pid == service.pid
+        service.send_signal(signal.SIGINT)
+        assert service.wait(20) == 0
+    finally:
+        service.kill()
+    assert "serving" in (tmp_path / "terminal").read_text()
+    assert not (data / "service.log").exists()
+
+
+def test_deleted_directory_ends_its_service_and_stays_deleted(data):
+    before = embedded.ensure(data)
+    client = connect(data)
+    create(client)
+    client.upsert("rows", rows(range(20)))
+
+    shutil.rmtree(data)
+    wait_until(lambda: gone(before.pid))
+
+    assert not data.exists()
+    after = embedded.ensure(data)
+    assert after.token != before.token
+    assert connect(data).list_collections() == []
+
+
+def test_moved_directory_keeps_its_rows(data, tmp_path):
+    client = connect(data)
+    create(client)
+    client.upsert("rows", rows(range(20)))
+    pid = embedded.status(data).pid
+
+    moved = tmp_path / "moved.db"
+    data.rename(moved)
+    wait_until(lambda: gone(pid))
+    try:
+        client = connect(moved)
+        client.load_collection("rows")
+        assert count(client) == 20
+    finally:
+        embedded.stop(moved)
+
+
+def test_copied_directory_has_a_service_of_its_own(data, tmp_path):
+    first = embedded.ensure(data)
+    copy = tmp_path / "copy.db"
+    shutil.copytree(data, copy)
+    try:
+        second = embedded.ensure(copy)
+        assert second.pid != first.pid
+        assert second.address != first.address
+        assert second.token != first.token
+    finally:
+        embedded.stop(copy)
+
+
+def test_log_is_bounded(data):
+    embedded.ensure(data)
+    log = data / "service.log"
+    with log.open("a") as stream:
+        stream.write("x" * (2 << 20))
+
+    wait_until(lambda: log.stat().st_size < 1 << 20)
+
+    embedded.stop(data)
+    assert "ended" in log.read_text()
+
+
+def test_default_path_is_beside_fiftyones_database(monkeypatch, tmp_path):
+    import fiftyone as fo
+
+    monkeypatch.setattr(fo.config, "database_dir", str(tmp_path / "var" / "mongo"))
+    assert embedded.default_path() == tmp_path / "var" / "milvus" / "fiftyone.db"
+
+    monkeypatch.setenv("FIFTYONE_MILVUS_PATH", str(tmp_path / "else.db"))
+    assert embedded.default_path() == tmp_path / "else.db"

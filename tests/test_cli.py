@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from fiftyone_milvus import __version__, embedded
+
+PROGRAM = str(Path(sys.executable).with_name("fiftyone-milvus"))
+
+
+@pytest.fixture
+def config_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path = tmp_path / "brain_config.json"
+    monkeypatch.setenv("FIFTYONE_BRAIN_CONFIG_PATH", str(path))
+    monkeypatch.delenv("FIFTYONE_BRAIN_SIMILARITY_MILVUS_CONFIG_CLS", raising=False)
+    return path
+
+
+def call(*arguments: str, exit_code: int = 0) -> tuple[str, str]:
+    run = subprocess.run(
+        [PROGRAM, *arguments], capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL
+    )
+    assert run.returncode == exit_code, run.stdout + run.stderr
+    assert "Traceback" not in run.stderr
+    return run.stdout, run.stderr
+
+
+def test_version() -> None:
+    out, _ = call("--version")
+    assert re.match(rf"fiftyone-milvus {re.escape(__version__)} \(fiftyone \S+, pymilvus ", out)
+
+
+def test_help_shows_every_command_and_examples_and_is_quick() -> None:
+    out, _ = call("--help")
+    for command in ("enable", "disable", "status", "serve", "stop", "setup", "demo"):
+        assert re.search(rf"^\W*{command} ", out, re.MULTILINE), command
+        assert "Example" in call(command, "--help")[0]
+
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        call("--help")
+        times.append(time.perf_counter() - start)
+    # Half a second on an idle machine; importing FiftyOne, which must not happen, takes four
+    assert min(times) < 1.5
+
+
+def test_nothing_heavy_is_imported_for_help() -> None:
+    code = (
+        "import sys, fiftyone_milvus.cli\n"
+        "heavy = {'fiftyone', 'pymilvus', 'milvus_lite', 'numpy', 'sklearn', 'grpc'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"
+
+
+def test_unknown_commands_and_options_exit_with_2() -> None:
+    call("launch", exit_code=2)
+    call("status", "--jsn", exit_code=2)
+    call("stop", "x.db", "--all", exit_code=2)
+    call("serve", "--idle", "-1", exit_code=2)
+
+
+def test_enable_and_disable(config_file: Path) -> None:
+    out, _ = call("enable")
+    assert str(config_file) in out
+    assert "fiftyone_milvus.backend" in config_file.read_text()
+    assert json.loads(call("status", "--json")[0])["enabled"] is True
+    assert "already" in call("enable")[0]
+    call("disable")
+    assert not config_file.exists()
+    assert "already" in call("disable")[0]
+
+
+def test_our_errors_are_one_line_and_exit_with_1(config_file: Path) -> None:
+    config_file.write_text("{\n oops")
+    for command in ("enable", "disable", "status"):
+        out, err = call(command, exit_code=1)
+        assert out == ""
+        assert err.startswith("Error: ")
+        assert err.count("\n") == 1
+        assert "line 2" in err
+
+
+def test_setup_finds_the_database_that_is_there() -> None:
+    out, _ = call("setup")
+    assert out.startswith("FiftyOne uses ")
+
+
+def test_status_shows_an_engine_and_stop_stops_it(config_file: Path, embedded_path: Path) -> None:
+    def running() -> dict[str, dict[str, object]]:
+        services = json.loads(call("status", "--json")[0])["services"]
+        return {service["path"]: service for service in services}
+
+    assert str(embedded_path) not in running()
+    endpoint = embedded.ensure(embedded_path)
+    service = running()[str(endpoint.path)]
+    assert service["pid"] == endpoint.pid
+    assert service["address"] == endpoint.address
+    shown, _ = call("status")
+    assert str(endpoint.pid) in shown
+    assert endpoint.token not in shown + json.dumps(running())
+
+    assert "Stopped" in call("stop", str(embedded_path))[0]
+    assert embedded.status(embedded_path) is None
+    assert "Nothing runs" in call("stop", str(embedded_path))[0]
+
+
+def test_serve_stays_until_interrupted(embedded_path: Path) -> None:
+    process = subprocess.Popen(
+        [PROGRAM, "serve", str(embedded_path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+    try:
+        deadline = time.monotonic() + 60
+        while embedded.status(embedded_path) is None:
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        # What Ctrl-C does: the terminal signals the whole group
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.wait(30) == 0
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+    assert embedded.status(embedded_path) is None
+
+
+def test_serve_ends_when_idle(embedded_path: Path) -> None:
+    start = time.monotonic()
+    call("serve", str(embedded_path), "--idle", "1")
+    assert time.monotonic() - start < 60
+    assert embedded.status(embedded_path) is None
