@@ -23,7 +23,10 @@ def open(**kwargs):
 
 def create(connection, name):
     connection.run(lambda c: c.drop_collection(name, timeout=20))
-    connection.run(lambda c: c.create_collection(name, dimension=2, timeout=20))
+    schema = connection.client.create_schema()
+    schema.add_field("id", pymilvus.DataType.INT64, is_primary=True)
+    schema.add_field("vector", pymilvus.DataType.FLOAT_VECTOR, dim=2)
+    connection.run(lambda c: c.create_collection(name, schema=schema, timeout=20))
 """
 
 
@@ -31,8 +34,13 @@ def python(script: str, **names: Any) -> str:
     """Runs a script whose stderr stays empty; returns its stdout."""
     values = "".join(f"{name} = {value!r}\n" for name, value in names.items())
     done = subprocess.run(
-        [sys.executable, "-W", "error::DeprecationWarning:fiftyone_milvus", "-c"]
-        + [values + SETUP + script],
+        [
+            sys.executable,
+            "-W",
+            "error::DeprecationWarning:fiftyone_milvus",
+            "-c",
+            values + SETUP + script,
+        ],
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -75,8 +75,19 @@ def test_other_types_are_refused(name: str, value: object) -> None:
 
 @pytest.mark.parametrize(
     ("value", "secure"),
-    [(True, True), ("true", True), ("1", True), (1, True), ("YES", True), (None, None), ("", None)]
-    + [(False, False), ("False", False), (0, False), ("no", False)],
+    [
+        (True, True),
+        ("true", True),
+        ("1", True),
+        (1, True),
+        ("YES", True),
+        (None, None),
+        ("", None),
+        (False, False),
+        ("False", False),
+        (0, False),
+        ("no", False),
+    ],
 )
 def test_secure(value: object, secure: bool | None) -> None:
     assert Settings.parse({"secure": value}).secure is secure

@@ -286,8 +286,12 @@ class MilvusSimilarity(Similarity):
 
     def rename(self, samples: Any, key: str, new_key: str) -> None:
         """Records the new brain key with the collection."""
-        self.config.load_credentials()
-        index = MilvusSimilarityIndex(samples, self.config, key, backend=self)
+        if self.has_cached_run_results(samples, key):
+            # It may have credentials that were given as keyword arguments
+            index = self.load_run_results(samples, key)
+        else:
+            self.config.load_credentials()
+            index = MilvusSimilarityIndex(samples, self.config, key, backend=self)
         index.rename_owner(new_key)
 
 

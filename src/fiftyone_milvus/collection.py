@@ -429,7 +429,7 @@ class MilvusCollection:
             self.wait_until_loaded()
         try:
             return self.connection.run(operation, timeout=self.timeout, idempotent=idempotent)
-        except EngineError:
+        except (EngineError, CollectionNotFoundError):
             if not self.exists():
                 self._layout = None
                 raise self._not_found() from None

@@ -68,6 +68,7 @@ class MilvusSimilarityIndex(SimilarityIndex, DuplicatesMixin):
         self._scope_cache: ViewScope | None = None
         self._id_table: tuple[list[str], list[str]] | None = None
         self._points: Points | None = None
+        self._found: list[Neighbors] = []
         self._connection: Connection | None = None
         self._milvus: MilvusCollection | None = None
         SimilarityIndex.__init__(self, samples, config, brain_key, backend=backend)
@@ -470,15 +471,29 @@ class MilvusSimilarityIndex(SimilarityIndex, DuplicatesMixin):
         if samples.media_type == "group" and not self.has_view:
             # The result shows the active slice only, so k of its samples must be found
             restricted = ViewScope(samples, self.config.patches_field)
+        # The base class fails to store distances on labels that are in a list
+        on_labels = dist_field if self._patches and not samples._is_patches else None
         with self._restricted(restricted):
-            return super().sort_by_similarity(
+            view = super().sort_by_similarity(
                 query,
                 k=k,
                 reverse=reverse,
                 aggregation=aggregation,
-                dist_field=dist_field,
+                dist_field=None if on_labels else dist_field,
                 _mongo=_mongo,
             )
+        if on_labels:
+            self._store_on_labels(samples, on_labels, self._found[0])
+        return view
+
+    def _store_on_labels(self, samples: Any, dist_field: str, found: Neighbors) -> None:
+        _, path = samples._get_label_field_path(self.config.patches_field, dist_field)
+        ids, sample_ids = self._with_samples(found.ids, found.sample_ids)
+        values = [
+            {"sample_id": sample_id, "label_id": label_id, "value": distance}
+            for sample_id, label_id, distance in zip(sample_ids, ids, found.distances.tolist())
+        ]
+        samples._root_dataset.set_label_values(path, values, dynamic=True)
 
     @contextmanager
     def _restricted(self, scope: ViewScope | None) -> Iterator[None]:
@@ -564,6 +579,7 @@ class MilvusSimilarityIndex(SimilarityIndex, DuplicatesMixin):
         return np.stack([table[i] for i in ids]), single
 
     def _format(self, found: list[Neighbors], single: bool, return_dists: bool) -> Any:
+        self._found = found if len(found) == 1 else []
         pairs = [self._with_samples(n.ids, n.sample_ids) for n in found]
         samples: Any = [samples for _, samples in pairs]
         labels: Any = [ids for ids, _ in pairs] if self._patches else None

@@ -91,18 +91,13 @@ def enable() -> bool:
         return False
 
     content: dict[str, Any] = {} if config is None else config
-    backends = content.get("similarity_backends")
-    milvus = None if backends is None else backends.get("milvus")
     before = {
         "file": config is not None,
-        "similarity_backends": backends is not None,
-        "milvus": milvus is not None,
-        "config_cls": None if milvus is None else milvus.get("config_cls"),
+        "similarity_backends": "similarity_backends" in content,
+        "milvus": "milvus" in content.get("similarity_backends", {}),
+        "config_cls": _named_class(config),
     }
-    if backends is None:
-        backends = content["similarity_backends"] = {}
-    if milvus is None:
-        milvus = backends["milvus"] = {}
+    milvus = content.setdefault("similarity_backends", {}).setdefault("milvus", {})
     milvus["config_cls"] = CONFIG_CLS
 
     _write(_memory_path(path), before)

@@ -173,7 +173,8 @@ class ColourModel(fom.Model, fom.EmbeddingsMixin, fom.PromptMixin):
         return np.stack([self.embed(image) for image in images])
 
     def embed_prompt(self, prompt):
-        return self._colour(next((rgb for name, rgb in PROMPTS.items() if name in prompt), (90,) * 3))
+        named = [rgb for name, rgb in PROMPTS.items() if name in prompt]
+        return self._colour(np.mean(named or [(90, 90, 90)], axis=0))
 
     def embed_prompts(self, prompts):
         return np.stack([self.embed_prompt(prompt) for prompt in prompts])

@@ -10,6 +10,7 @@ import fiftyone as fo
 import fiftyone.brain as fob
 import numpy as np
 import pytest
+from fiftyone import ViewField as F
 from pymilvus import DataType, MilvusClient, MilvusException
 
 from tests import oracle
@@ -228,6 +229,32 @@ def test_any_other_layout(engine, datasets, foreign, named):
     oracle.check_ranking(got, indexed.true(ids[7], among=ids[10:]), 6)
     embeddings, _, _ = index.get_embeddings(sample_ids=[ids[5], ids[1]])
     np.testing.assert_array_equal(embeddings, data[[5, 1]])
+
+
+def test_patches_without_their_samples(engine, foreign):
+    """Where a collection holds label IDs only, the dataset knows whose they are."""
+    indexed = index_patches(engine, 12, "dotproduct")
+    try:
+        ids = indexed.ids
+        name = foreign(ids, indexed.matrix(), key="label", vector="emb", with_sample_id=False)
+        index = connect(
+            engine, indexed.dataset, name, patches_field="ground_truth", brain_key="bare"
+        )
+        assert dict(zip(index.label_ids, index.sample_ids, strict=True)) == indexed.samples
+        samples, labels = index._kneighbors(query=ids[0], k=5)
+        oracle.check_ranking(labels, indexed.true(ids[0]), 5)
+        assert samples == [indexed.samples[_id] for _id in labels]
+        part = indexed.dataset.match(F("number") < 8)
+        inside = part.values("ground_truth.detections.id", unwind=True)
+        got = part.sort_by_similarity(ids[-1], k=4, brain_key="bare")
+        found = got.values("ground_truth.detections.id", unwind=True)
+        assert len(found) == 4
+        assert oracle.recall(found, indexed.true(ids[-1], among=inside), 4) == 1.0
+        gone = indexed.samples[ids[0]]
+        index.remove_from_index(sample_ids=[gone])
+        assert gone not in index.sample_ids
+    finally:
+        indexed.drop()
 
 
 def test_two_vectors_are_ambiguous(engine, datasets, foreign):

@@ -255,6 +255,18 @@ def test_bad_embeddings_leave_no_run_and_no_collection(engine, datasets, cosine_
     assert dataset.list_brain_runs() == []
     assert fo.load_dataset(dataset.name).list_brain_runs() == []
     assert collections(cosine_images.index) == before
+
+
+def test_the_key_is_free_after_a_failure(engine, datasets):
+    dataset = datasets(6)
+    with pytest.raises(InvalidInputError):
+        fob.compute_similarity(
+            dataset,
+            embeddings=np.full((6, DIM), np.nan),
+            brain_key=KEY,
+            backend="milvus",
+            **engine.kwargs,
+        )
     index = fob.compute_similarity(
         dataset, embeddings=vectors(6), brain_key=KEY, backend="milvus", **engine.kwargs
     )

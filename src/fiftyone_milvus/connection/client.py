@@ -18,7 +18,7 @@ CONNECT_TIMEOUT = 3.5
 # gRPC waits up to two minutes between attempts to reconnect; a restarted server is back sooner.
 _RECONNECT = {
     "grpc.initial_reconnect_backoff_ms": 50,
-    "grpc.min_reconnect_backoff_ms": 3000,
+    "grpc.min_reconnect_backoff_ms": 2500,
     "grpc.max_reconnect_backoff_ms": 1000,
 }
 # pymilvus pings every 10 s, which servers with gRPC's defaults answer with a disconnect. A local

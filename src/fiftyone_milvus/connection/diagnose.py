@@ -23,7 +23,7 @@ def via_proxy() -> bool:
     return any(os.environ.get(name) for name in _PROXIES)
 
 
-def diagnose(target: Target, *, timeout: float = 1.0) -> ConnectionFailedError | None:
+def diagnose(target: Target, *, timeout: float = 0.5) -> ConnectionFailedError | None:
     """Finds the reason why gRPC got no answer.
 
     Args:

@@ -63,6 +63,7 @@ def build_images(folder: Path) -> fo.Dataset:
             fo.Sample(
                 filepath=str(path),
                 tags=["train" if i < NUM_TRAIN else "test"],
+                metadata=fo.ImageMetadata.build_for(str(path)),
                 ground_truth=fo.Classification(label=WORDS[digit]),
             )
         )
@@ -90,7 +91,11 @@ def build_pages(folder: Path) -> fo.Dataset:
         path = folder / f"{i:03}.png"
         page.save(path, compress_level=1)
         samples.append(
-            fo.Sample(filepath=str(path), ground_truth=fo.Detections(detections=detections))
+            fo.Sample(
+                filepath=str(path),
+                metadata=fo.ImageMetadata.build_for(str(path)),
+                ground_truth=fo.Detections(detections=detections),
+            )
         )
     return _replace(PAGES, samples)
 
@@ -121,12 +126,11 @@ def _place(
 def _replace(name: str, samples: list[fo.Sample]) -> fo.Dataset:
     if fo.dataset_exists(name):
         old = fo.load_dataset(name)
-        for key in old.list_brain_runs():
-            results = old.load_brain_results(key)
-            if results is not None and hasattr(results, "cleanup"):
-                results.cleanup()
+        for key in old.list_brain_runs(type="similarity"):
+            index = old.load_brain_results(key)
+            if index is not None:  # None after an interrupted run
+                index.cleanup()
         old.delete()
     dataset = fo.Dataset(name, persistent=True)
     dataset.add_samples(samples, progress=False)
-    dataset.compute_metadata(progress=False)
     return dataset

@@ -181,7 +181,8 @@ view = images.sort_by_similarity(
         Step(
             "Search by vector",
             """\
-embeddings, _, _ = image_index.get_embeddings(sample_ids=[images.first().id, image.id])
+two = [images.first().id, image.id]
+embeddings, _, _ = image_index.get_embeddings(sample_ids=two)
 vector = embeddings.mean(axis=0)  # halfway between two images
 view = images.sort_by_similarity(
     vector, k=8, brain_key="image_index", dist_field="distance"
@@ -227,9 +228,11 @@ def run(subject: Subject, out: Path) -> None:
     names: dict[str, Any] = {}
     rows = []
     todo = steps(subject)
+    highlight = Syntax("", "python", background_color="default")
     for step in todo:
         console.rule(f"[bold]{step.title}", align="left")
-        console.print(Syntax(step.code.rstrip(), "python", background_color="default"))
+        # Soft-wrapped: a line that is cut or broken can't be pasted
+        console.print(highlight.highlight(step.code.rstrip()), soft_wrap=True, end="")
         start = time.perf_counter()
         exec(compile(step.code, f"<{step.title}>", "exec"), names)
         console.print(f"[dim]{time.perf_counter() - start:.2f} s[/dim]\n", highlight=False)
@@ -244,9 +247,12 @@ def run(subject: Subject, out: Path) -> None:
     (out / "demo.py").write_text(script, encoding="utf-8")
 
     console.rule("[bold]Done", align="left")
-    console.print(f"The neighbors   {out / 'neighbors.png'}, {out / 'neighbors.html'}")
-    console.print(f"The code        {out / 'demo.py'}")
-    console.print(f"In the App      fiftyone app launch {subject.pages}", highlight=False)
+    for what, where in (
+        ("The neighbors", f"{out / 'neighbors.png'}, {out / 'neighbors.html'}"),
+        ("The code", f"{out / 'demo.py'}"),
+        ("In the App", f"fiftyone app launch {subject.pages}"),
+    ):
+        console.print(f"{what:<15} {where}", highlight=False, soft_wrap=True, markup=False)
 
 
 def open_app(dataset: str, port: int, address: str) -> None:

@@ -120,8 +120,10 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _fail(reason: str, announce: Any) -> int:
-    print(reason, file=sys.stderr, flush=True)
+    # Announced first: where the disk is full, the log can't take it.
     announce({"error": reason})
+    with contextlib.suppress(OSError):
+        print(reason, file=sys.stderr, flush=True)
     return 1
 
 
@@ -134,7 +136,8 @@ if __name__ == "__main__":
         _import_bare("fiftyone_milvus")
     _import_bare("pymilvus")
     _status = main()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+        sys.stderr.flush()
     # Not sys.exit(), which would wait for threads that may be building an index.
     os._exit(_status)

@@ -90,10 +90,13 @@ def save(identity: Identity) -> None:
     """Writes an identity into its data directory, readable by this user only."""
     directory = Path(identity.path)
     draft = directory / f"{paths.IDENTITY}.{os.getpid()}"
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-        json.dump(dataclasses.asdict(identity), stream, indent=1)
-    draft.replace(directory / paths.IDENTITY)
+    try:
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+            json.dump(dataclasses.asdict(identity), stream, indent=1)
+        draft.replace(directory / paths.IDENTITY)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def uses_unix_sockets() -> bool:

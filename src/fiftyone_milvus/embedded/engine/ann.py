@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -47,8 +48,7 @@ def search(
         metric: ``COSINE``, ``IP`` or ``L2``.
         params: the request's; ``nprobe`` (default 10) or ``ef`` (default 64), as in Milvus Lite.
     """
-    import faiss
-
+    faiss: Any = importlib.import_module("faiss")
     index = index_of(part, field)
     options: dict[str, Any] = {}
     if part.live is not None:

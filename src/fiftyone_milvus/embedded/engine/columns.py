@@ -147,16 +147,22 @@ def reject_not_finite(fields: Sequence[Any], num_rows: int) -> None:
         SchemaValidationError: names the field and the first bad row.
     """
     for data in fields:
-        if data.type != _FLOAT_VECTOR or not data.vectors.HasField("float_vector"):
-            continue
-        flat = _unpacked(data.vectors.float_vector)
-        if not np.isfinite(flat).all():
-            at = int(np.flatnonzero(~np.isfinite(flat))[0])
-            row = at // max(int(data.vectors.dim), 1)
-            raise SchemaValidationError(
-                f"vector field {data.field_name!r} of row {row} of {num_rows} holds {flat[at]}, "
-                "expected finite numbers: nothing was written"
-            )
+        if data.type == _FLOAT_VECTOR and data.vectors.HasField("float_vector"):
+            _require_finite(data, _unpacked(data.vectors.float_vector), num_rows)
+
+
+def _require_finite(data: Any, flat: Floats, num_rows: int) -> None:
+    # A sum is finite only if all its terms are; it may overflow where they are.
+    with np.errstate(over="ignore", invalid="ignore"):
+        if np.isfinite(flat.sum()):
+            return
+    bad = np.flatnonzero(~np.isfinite(flat))
+    if len(bad):
+        row = int(bad[0]) // max(int(data.vectors.dim), 1)
+        raise SchemaValidationError(
+            f"vector field {data.field_name!r} of row {row} of {num_rows} holds {flat[bad[0]]}, "
+            "expected finite numbers: nothing was written"
+        )
 
 
 def record_batch(
@@ -176,6 +182,7 @@ def record_batch(
 
     Raises:
         UnsupportedError: the request is not a plain set of full, valid columns.
+        SchemaValidationError: a vector is not finite.
     """
     given = {data.field_name: data for data in fields}
     if len(given) != len(fields) or any(data.is_dynamic for data in fields):
@@ -226,6 +233,7 @@ def _vector_array(data: Any, field: Any, num_rows: int) -> pa.Array:
     flat = _unpacked(data.vectors.float_vector)
     if data.vectors.dim != field.dim or flat.size != num_rows * field.dim:
         raise UnsupportedError(f"shape of field {field.name}")
+    _require_finite(data, flat, num_rows)
     if len(data.valid_data) and not all(data.valid_data):
         raise UnsupportedError(f"null in {field.name}")
     return pa.FixedSizeListArray.from_arrays(pa.array(flat), field.dim)

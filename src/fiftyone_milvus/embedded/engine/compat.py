@@ -68,6 +68,8 @@ def _check() -> Iterable[str]:
         (Collection, "delete", ("self", "pks", "partition_name")),
         (MemTable, "flush", ("self", "known_partitions")),
         (MemTable, "size", ("self",)),
+        (MemTable, "apply_insert", ("self", "batch")),
+        (segment, "read_data_file", ("path",)),
         (Segment, "vector_data", ("self", "field_name")),
         (operation, "InsertOp", ("partition", "batch")),
         (records, "_build_field_data", ("name", "fschema", "column")),

@@ -31,6 +31,10 @@ _EQUALITY = re.compile(r'\s*([A-Za-z_][A-Za-z0-9_]*)\s*==\s*("(?:[^"\\]|\\.)*")\
 _FOREIGN_ESCAPE = re.compile(r"\\[^\"\\/nrtbfu]")
 
 
+#: How many rows of a column are hashed in the time of one key's lookup.
+_LOOKUP_COST = 16
+
+
 @dataclass(frozen=True)
 class Membership:
     """``field in values``, or ``field not in values``."""
@@ -60,16 +64,26 @@ def parse_membership(expr: str, col: Any) -> Membership | None:
     schema_field = next((f for f in col._schema.fields if f.name == field), None)
     if schema_field is None:
         return None
-    try:
-        values = json.loads(body, strict=False)
-    except ValueError:
+    is_text = schema_field.dtype.name == "VARCHAR"
+    values = _plain_strings(body) if is_text else None
+    if values is None:
+        try:
+            values = json.loads(body, strict=False)
+        except ValueError:
+            return None
+        kinds = set(map(type, values))
+        is_key = schema_field.dtype.name == "INT64" and schema_field.is_primary
+        if not ((is_text and kinds <= {str}) or (is_key and kinds <= {int})):
+            return None
+    return Membership(field, values, negated)
+
+
+def _plain_strings(body: str) -> list[str] | None:
+    # Three times as fast as JSON where no string needs an escape.
+    if "\\" in body or not (body.startswith('["') and body.endswith('"]')):
         return None
-    kinds = set(map(type, values))
-    if schema_field.dtype.name == "VARCHAR":
-        allowed = kinds <= {str}
-    else:
-        allowed = schema_field.dtype.name == "INT64" and schema_field.is_primary and kinds <= {int}
-    return Membership(field, values, negated) if allowed else None
+    values = body[2:-2].split('", "')
+    return values if body.count('"') == 2 * len(values) else None
 
 
 def masks(view: View, col: Any, expr: str) -> list[Mask | None]:
@@ -82,7 +96,7 @@ def masks(view: View, col: Any, expr: str) -> list[Mask | None]:
         return [part.live for part in view.parts]
     membership = parse_membership(expr, col)
     if membership is not None:
-        found = [_member_mask(part, membership, col._pk_name) for part in view.parts]
+        found = _member_masks(view, membership, col._pk_name)
     else:
         found = _evaluate(view, col, expr)
     return [
@@ -110,16 +124,26 @@ def _lookup(part: LivePart, pks: list[Any]) -> Rows:
     return local
 
 
-def _member_mask(part: LivePart, membership: Membership, pk_name: str) -> Mask:
-    if membership.field == pk_name:
-        mask = np.zeros(part.rows, dtype=bool)
-        local = _lookup(part, membership.values)
-        mask[local[local >= 0]] = True
-    else:
-        column = part.table().column(membership.field)
-        values = pa.array(membership.values, type=column.type)
-        mask = np.asarray(pc.is_in(column, value_set=values), dtype=bool)
-    return ~mask if membership.negated else mask
+def _member_masks(view: View, membership: Membership, pk_name: str) -> list[Mask]:
+    values = membership.values
+    found: list[Mask] = []
+    # A lookup in a dictionary of all keys misses the CPU's caches: good for a few keys only.
+    if membership.field == pk_name and len(values) * _LOOKUP_COST < view.offsets[-1]:
+        for part in view.parts:
+            mask = np.zeros(part.rows, dtype=bool)
+            local = _lookup(part, values)
+            mask[local[local >= 0]] = True
+            found.append(mask)
+    elif view.parts:
+        chunks = [c for part in view.parts for c in part.table().column(membership.field).chunks]
+        column = pa.chunked_array(chunks)
+        whole = pc.is_in(column, value_set=pa.array(values, type=column.type))
+        mask = whole.to_numpy().astype(bool, copy=False)
+        found = [
+            mask[start:stop]
+            for start, stop in zip(view.offsets[:-1], view.offsets[1:], strict=True)
+        ]
+    return [~mask for mask in found] if membership.negated else found
 
 
 def _evaluate(view: View, col: Any, expr: str) -> list[Mask]:

@@ -202,7 +202,7 @@ class LivePart:
         return table if table.num_rows == self.rows else table.slice(0, self.rows)
 
     def norms(self, field: str) -> Norms:
-        """Norms of the vectors, computed once (8 bytes a row)."""
+        """Norms of the vectors, computed once."""
         norms = self._norms.get(field)
         if norms is None:
             norms = self._norms[field] = Norms(self.vectors(field))
@@ -210,29 +210,40 @@ class LivePart:
 
 
 class Norms:
-    """What the metrics need to know of each row beside its vector.
+    """What the metrics need to know of each row beside its vector; 4 bytes a row for each."""
 
-    Attributes:
-        inverse: ``1 / |x|``, float32; 1 for a zero vector, whose cosine similarity is 0.
-        center: what L2 subtracts from rows and query first, float32 of shape ``(dim,)``, or None.
-        half_square: ``|x - center|^2 / 2``, float32.
-    """
-
-    __slots__ = ("center", "half_square", "inverse")
+    __slots__ = ("_centered", "_inverse", "_vectors")
 
     def __init__(self, vectors: Floats) -> None:
-        square = _squares(vectors, None)
-        norm = np.sqrt(square)
-        norm[norm == 0] = 1.0
-        self.inverse: Floats = (1.0 / norm).astype(np.float32)
-        self.center: Floats | None = None
-        if len(vectors):
-            # Far from the origin, |x|^2 - 2xy + |y|^2 would lose the digits that matter.
-            mean = vectors.mean(axis=0, dtype=np.float64)
-            if mean @ mean > 4.0 * max(float(square.mean()) - mean @ mean, 0.0):
-                self.center = mean.astype(np.float32)
-                square = _squares(vectors, self.center)
-        self.half_square: Floats = (square / 2.0).astype(np.float32)
+        self._vectors = vectors
+        self._inverse: Floats | None = None
+        self._centered: tuple[Floats | None, Floats] | None = None
+
+    @property
+    def inverse(self) -> Floats:
+        """``1 / |x|``, float32; 1 for a zero vector, whose cosine similarity is 0."""
+        if self._inverse is None:
+            norms = np.sqrt(_squares(self._vectors, None))
+            norms[norms == 0] = 1.0
+            self._inverse = (1.0 / norms).astype(np.float32)
+        return self._inverse
+
+    @property
+    def centered(self) -> tuple[Floats | None, Floats]:
+        """``center`` and ``|x - center|^2 / 2``, float32.
+
+        The center is what L2 subtracts from rows and query first, or None for nothing: far from
+        the origin, ``|x|^2 - 2xy + |y|^2`` would lose the digits that matter.
+        """
+        if self._centered is None:
+            center = None
+            squares = _squares(self._vectors, None)
+            mean = self._vectors.mean(axis=0, dtype=np.float64)
+            if mean @ mean > 4.0 * max(float(squares.mean()) - mean @ mean, 0.0):
+                center = mean.astype(np.float32)
+                squares = _squares(self._vectors, center)
+            self._centered = center, (squares / 2.0).astype(np.float32)
+        return self._centered
 
 
 def _squares(vectors: Floats, center: Floats | None) -> npt.NDArray[np.float64]:

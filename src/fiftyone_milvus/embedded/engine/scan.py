@@ -93,7 +93,9 @@ def _ordered(rows: Rows, scores: Floats, k: int, metric: str) -> Hits:
     key = np.where(rows < 0, np.float32(np.inf), key)
     if rows.shape[1] > 4 * k:
         best = np.argpartition(key, k - 1, axis=1)[:, :k]
-        rows, scores, key = (np.take_along_axis(a, best, 1) for a in (rows, scores, key))
+        rows = np.take_along_axis(rows, best, 1)
+        scores = np.take_along_axis(scores, best, 1)
+        key = np.take_along_axis(key, best, 1)
     order = np.lexsort((rows, key), axis=-1)[:, :k]
     return Hits(np.take_along_axis(rows, order, 1), np.take_along_axis(scores, order, 1))
 
@@ -108,10 +110,13 @@ def _search_chunk(
     metric: str,
 ) -> Hits:
     vectors = part.vectors(field)
-    norms = part.norms(field) if metric != "IP" else None
+    inverse = half_square = center = None
     shifted = queries
-    if metric == "L2" and norms is not None and norms.center is not None:
-        shifted = queries - norms.center
+    if metric == "COSINE":
+        inverse = part.norms(field).inverse
+    elif metric == "L2":
+        center, half_square = part.norms(field).centered
+        shifted = queries if center is None else queries - center
 
     # L2 scores here carry rounding errors, so more rows than asked for are measured again.
     keep = min(count, 2 * k + 32) if metric == "L2" else k
@@ -119,13 +124,13 @@ def _search_chunk(
     rows = np.zeros((len(queries), 0), dtype=np.int64)
     for block_rows, block in _blocks(part, vectors, wanted, count, len(queries)):
         data = vectors[block] if isinstance(block, slice) else vectors.take(block, axis=0)
-        if metric == "L2" and norms is not None and norms.center is not None:
-            data = data - norms.center
+        if center is not None:
+            data = data - center
         scores = shifted @ data.T
-        if metric == "COSINE" and norms is not None:
-            scores *= norms.inverse[block]
-        elif metric == "L2" and norms is not None:
-            scores -= norms.half_square[block]
+        if inverse is not None:
+            scores *= inverse[block]
+        elif half_square is not None:
+            scores -= half_square[block]
         if block_rows is None:
             assert isinstance(block, slice)
             if wanted is not None:

@@ -110,7 +110,7 @@ class FastServicer(MilvusServicer):
                 stack.enter_context(self._live(col).writing(col))
                 # Held to the end, so that no compaction starts before the new view is made.
                 stack.enter_context(_maintenance(col))
-                storage.speed_up_flush(col)
+                storage.speed_up_memtable(col)
             return super().Flush(request, context)
 
     # dispatch
@@ -131,7 +131,7 @@ class FastServicer(MilvusServicer):
         if not writes:
             return self._try(request, context, col, fast, slow)
         with self._live(col).writing(col):
-            storage.speed_up_flush(col)
+            storage.speed_up_memtable(col)
             return self._try(request, context, col, fast, slow)
 
     def _try(
@@ -261,16 +261,21 @@ class FastServicer(MilvusServicer):
         return self._write(request, col, "upsert_cnt")
 
     def _write(self, request: Any, col: Any, count: str) -> Any:
+        partition = request.partition_name or "_default"
         try:
-            columns.reject_not_finite(request.fields_data, request.num_rows)
+            if not request.num_rows or not _is_plain(col, partition):
+                raise UnsupportedError("kind of collection")
+            batch, pks = columns.record_batch(
+                request.fields_data, request.num_rows, col, partition, col._next_seq
+            )
         except SchemaValidationError as exc:
             return milvus_pb2.MutationResult(status=common_pb2.Status(**to_status_kwargs(exc)))
-        partition = request.partition_name or "_default"
-        if not request.num_rows or not _is_plain(col, partition):
-            raise UnsupportedError("kind of collection")
-        batch, pks = columns.record_batch(
-            request.fields_data, request.num_rows, col, partition, col._next_seq
-        )
+        except UnsupportedError:
+            try:
+                columns.reject_not_finite(request.fields_data, request.num_rows)
+            except SchemaValidationError as exc:
+                return milvus_pb2.MutationResult(status=common_pb2.Status(**to_status_kwargs(exc)))
+            raise
         col._next_seq += request.num_rows
         col._apply(InsertOp(partition=partition, batch=batch))
         if _should_flush(col):

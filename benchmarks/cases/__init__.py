@@ -1,0 +1,19 @@
+"""The cases: each takes the world and returns its tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from benchmarks.cases import building, first_answer, index_types, querying, recall, sorting, views
+from benchmarks.report import Table
+from benchmarks.world import World
+
+CASES: dict[str, Callable[[World], list[Table]]] = {
+    "querying": querying.run,
+    "building": building.run,
+    "first_answer": first_answer.run,
+    "sorting": sorting.run,
+    "views": views.run,
+    "recall": recall.run,
+    "index_types": index_types.run,
+}

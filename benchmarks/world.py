@@ -1,0 +1,200 @@
+"""A private FiftyOne, MongoDB, embedded engine and Milvus server, for the time of one run."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.vectors import Array, clustered
+
+if TYPE_CHECKING:
+    from tests.servers import MilvusServer
+
+BUILT_IN = "fiftyone.brain.internal.core.milvus.MilvusSimilarityConfig"
+METRIC = "cosine"
+
+
+@dataclass
+class World:
+    """What the cases share. Use :func:`world`.
+
+    Attributes:
+        root: a temporary folder
+        rows: of the large index
+        dim: its dimension
+        engines: those to measure
+    """
+
+    root: Path
+    rows: int
+    dim: int
+    engines: list[Engine] = field(default_factory=list)
+
+    @cached_property
+    def vectors(self) -> Array:
+        return clustered(self.rows, self.dim)[0]
+
+    @cached_property
+    def dataset(self) -> Any:
+        """A dataset of ``rows`` samples; ``share`` is a random permutation of 0..1."""
+        return make_dataset(self.rows)
+
+    @cached_property
+    def ids(self) -> list[str]:
+        return list(self.dataset.values("id"))
+
+    @cached_property
+    def row_of(self) -> dict[str, int]:
+        return {_id: i for i, _id in enumerate(self.ids)}
+
+
+@dataclass
+class Engine:
+    """One of the two engines.
+
+    Attributes:
+        name: ``"embedded"`` or ``"server"``
+        uri: for this package
+        built_in_uri: for the built-in backend, which opens Milvus Lite in this process
+    """
+
+    name: str
+    uri: str
+    built_in_uri: str
+    world: World
+
+    def kwargs(self, *, built_in: bool = False) -> dict[str, Any]:
+        """What to pass to ``compute_similarity``."""
+        kwargs: dict[str, Any] = {"backend": "milvus", "metric": METRIC}
+        if built_in:
+            return {**kwargs, "uri": self.built_in_uri, "config_cls": BUILT_IN}
+        return {**kwargs, "uri": self.uri}
+
+    @cached_property
+    def client(self) -> Any:
+        """A bare ``MilvusClient`` of what this package uses, none of its code involved."""
+        from pymilvus import MilvusClient
+
+        from fiftyone_milvus import embedded
+
+        if self.name == "server":
+            return MilvusClient(self.uri, dedicated=True)
+        endpoint = embedded.ensure(Path(self.uri))
+        return MilvusClient(endpoint.address, token=endpoint.token, dedicated=True)
+
+    @cached_property
+    def ours(self) -> Any:
+        """This package's index of all vectors, ready."""
+        return self._build("ours", built_in=False)
+
+    @cached_property
+    def built_in(self) -> Any:
+        """The built-in backend's index of all vectors, ready."""
+        return self._build("built_in", built_in=True)
+
+    def _build(self, who: str, *, built_in: bool) -> Any:
+        index = new_index(self.world.dataset, f"{who}_{self.name}", self.kwargs(built_in=built_in))
+        index.add_to_index(self.world.vectors, self.world.ids)
+        if self.name == "server":
+            wait_indexed(self.client, index.config.collection_name, self.world.rows)
+        index._kneighbors(self.world.vectors[0], k=10)
+        return index
+
+
+def make_dataset(rows: int) -> Any:
+    """Returns a new dataset of that many samples, whose media files need not exist."""
+    import fiftyone as fo
+    import numpy as np
+
+    dataset = fo.Dataset()
+    shares = np.random.default_rng(53).permutation(rows) / rows
+    samples = (fo.Sample(filepath=f"{i}.jpg", share=float(x)) for i, x in enumerate(shares))
+    dataset.add_samples(samples, num_samples=rows, progress=False)
+    return dataset
+
+
+def new_index(dataset: Any, brain_key: str, kwargs: dict[str, Any]) -> Any:
+    """Returns a new, empty index."""
+    import fiftyone.brain as fob
+
+    return fob.compute_similarity(dataset, brain_key=brain_key, embeddings=False, **kwargs)
+
+
+def wait_indexed(client: Any, collection: str, rows: int, timeout: float = 600) -> float:
+    """Waits until a server searches all rows by their index; returns the seconds that took."""
+    from fiftyone_milvus.writing import FLUSH_ROWS
+
+    start = time.perf_counter()
+    if rows < FLUSH_ROWS:
+        client.flush(collection)
+    while time.perf_counter() - start < timeout:
+        state = client.describe_index(collection, "vector")
+        done = int(state.get("indexed_rows", 0)) >= rows and not int(
+            state.get("pending_index_rows", 0)
+        )
+        if done and client.get_load_state(collection)["state"].name == "Loaded":
+            return time.perf_counter() - start
+        time.sleep(0.1)
+    raise TimeoutError(f"{collection} is not indexed after {timeout} s: {state}")
+
+
+@contextmanager
+def world(rows: int, dim: int, names: list[str]) -> Iterator[World]:
+    """Starts everything, and ends it. FiftyOne must not have been imported before."""
+    from tests.servers import MilvusServer
+    from tests.support.mongo import Mongo
+
+    root = Path(tempfile.mkdtemp(prefix="fom-bench-"))
+    ends: list[Callable[[], object]] = [lambda: shutil.rmtree(root, ignore_errors=True)]
+    try:
+        mongo = Mongo(root / "mongo")
+        ends.append(mongo.stop)
+        _private_fiftyone(root, mongo.uri)
+        found = World(root, rows, dim)
+        if "embedded" in names:
+            path = root / "ours.db"
+            ends.append(lambda: _stop_embedded(path))
+            found.engines.append(Engine("embedded", str(path), str(root / "built_in.db"), found))
+        if "server" in names:
+            server: MilvusServer = MilvusServer.start("plain", root / "server")
+            ends.append(server.stop)
+            found.engines.append(Engine("server", server.uri, server.uri, found))
+        yield found
+    finally:
+        for end in reversed(ends):
+            end()
+
+
+def _private_fiftyone(root: Path, database: str) -> None:
+    for name in list(os.environ):
+        if name.startswith(("FIFTYONE_", "MILVUS_")):
+            del os.environ[name]
+    home = root / "home"
+    home.mkdir()
+    os.environ.update(
+        FIFTYONE_CONFIG_PATH=str(home / "config.json"),
+        FIFTYONE_APP_CONFIG_PATH=str(home / "app_config.json"),
+        FIFTYONE_BRAIN_CONFIG_PATH=str(home / "brain_config.json"),
+        FIFTYONE_DATABASE_URI=database,
+        FIFTYONE_DATABASE_NAME="benchmarks",
+        FIFTYONE_DATABASE_VALIDATION="false",
+        FIFTYONE_DATABASE_DIR=str(home / "mongo"),
+        FIFTYONE_DEFAULT_DATASET_DIR=str(home / "datasets"),
+        FIFTYONE_DO_NOT_TRACK="true",
+        FIFTYONE_SHOW_PROGRESS_BARS="false",
+    )
+    import fiftyone_milvus  # noqa: F401  (takes over backend="milvus")
+
+
+def _stop_embedded(path: Path) -> None:
+    from fiftyone_milvus import embedded
+
+    embedded.stop(path)

@@ -1,0 +1,68 @@
+"""The FiftyOne App's server, as a process of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+
+import fiftyone as fo
+
+from tests.support.processes import die_with_parent, free_port
+
+MAIN = Path(fo.__file__).parent / "server" / "main.py"
+
+
+class AppServer:
+    """The server that ``fiftyone app launch`` starts, on a free port, with an environment of its own.
+
+    Args:
+        environment: variables to set over this process'; None removes one
+        log: the file that its output goes to
+    """
+
+    def __init__(self, environment: Mapping[str, str | None], log: Path) -> None:
+        self.port = free_port()
+        self.log = log
+        merged = {**os.environ, **environment}
+        with open(log, "ab") as stream:
+            self._process = subprocess.Popen(
+                [sys.executable, str(MAIN), "--port", str(self.port), "--address", "127.0.0.1"],
+                cwd=MAIN.parent,
+                env={name: value for name, value in merged.items() if value is not None},
+                stdin=subprocess.DEVNULL,
+                stdout=stream,
+                stderr=stream,
+                preexec_fn=die_with_parent(),
+            )
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def wait_ready(self, seconds: float = 90) -> None:
+        deadline = time.monotonic() + seconds
+        while True:
+            assert self._process.poll() is None, f"the App's server ended: {self.output()}"
+            try:
+                urllib.request.urlopen(f"{self.url}/fiftyone", timeout=5).close()
+                return
+            except OSError:
+                assert time.monotonic() < deadline, f"no App after {seconds} s: {self.output()}"
+                time.sleep(0.1)
+
+    def output(self) -> str:
+        return self.log.read_text(errors="replace")[-3000:]
+
+    def stop(self) -> None:
+        """Ends it at once; it keeps nothing that matters."""
+        self._process.kill()
+        self._process.wait(10)
