@@ -39,13 +39,20 @@ class World:
     engines: list[Engine] = field(default_factory=list)
 
     @cached_property
+    def _clustered(self) -> tuple[Array, Array]:
+        return clustered(self.rows, self.dim)
+
+    @property
     def vectors(self) -> Array:
-        return clustered(self.rows, self.dim)[0]
+        return self._clustered[0]
 
     @cached_property
     def dataset(self) -> Any:
-        """A dataset of ``rows`` samples; ``share`` is a random permutation of 0..1."""
-        return make_dataset(self.rows)
+        """A dataset of ``rows`` samples, with the cluster of each.
+
+        ``share`` is a random permutation of 0..1, to take views of any size.
+        """
+        return make_dataset(self.rows, self._clustered[1])
 
     @cached_property
     def ids(self) -> list[str]:
@@ -109,14 +116,19 @@ class Engine:
         return index
 
 
-def make_dataset(rows: int) -> Any:
+def make_dataset(rows: int, clusters: Array | None = None) -> Any:
     """Returns a new dataset of that many samples, whose media files need not exist."""
     import fiftyone as fo
     import numpy as np
 
     dataset = fo.Dataset()
     shares = np.random.default_rng(53).permutation(rows) / rows
-    samples = (fo.Sample(filepath=f"{i}.jpg", share=float(x)) for i, x in enumerate(shares))
+    if clusters is None:
+        clusters = np.zeros(rows, dtype=int)
+    samples = (
+        fo.Sample(filepath=f"{i}.jpg", share=float(share), cluster=int(cluster))
+        for i, (share, cluster) in enumerate(zip(shares, clusters, strict=True))
+    )
     dataset.add_samples(samples, num_samples=rows, progress=False)
     return dataset
 

@@ -82,7 +82,7 @@ def _bare(
     def contender() -> float:
         name = f"bare_{next(_number)}"
         start = time.perf_counter()
-        _create(client, name, engine.world.dim, index_type)
+        create(client, name, engine.world.dim, index_type)
         insert(client, name)
         client.flush(name)
         seconds = time.perf_counter() - start
@@ -96,7 +96,7 @@ def _bare(
     return contender
 
 
-def _create(client: MilvusClient, name: str, dim: int, index_type: str) -> None:
+def create(client: MilvusClient, name: str, dim: int, index_type: str) -> None:
     schema = client.create_schema(auto_id=False, enable_dynamic_field=False)
     schema.add_field("pk", DataType.VARCHAR, is_primary=True, max_length=512)
     schema.add_field("vector", DataType.FLOAT_VECTOR, dim=dim)

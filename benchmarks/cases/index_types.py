@@ -1,2 +1,84 @@
-from benchmarks.report import Table
-def run(world): return []
+"""What each index type costs and finds on each engine: the evidence for the defaults."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from benchmarks.cases.building import create
+from benchmarks.report import Table, ms, s
+from benchmarks.timing import take_turns, timed
+from benchmarks.vectors import Array, digits, near, nearest, recall
+from benchmarks.world import Engine, World, wait_indexed
+from fiftyone_milvus.parameters import default_index_type, search_params
+
+K = 10
+QUERIES = 200
+TYPES = ("FLAT", "IVF_FLAT", "HNSW", "AUTOINDEX")
+
+
+def run(world: World) -> list[Table]:
+    small = min(10_000, world.rows)
+    sets = {
+        f"clusters {small:,} x {world.dim}": world.vectors[:small],
+        "digits": digits()[0],
+        f"clusters {world.rows:,} x {world.dim}": world.vectors,
+    }
+    rows, raw = [], []
+    for engine in world.engines:
+        default = default_index_type(engine.ours.connection.engine)
+        for title, vectors in sets.items():
+            if title == "digits":
+                title = f"digits {len(vectors):,} x {vectors.shape[1]}"
+            for kind in TYPES:
+                found = _try(engine, kind, vectors)
+                name = f"**{kind}**" if kind == default else kind
+                rows.append(
+                    (engine.name, title, name, s(found["upload"]), s(found["ready"]),
+                     ms(found["one"]), ms(found["many"]), f"{found['recall']:.3f}")
+                )  # fmt: skip
+                raw.append({"engine": engine.name, "vectors": title, "index": kind, **found})
+    columns = ("engine", "vectors", "index", "upload s", "until ready s", "one query ms",
+               "200 queries ms", "recall@10")  # fmt: skip
+    return [Table("index_types", columns, rows, (), raw)]
+
+
+def _try(engine: Engine, kind: str, vectors: Array) -> dict[str, float]:
+    client, name = engine.client, f"kind_{kind.lower()}"
+    ids = [f"{i:024x}" for i in range(len(vectors))]
+    start = time.perf_counter()
+    create(client, name, vectors.shape[1], kind)
+    size = 1 << 20
+    step = max(1, size // vectors.shape[1])
+    for first in range(0, len(vectors), step):
+        part = range(first, min(first + step, len(vectors)))
+        client.insert(
+            name, [{"pk": ids[i], "vector": vectors[i], "sample_id": ids[i]} for i in part]
+        )
+    client.flush(name)
+    upload = time.perf_counter() - start
+    if engine.name == "server":
+        wait_indexed(client, name, len(vectors))
+    client.load_collection(name)
+    queries = near(vectors, QUERIES)
+    _search(client, name, kind, queries[:1])
+    ready = time.perf_counter() - start
+
+    one = take_turns({"": timed(lambda: _search(client, name, kind, queries[:1]))}, 30)[""]
+    many = take_turns({"": timed(lambda: _search(client, name, kind, queries))}, 3)[""]
+    found = [[int(i, 16) for i in hits.ids] for hits in _search(client, name, kind, queries)]
+    client.drop_collection(name)
+    share = recall(found, nearest(vectors, queries, K))
+    return {"upload": upload, "ready": ready, "one": one.min, "many": many.min, "recall": share}
+
+
+def _search(client: Any, name: str, kind: str, queries: Array) -> Any:
+    params = {"metric_type": "COSINE", "params": search_params(kind, None, K)}
+    return client.search(
+        name,
+        data=list(queries),
+        anns_field="vector",
+        limit=K,
+        search_params=params,
+        output_fields=["pk"],
+    )

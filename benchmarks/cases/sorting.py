@@ -6,7 +6,7 @@ from typing import Any
 
 from pymilvus import MilvusClient
 
-from benchmarks.cases.building import _create
+from benchmarks.cases.building import create
 from benchmarks.report import Table, ms, times
 from benchmarks.timing import Ratio, take_turns, timed
 from benchmarks.vectors import near
@@ -64,7 +64,7 @@ def _search_only(engine: Engine) -> Table:
 
 
 def _fill(client: MilvusClient, name: str, kind: str, world: World) -> None:
-    _create(client, name, world.dim, kind)
+    create(client, name, world.dim, kind)
     for start in range(0, world.rows, 2_000):
         stop = min(start + 2_000, world.rows)
         data: list[dict[str, Any]] = [

@@ -25,6 +25,7 @@ from fiftyone_milvus.errors import (
     MissingIDsError,
 )
 from fiftyone_milvus.fresh import Rows
+from fiftyone_milvus.ids import Ids
 from fiftyone_milvus.scores import Array, Points
 from fiftyone_milvus.searching import Neighbors, Searcher
 from fiftyone_milvus.views import ViewScope
@@ -115,6 +116,10 @@ class MilvusSimilarityIndex(SimilarityIndex, DuplicatesMixin):
         return self._milvus
 
     @property
+    def _lookup(self) -> Ids:
+        return Ids(self._collection, self._samples._root_dataset, self.config.patches_field)
+
+    @property
     def _searcher(self) -> Searcher:
         return Searcher(
             self._collection,
@@ -188,11 +193,7 @@ class MilvusSimilarityIndex(SimilarityIndex, DuplicatesMixin):
         return np.array(self._ids()[0], dtype=str) if self._patches else None
 
     def _ids(self) -> tuple[list[str], list[str]]:
-        if self._id_table is not None:
-            return self._id_table
-        if not self._collection.exists():
-            return [], []
-        return self._with_samples(*self._collection.all_ids())
+        return self._id_table or self._lookup.all()
 
     def _apply_view(self) -> None:
         # The base class asks for sample_ids and for label_ids, which is one read
@@ -336,11 +337,11 @@ class MilvusSimilarityIndex(SimilarityIndex, DuplicatesMixin):
         Raises:
             MissingIDsError: if IDs are not in the index and ``allow_missing`` is False
         """
-        ids, by_sample = self._given_ids(sample_ids, label_ids)
+        ids, by_sample = self._lookup.given(sample_ids, label_ids)
         if ids is None:
             raise InvalidInputError("Nothing to remove; give sample_ids or label_ids")
         if by_sample or not allow_missing or warn_missing:
-            ids = list(self._find(ids, by_sample, allow_missing, warn_missing))
+            ids = list(self._lookup.find(ids, by_sample, allow_missing, warn_missing))
         elif not self._collection.exists():
             ids = []
         if ids:
@@ -382,77 +383,18 @@ class MilvusSimilarityIndex(SimilarityIndex, DuplicatesMixin):
         Raises:
             MissingIDsError: if IDs are not in the index and ``allow_missing`` is False
         """
-        ids, by_sample = self._given_ids(sample_ids, label_ids)
+        ids, by_sample = self._lookup.given(sample_ids, label_ids)
         if ids is None:
             ids = self._ids()[0]
         elif by_sample or not allow_missing or warn_missing:
-            ids = list(self._find(ids, by_sample, allow_missing, warn_missing))
+            ids = list(self._lookup.find(ids, by_sample, allow_missing, warn_missing))
         if not self._collection.exists():
             empty = np.array([], dtype=str)
             return np.empty((0, 0), np.float32), empty, empty if self._patches else None
         rows = self._collection.fetch(ids)
-        found, samples = self._with_samples(rows.ids, rows.sample_ids)
+        found, samples = self._lookup.with_samples(rows.ids, rows.sample_ids)
         labels = np.array(found, dtype=str) if self._patches else None
         return rows.vectors, np.array(samples, dtype=str), labels
-
-    def _given_ids(
-        self, sample_ids: Sequence[str] | None, label_ids: Sequence[str] | None
-    ) -> tuple[list[str] | None, bool]:
-        """Returns the given IDs, and whether they are the sample IDs of patches."""
-        if label_ids is not None:
-            if not self._patches:
-                raise InvalidInputError(
-                    "This index does not support label IDs; give sample_ids instead"
-                )
-            if sample_ids is not None:
-                logger.warning("Ignoring sample IDs when label IDs are provided")
-            return _id_list(label_ids), False
-        if sample_ids is None:
-            return None, False
-        return _id_list(sample_ids), self._patches
-
-    def _find(
-        self, ids: list[str], by_sample: bool, allow_missing: bool, warn_missing: bool
-    ) -> list[str]:
-        """Returns the primary keys of the given IDs that are in the index, in their order."""
-        if not self._collection.exists():
-            found: list[str] = []
-            present: set[str] = set()
-        elif by_sample:
-            table = self._of_samples(ids)
-            order = {_id: i for i, _id in enumerate(ids)}
-            found = sorted(table, key=lambda pk: (order[table[pk]], pk))
-            present = set(table.values())
-        else:
-            present = set(self._collection.existing(ids))
-            found = [i for i in ids if i in present]
-        missing = [i for i in ids if i not in present]
-        if missing and not allow_missing:
-            raise MissingIDsError(
-                f"Found {len(missing)} IDs (eg '{missing[0]}') that are not present in the index; "
-                "add them first or pass allow_missing=True"
-            )
-        if missing and warn_missing:
-            logger.warning("Ignoring %d IDs that are not present in the index", len(missing))
-        return found
-
-    # A collection of others may lack the sample IDs of its patches; the dataset has them
-
-    def _with_samples(self, ids: list[str], sample_ids: list[str]) -> tuple[list[str], list[str]]:
-        if self._patches and self._collection.layout.sample_field is None:
-            table = self._patch_table()
-            return ids, [table.get(i, i) for i in ids]
-        return ids, sample_ids
-
-    def _of_samples(self, sample_ids: list[str]) -> dict[str, str]:
-        if self._collection.layout.sample_field is not None:
-            return self._collection.of_samples(sample_ids)
-        wanted = set(sample_ids)
-        table = {i: s for i, s in self._patch_table().items() if s in wanted}
-        return {i: table[i] for i in self._collection.existing(list(table))}
-
-    def _patch_table(self) -> dict[str, str]:
-        return dict(zip(*ViewScope(self._samples._root_dataset, self.config.patches_field).pairs()))
 
     # -- searching -----------------------------------------------------------------------------
 
@@ -488,7 +430,7 @@ class MilvusSimilarityIndex(SimilarityIndex, DuplicatesMixin):
 
     def _store_on_labels(self, samples: Any, dist_field: str, found: Neighbors) -> None:
         _, path = samples._get_label_field_path(self.config.patches_field, dist_field)
-        ids, sample_ids = self._with_samples(found.ids, found.sample_ids)
+        ids, sample_ids = self._lookup.with_samples(found.ids, found.sample_ids)
         values = [
             {"sample_id": sample_id, "label_id": label_id, "value": distance}
             for sample_id, label_id, distance in zip(sample_ids, ids, found.distances.tolist())
@@ -580,7 +522,7 @@ class MilvusSimilarityIndex(SimilarityIndex, DuplicatesMixin):
 
     def _format(self, found: list[Neighbors], single: bool, return_dists: bool) -> Any:
         self._found = found if len(found) == 1 else []
-        pairs = [self._with_samples(n.ids, n.sample_ids) for n in found]
+        pairs = [self._lookup.with_samples(n.ids, n.sample_ids) for n in found]
         samples: Any = [samples for _, samples in pairs]
         labels: Any = [ids for ids, _ in pairs] if self._patches else None
         dists: Any = [n.distances.tolist() for n in found]
@@ -635,10 +577,6 @@ class MilvusSimilarityIndex(SimilarityIndex, DuplicatesMixin):
         cls, d: dict[str, Any], samples: Any, config: Any, brain_key: str
     ) -> MilvusSimilarityIndex:
         return cls(samples, config, brain_key)
-
-
-def _id_list(ids: Any) -> list[str]:
-    return [ids] if isinstance(ids, str) else [str(i) for i in ids]
 
 
 def _check_k(k: Any) -> None:

@@ -5,11 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import tempfile
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +17,7 @@ from fiftyone_milvus import embedded
 from tests.app.conftest import StartApp
 from tests.app.digits import COUNT, KEY, Scans
 from tests.app.page import AppPage
-from tests.support.processes import alive
+from tests.app.writers import WriterProcess, WriterThread
 
 pytestmark = pytest.mark.app
 
@@ -28,7 +25,7 @@ THEIRS = range(100, 200)
 MINE = range(200, 250)
 STEADY = {*range(COUNT)} - {*THEIRS} - {*MINE}
 
-WRITER = Path(__file__).with_name("writer.py")
+TEXT = "a handwritten seven"
 
 
 @pytest.fixture(scope="module")
@@ -60,49 +57,19 @@ def app(dataset: fo.Dataset, index: Any, start_app: StartApp) -> AppPage:
 
 
 @pytest.fixture
-def writer(dataset: fo.Dataset, index: Any) -> Iterator[subprocess.Popen[str]]:
-    arguments = [dataset.name, KEY, str(THEIRS[0]), str(THEIRS[-1])]
-    process = subprocess.Popen(
-        [sys.executable, str(WRITER), *arguments],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    yield process
-    process.kill()
-    process.communicate()
+def writer(dataset: fo.Dataset, index: Any) -> Iterator[WriterProcess]:
+    writer = WriterProcess(dataset.name, KEY, THEIRS)
+    yield writer
+    writer.kill()
 
 
-class Loop:
-    """Repeats something in a thread, and counts."""
-
-    def __init__(self, action: Callable[[], object]) -> None:
-        self.rounds = 0
-        self._action = action
-        self._stop = threading.Event()
-        self._problem: Exception | None = None
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        try:
-            while not self._stop.is_set():
-                self._action()
-                self.rounds += 1
-        except Exception as error:
-            self._problem = error
-
-    def end(self) -> None:
-        self._stop.set()
-        self._thread.join(30)
-        if self._problem is not None:
-            raise self._problem
-
-
-def say(process: subprocess.Popen[str]) -> None:
-    assert process.stdin is not None
-    process.stdin.write("\n")
-    process.stdin.flush()
+def check_steady(scans: Scans, shown: Sequence[int], query: int | str) -> None:
+    """What comes and goes may be there or not; nothing else may be missing or out of order."""
+    true = scans.distances(query)
+    assert len(shown) == len({*shown}) == 25
+    assert [true[n] for n in shown] == sorted(true[n] for n in shown)
+    found = [n for n in shown if n in STEADY]
+    assert found == sorted(STEADY, key=true.__getitem__)[: len(found)]
 
 
 def test_three_processes_write_and_search_one_index_at_once(
@@ -111,50 +78,66 @@ def test_three_processes_write_and_search_one_index_at_once(
     scans: Scans,
     dataset: fo.Dataset,
     path: Path,
-    writer: subprocess.Popen[str],
+    writer: WriterProcess,
 ) -> None:
     ids = dict(zip(*dataset.values(["number", "id"]), strict=True))
     numbers = {_id: number for number, _id in ids.items()}
 
+    def take_out() -> None:
+        index.remove_from_index(sample_ids=[ids[n] for n in MINE])
+
+    def put_back() -> None:
+        index.add_to_index(scans.vectors[list(MINE)], [ids[n] for n in MINE])
+
     def search(query: int) -> list[int]:
         return [numbers[_id] for _id in index._kneighbors(query=ids[query], k=25)[0]]
 
-    def mine_out() -> None:
-        index.remove_from_index(sample_ids=[ids[n] for n in MINE])
+    def write_and_search() -> None:
+        take_out()
+        check_steady(scans, search(7), 7)
+        put_back()
 
-    def mine_in() -> None:
-        index.add_to_index(scans.vectors[list(MINE)], [ids[n] for n in MINE])
-
-    def check_steady(shown: list[int], query: int | str) -> None:
-        """What comes and goes may be there or not; nothing else may be missing or misplaced."""
-        true = scans.distances(query)
-        assert [true[n] for n in shown] == sorted(true[n] for n in shown)
-        assert len(shown) == len({*shown}) == 25
-        steady = sorted(STEADY, key=true.__getitem__)
-        found = [n for n in shown if n in STEADY]
-        assert found == steady[: len(found)]
-
-    def mine_round() -> None:
-        mine_out()
-        check_steady(search(7), 7)
-        mine_in()
-
-    assert writer.stdout is not None
-    assert writer.stdout.readline() == "round\n"
-    theirs = Loop(writer.stdout.readline)
-    mine = Loop(mine_round)
+    mine = WriterThread(write_and_search)
     for query in (3, 14):
-        before = mine.rounds, theirs.rounds
-        check_steady(app.search_by_image(query), query)
+        before = mine.rounds, writer.rounds
+        check_steady(scans, app.search_by_image(query), query)
         assert mine.rounds > before[0], "this process was writing meanwhile"
-        assert theirs.rounds > before[1], "the other process was writing meanwhile"
-    check_steady(app.search_by_text("a handwritten seven"), "a handwritten seven")
+        assert writer.rounds > before[1], "the other process was writing meanwhile"
+    check_steady(scans, app.search_by_text(TEXT), TEXT)
+    mine.end()
     status = embedded.status(path)
     assert status is not None
-    assert status.clients == 3
+    assert status.clients == 3, "this process, the other one and the App's server"
 
-    mine.end()
-    mine_out()
-    theirs.end_after(say, writer) if False else None
-    say(writer)
-    raise NotImplementedError
+    take_out()
+    writer.take_out()
+    scans.check(app.search_by_image(3), 3, STEADY)
+    scans.check(app.search_by_text(TEXT), TEXT, STEADY)
+    scans.check(search(7), 7, STEADY)
+    assert index.total_index_size == len(STEADY)
+
+    put_back()
+    writer.put_back()
+    scans.check(app.search_by_image(3), 3)
+    scans.check(search(7), 7)
+    assert index.total_index_size == COUNT
+
+
+def test_the_app_survives_the_end_of_the_embedded_service(
+    app: AppPage, index: Any, scans: Scans, path: Path
+) -> None:
+    scans.check(app.search_by_image(5), 5)
+    status = embedded.status(path)
+    assert status is not None
+    os.kill(status.pid, signal.SIGKILL)
+
+    scans.check(app.search_by_image(8), 8)
+    again = embedded.status(path)
+    assert again is not None
+    assert again.pid != status.pid
+    assert index.total_index_size == COUNT
+
+    # The picture of the documentation: APP_SCREENSHOT=docs/images/app.png
+    if (screenshot := os.environ.get("APP_SCREENSHOT")) is not None:
+        app.search_by_text(TEXT)
+        app.screenshot(screenshot)

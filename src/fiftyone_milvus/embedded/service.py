@@ -75,11 +75,13 @@ class Service:
         self._lifetime = lifetime
         self._ended = threading.Event()
         self._activity = Activity()
+        self._files: list[Path] = []
         self._database = open_database(path)
         try:
             self._listen(identities.load_or_create(path))
         except BaseException:
             self._database.close()
+            self._remove_files()
             raise
         self._began = time.monotonic()
 
@@ -96,6 +98,11 @@ class Service:
         milvus_pb2_grpc.add_MilvusServiceServicer_to_server(
             build_servicer(self._database), self._server
         )
+        pointer = paths.runtime_directory() / f"{identity.id}.json"
+        sockets: list[Path] = []
+        if identity.milvus.startswith("unix:"):
+            sockets = [Path(identity.milvus[len("unix:") :]), Path(identity.control)]
+        self._files = [pointer, *sockets]
         milvus = self._bind(identity.milvus)
         self._server.start()
         self._control = Control(
@@ -106,13 +113,9 @@ class Service:
         )
         identities.save(self.identity)
         self._identity_file = _inode(self._path / paths.IDENTITY)
-        pointer = paths.runtime_directory() / f"{identity.id}.json"
         pointer.write_text(json.dumps({"path": str(self._path)}), "utf-8")
-        self._files = [pointer]
-        if milvus.startswith("unix:"):
-            self._files += [Path(milvus[len("unix:") :]), Path(self._control.address)]
-            for socket in self._files[1:]:
-                socket.chmod(0o600)
+        for socket in sockets:
+            socket.chmod(0o600)
 
     def _bind(self, address: str) -> str:
         try:
@@ -157,9 +160,7 @@ class Service:
         closing.join(_CLOSE_SECONDS)
         if closing.is_alive():
             logger.warning("an index build was still running; it is done again when needed")
-        for file in self._files:
-            with contextlib.suppress(OSError):
-                file.unlink()
+        self._remove_files()
         logger.info("ended")
         self._control.close()
 
@@ -168,6 +169,9 @@ class Service:
         logger.warning("'%s' was moved or deleted; ending", self._path)
         self._control.detach_all()
         self._server.stop(0).wait(1)
+        self._remove_files()
+
+    def _remove_files(self) -> None:
         for file in self._files:
             with contextlib.suppress(OSError):
                 file.unlink()

@@ -1,0 +1,55 @@
+"""The App on a Milvus server that its environment names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import fiftyone as fo
+import pytest
+
+from tests.app.conftest import StartApp
+from tests.app.digits import Scans
+from tests.app.page import AppPage
+from tests.servers import MilvusServer
+
+pytestmark = pytest.mark.app
+
+TEXT = "a handwritten five"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MilvusServer]:
+    """A server of this module's own, which ends it."""
+    server = MilvusServer.start("plain", tmp_path_factory.mktemp("milvus") / "data")
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def dataset(scans: Scans, server: MilvusServer) -> Iterator[fo.Dataset]:
+    dataset = scans.dataset("served-digits")
+    scans.index(dataset, **server.kwargs)
+    yield dataset
+    dataset.delete()
+
+
+@pytest.fixture(scope="module")
+def app(dataset: fo.Dataset, server: MilvusServer, start_app: StartApp) -> AppPage:
+    return start_app(dataset, {"FIFTYONE_BRAIN_SIMILARITY_MILVUS_URI": server.uri})
+
+
+def test_the_app_searches_the_server_that_its_environment_names(
+    app: AppPage, scans: Scans
+) -> None:
+    scans.check(app.search_by_image(3), 3)
+    scans.check(app.search_by_text(TEXT), TEXT)
+
+
+def test_a_server_that_is_gone_is_one_line_in_the_panel(app: AppPage, server: MilvusServer) -> None:
+    server.kill()
+    toast, card = app.fail_to_search(TEXT)
+    for message in (toast, card):
+        assert server.uri in message
+        assert "\n" not in message
+        assert "Traceback" not in message

@@ -1,0 +1,95 @@
+"""Those who change an index while the App searches it."""
+
+from __future__ import annotations
+
+import queue
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+_SCRIPT = Path(__file__).with_name("writer.py")
+
+
+class WriterProcess:
+    """A second Python process: ``writer.py``, counting its rounds.
+
+    Args:
+        dataset: the dataset's name
+        key: the index' brain key
+        numbers: the samples that it takes out and puts back
+    """
+
+    def __init__(self, dataset: str, key: str, numbers: range) -> None:
+        self.rounds = 0
+        self._said: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._process = subprocess.Popen(
+            [sys.executable, str(_SCRIPT), dataset, key, str(numbers[0]), str(numbers[-1])],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        threading.Thread(target=self._listen, daemon=True).start()
+        self._expect("first round")
+
+    def take_out(self) -> None:
+        """Ends the rounds with the samples out of the index."""
+        self._go_on("removed")
+
+    def put_back(self) -> None:
+        """Puts the samples back into the index."""
+        self._go_on("added")
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait(10)
+
+    def _listen(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            if line == "round\n":
+                self.rounds += 1
+            if self.rounds <= 1 or line != "round\n":
+                self._said.put("first round" if line == "round\n" else line.strip())
+
+    def _go_on(self, answer: str) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
+        self._expect(answer)
+
+    def _expect(self, answer: str) -> None:
+        assert self._said.get(timeout=60) == answer
+
+
+class WriterThread:
+    """Repeats something in a thread of this process until it is ended, and counts.
+
+    Args:
+        action: what to repeat
+    """
+
+    def __init__(self, action: Callable[[], object]) -> None:
+        self.rounds = 0
+        self._action = action
+        self._stop = threading.Event()
+        self._problem: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def end(self) -> None:
+        """Waits for the round to end; raises what went wrong in any."""
+        self._stop.set()
+        self._thread.join(60)
+        assert not self._thread.is_alive()
+        if self._problem is not None:
+            raise self._problem
+
+    def _run(self) -> None:
+        try:
+            while not self._stop.is_set():
+                self._action()
+                self.rounds += 1
+        except BaseException as error:
+            self._problem = error
