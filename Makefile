@@ -1,3 +1,4 @@
+# Tests start a private mongod: a database of the user does not make that unnecessary.
 # Everything below runs in $(VENV), with uv where it is installed and with pip elsewhere.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -63,7 +64,7 @@ clean:  ## Remove all that these commands made
 
 .PHONY: test-env
 test-env: $(VENV)/.package $(VENV)/.dev
-	@$(BIN)/fiftyone-milvus setup
+	@env -u FIFTYONE_DATABASE_URI $(BIN)/fiftyone-milvus setup
 
 $(VENV)/bin/python:
 	@echo "Creating $(VENV)"
@@ -82,4 +83,13 @@ $(VENV)/.package: $(WHEEL)
 $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
 	@echo "Installing the tools into $(VENV)"
 	@$(call install,$(VENV)) --group dev --group server
+	@touch $@
+
+$(LOWEST)/.ready: $(WHEEL) tests/lowest.txt
+	@echo "Installing the oldest dependencies into $(LOWEST)"
+	@test -x $(LOWEST)/bin/python || { $(call make_venv,$(LOWEST)); }
+	@$(call install,$(LOWEST)) -c tests/lowest.txt $(WHEEL)
+	@$(call install,$(LOWEST)) --force-reinstall --no-deps $(WHEEL)
+	@$(call install,$(LOWEST)) -c tests/lowest.txt --group dev --group server
+	@env -u FIFTYONE_DATABASE_URI $(LOWEST)/bin/fiftyone-milvus setup
 	@touch $@

@@ -39,8 +39,9 @@ def main() -> int:
             for table in tables:
                 print(f"\n{table.name}\n{table.markdown()}")
                 for goal in table.goals:
-                    print(f"  {'met   ' if goal.met else 'MISSED'} {goal.text}: "
-                          f"{goal.found:.2f} (median {goal.median:.2f}), {goal.wanted}")  # fmt: skip
+                    verdict = "met   " if goal.met else "MISSED"
+                    ratios = f"{goal.found:.2f} (median {goal.median:.2f})"
+                    print(f"  {verdict} {goal.text}: {ratios}, {goal.wanted}")
             print(f"({name}: {time.perf_counter() - start:.0f} s, load {os.getloadavg()[0]:.1f})")
             sys.stdout.flush()
     return 0

@@ -77,7 +77,7 @@ def nearest(vectors: Array, queries: Array, k: int, mask: Array | None = None) -
 
 
 def recall(found: list[list[int]], truth: Array) -> float:
-    """Returns the share of the true neighbours that were found."""
+    """Returns the share of the true neighbors that were found."""
     hits = sum(len(set(f) & set(t.tolist())) for f, t in zip(found, truth, strict=True))
     return hits / truth.size
 

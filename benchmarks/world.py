@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import shutil
 import tempfile
@@ -12,6 +13,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from tenacity import RetryCallState, Retrying, stop_after_attempt, wait_fixed
 
 from benchmarks.vectors import Array, clustered
 
@@ -97,6 +100,16 @@ class Engine:
         endpoint = embedded.ensure(Path(self.uri))
         return MilvusClient(endpoint.address, token=endpoint.token, dedicated=True)
 
+    def endpoint(self) -> tuple[str, list[tuple[str, str]]]:
+        """What gRPC wants to know: an address, and the metadata of each call."""
+        from fiftyone_milvus import embedded
+
+        if self.name == "server":
+            return self.uri.removeprefix("http://"), []
+        endpoint = embedded.ensure(Path(self.uri))
+        token = base64.b64encode(endpoint.token.encode()).decode()
+        return endpoint.address.removeprefix("http://"), [("authorization", token)]
+
     @cached_property
     def ours(self) -> Any:
         """This package's index of all vectors, ready."""
@@ -137,7 +150,21 @@ def new_index(dataset: Any, brain_key: str, kwargs: dict[str, Any]) -> Any:
     """Returns a new, empty index."""
     import fiftyone.brain as fob
 
-    return fob.compute_similarity(dataset, brain_key=brain_key, embeddings=False, **kwargs)
+    def make() -> Any:
+        return fob.compute_similarity(dataset, brain_key=brain_key, embeddings=False, **kwargs)
+
+    def forget(_: RetryCallState) -> None:
+        if dataset.has_brain_run(brain_key):
+            dataset.delete_brain_run(brain_key)
+
+    if "config_cls" not in kwargs:
+        return make()
+    # Milvus Lite hangs up on pymilvus for pinging it while it is busy, whereupon the built-in
+    # backend can't be made, but has registered its run
+    retrying = Retrying(
+        stop=stop_after_attempt(5), wait=wait_fixed(1), before_sleep=forget, reraise=True
+    )
+    return retrying(make)
 
 
 def wait_indexed(client: Any, collection: str, rows: int, timeout: float = 600) -> float:
@@ -201,6 +228,7 @@ def _private_fiftyone(root: Path, database: str) -> None:
         FIFTYONE_DATABASE_DIR=str(home / "mongo"),
         FIFTYONE_DEFAULT_DATASET_DIR=str(home / "datasets"),
         FIFTYONE_DO_NOT_TRACK="true",
+        FIFTYONE_LOGGING_LEVEL="WARNING",
         FIFTYONE_SHOW_PROGRESS_BARS="false",
     )
     import fiftyone_milvus  # noqa: F401  (takes over backend="milvus")

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pymilvus  # noqa: F401  (its import is not what the five seconds are about)
 import pytest
 
 from fiftyone_milvus.connection import Settings, connect, resolve, resolving

@@ -37,7 +37,7 @@ def python(script: str, **names: Any) -> str:
         [
             sys.executable,
             "-W",
-            "error::DeprecationWarning:fiftyone_milvus",
+            "error::DeprecationWarning",
             "-c",
             values + SETUP + script,
         ],

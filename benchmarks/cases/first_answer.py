@@ -81,5 +81,7 @@ def _stop(path: Path, *, built_in: bool) -> None:
         server_manager_instance.release_server(str(path))
     else:
         from fiftyone_milvus import embedded
+        from fiftyone_milvus.connection import close_all
 
+        close_all()
         embedded.stop(path)

@@ -37,9 +37,14 @@ def run(world: World) -> list[Table]:
     rows, goals, raw = [], [], {}
     for engine in world.engines:
         index = engine.ours
-        for title, data, repeats in (("one query", queries[:1], 300), ("1,000 queries", queries, 7)):
+        for title, data, repeats in (
+            ("one query", queries[:1], 300),
+            ("1,000 queries", queries, 7),
+        ):
             contenders = {
-                "ours": timed(lambda d=data, i=index: i._kneighbors(d if len(d) > 1 else d[0], k=K)),
+                "ours": timed(
+                    lambda d=data, i=index: i._kneighbors(d if len(d) > 1 else d[0], k=K)
+                ),
                 "bare": timed(lambda d=data, i=index, e=engine: bare_search(e, i, d)),
             }
             found = take_turns(contenders, repeats, warmup=2)

@@ -156,7 +156,7 @@ def serve(
     embedded.serve(path or embedded.default_path(), idle_seconds=idle, foreground=True)
 
 
-@app.command(epilog="Example: fiftyone-milvus stop --all")
+@app.command(epilog="Example: fiftyone-milvus stop ~/vectors.db")
 def stop(
     path: _PathArgument = None,
     everything: Annotated[bool, typer.Option("--all", help="Stop every one that runs.")] = False,

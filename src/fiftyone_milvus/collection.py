@@ -78,6 +78,7 @@ class MilvusCollection:
         self._id_field = id_field
         self._vector_field = vector_field
         self._layout: Layout | None = None
+        self._seen = False
         self._loading = False
         self._fresh: Rows | None = None
 
@@ -94,6 +95,17 @@ class MilvusCollection:
             self.connection.run(lambda c: c.has_collection(self.name, timeout=self.timeout))
         )
 
+    def present(self) -> bool:
+        """Whether the collection exists, where it may not have been created yet.
+
+        Raises:
+            CollectionNotFoundError: if it did exist, and was dropped by somebody else since
+        """
+        exists = self.exists()
+        if self._seen and not exists:
+            raise self._not_found()
+        return exists
+
     @property
     def layout(self) -> Layout:
         """The collection's layout; opens (describes and loads) it on first use.
@@ -109,6 +121,7 @@ class MilvusCollection:
             if layout.index_type is not None:
                 self._load()
             self._layout = layout
+            self._seen = True
         return self._layout
 
     def create(
@@ -154,7 +167,7 @@ class MilvusCollection:
             self.drop()
             raise
         freshness.forget(self._key)
-        self._loading = True
+        self._seen = self._loading = True
         self._layout = Layout(
             PK, VECTOR, SAMPLE_ID, dimension, metric_type, index_type, required=(), owner=owner
         )
@@ -206,7 +219,7 @@ class MilvusCollection:
     def drop(self) -> bool:
         """Drops the collection if it exists; returns whether it did."""
         self._layout = self._fresh = None
-        self._loading = False
+        self._seen = self._loading = False
         freshness.forget(self._key)
         if not self.exists():
             return False
@@ -441,8 +454,13 @@ class MilvusCollection:
         return self.connection.run(operation, timeout=self.timeout, idempotent=idempotent)
 
     def _not_found(self) -> CollectionNotFoundError:
+        if self._seen:
+            return CollectionNotFoundError(
+                f"The {self.where} was dropped by somebody else; call cleanup() and add its "
+                "embeddings again (add_to_index), or delete the brain run"
+            )
         return CollectionNotFoundError(
-            f"There is no {self.where}: it was dropped, or nothing was added yet, or it is in "
+            f"There is no {self.where}: nothing was added yet, or it was dropped, or it is in "
             "another Milvus; add embeddings (add_to_index), or load the run with its own uri="
         )
 

@@ -31,7 +31,7 @@ class Ids:
 
     def all(self) -> tuple[list[str], list[str]]:
         """Returns the primary key and the sample ID of every row."""
-        if not self._collection.exists():
+        if not self._collection.present():
             return [], []
         return self.with_samples(*self._collection.all_ids())
 
@@ -59,7 +59,7 @@ class Ids:
         Raises:
             MissingIDsError: if some are not and ``allow_missing`` is False
         """
-        if not self._collection.exists():
+        if not self._collection.present():
             found: list[str] = []
             present: set[str] = set()
         elif by_sample:

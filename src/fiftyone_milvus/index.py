@@ -96,7 +96,7 @@ class MilvusSimilarityIndex(SimilarityIndex, DuplicatesMixin):
 
         It is part of pymilvus' ORM, which pymilvus 3.1 removes; :attr:`client` is not.
         """
-        if not self._collection.exists():
+        if not self._collection.present():
             return None
         self._collection.wait_until_loaded()
         return self.connection.collection(self.config.collection_name)
@@ -175,7 +175,7 @@ class MilvusSimilarityIndex(SimilarityIndex, DuplicatesMixin):
     @property
     def total_index_size(self) -> int:
         """The exact number of vectors in the collection."""
-        return self._collection.count(strong=True) if self._collection.exists() else 0
+        return self._collection.count(strong=True) if self._collection.present() else 0
 
     @property
     def index_size(self) -> int:
@@ -259,7 +259,7 @@ class MilvusSimilarityIndex(SimilarityIndex, DuplicatesMixin):
         if not self._patches and label_ids is not None:
             raise InvalidInputError("This index does not support label IDs; give sample_ids only")
         collection = self._collection
-        fresh = not collection.exists()
+        fresh = not collection.present()
         batch = writing.check(
             embeddings,
             sample_ids,
@@ -342,7 +342,7 @@ class MilvusSimilarityIndex(SimilarityIndex, DuplicatesMixin):
             raise InvalidInputError("Nothing to remove; give sample_ids or label_ids")
         if by_sample or not allow_missing or warn_missing:
             ids = list(self._lookup.find(ids, by_sample, allow_missing, warn_missing))
-        elif not self._collection.exists():
+        elif not self._collection.present():
             ids = []
         if ids:
             self._collection.delete(ids)
@@ -388,7 +388,7 @@ class MilvusSimilarityIndex(SimilarityIndex, DuplicatesMixin):
             ids = self._ids()[0]
         elif by_sample or not allow_missing or warn_missing:
             ids = list(self._lookup.find(ids, by_sample, allow_missing, warn_missing))
-        if not self._collection.exists():
+        if not self._collection.present():
             empty = np.array([], dtype=str)
             return np.empty((0, 0), np.float32), empty, empty if self._patches else None
         rows = self._collection.fetch(ids)

@@ -6,7 +6,6 @@ import importlib.util
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 
 import fiftyone as fo
 import fiftyone.zoo as foz
@@ -25,7 +24,8 @@ _VIEWPORT = {"width": 2000, "height": 1000}
 # The App's switch for tests: no analytics, no hints that cover the grid
 _INIT = "window.IS_PLAYWRIGHT = true"
 
-StartApp = Callable[..., AppPage]
+StartServer = Callable[..., AppServer]
+OpenApp = Callable[[AppServer, fo.Dataset], AppPage]
 
 
 @pytest.fixture(scope="package", autouse=True)
@@ -58,23 +58,29 @@ def scans(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scans]:
 
 
 @pytest.fixture(scope="module")
-def start_app(
-    browser: Browser, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[StartApp]:
-    """Starts an App's server with variables set (None: removed), and opens a dataset in it."""
+def start_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartServer]:
+    """Starts an App's server with variables set over this process' (None: removed)."""
     servers: list[AppServer] = []
 
-    def start(dataset: fo.Dataset, environment: Mapping[str, str | None] | None = None) -> AppPage:
-        log: Path = tmp_path_factory.mktemp("app") / "server.log"
+    def start(environment: Mapping[str, str | None] | None = None) -> AppServer:
+        log = tmp_path_factory.mktemp("app") / "server.log"
         servers.append(AppServer(environment or {}, log))
         servers[-1].wait_ready()
-        context = browser.new_context(viewport=_VIEWPORT)
-        context.add_init_script(_INIT)
-        context.set_default_timeout(30_000)
-        page = AppPage(context.new_page(), servers[-1])
-        page.open(dataset)
-        return page
+        return servers[-1]
 
     yield start
     for server in servers:
         server.stop()
+
+
+@pytest.fixture(scope="module")
+def open_app(browser: Browser) -> OpenApp:
+    """Opens a dataset in a new tab."""
+
+    def open_(server: AppServer, dataset: fo.Dataset) -> AppPage:
+        context = browser.new_context(viewport=_VIEWPORT)
+        context.add_init_script(_INIT)
+        context.set_default_timeout(30_000)
+        return AppPage(context.new_page(), server.url, dataset)
+
+    return open_

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+import time
+from pathlib import Path
 
+import fiftyone as fo
 from playwright.sync_api import Locator, Page, expect
 
-PANEL = '[data-cy="panel-content-similarity_search_panel"]'
+_SECONDS = 60
 
-# Rows from top to bottom, thumbnails in them from left to right; the grid recycles its elements
+# From top to bottom and from left to right; the grid keeps its elements in another order
 _THUMBNAILS = """
 () => [...document.querySelectorAll('[data-cy="fo-grid"] [data-cy="looker"]')]
     .map(looker => [looker.getBoundingClientRect(), looker.innerText])
@@ -21,93 +23,120 @@ _THUMBNAILS = """
 class AppPage:
     """A tab of the App on a dataset whose samples have a ``number`` each.
 
+    Searches are expected to be the only ones of the dataset in any App.
+
     Args:
         page: a blank page
         url: the App's address
+        dataset: what to open
     """
 
-    def __init__(self, page: Page, url: str) -> None:
-        self.page = page
-        self._url = url
-        self._size = 0
-        self._searches = 0
-
-    def open(self, dataset: Any) -> None:
-        """Opens a dataset that nobody has searched in the App yet."""
+    def __init__(self, page: Page, url: str, dataset: fo.Dataset) -> None:
+        self._page = page
         self._size = len(dataset)
-        self.page.goto(f"{self._url}/datasets/{dataset.name}")
-        self._count(self._size)
+        self._searches = 0
+        page.goto(f"{url}/datasets/{dataset.name}")
+        self._await_count(self._size)
         self._cy("checkbox-number").click()
         self._numbers(1)
 
     def search_by_image(self, number: int) -> list[int]:
-        """Searches for what resembles a sample; returns the numbers of what is shown, in order."""
+        """Searches for what resembles a sample, which must be among the first of the dataset.
+
+        Returns:
+            the numbers on the thumbnails, in the order that a user sees
+        """
         self._clear()
-        thumbnail = self.page.locator('[data-cy="fo-grid"] [data-cy="looker"]').filter(
+        thumbnail = self._page.locator('[data-cy="fo-grid"] [data-cy="looker"]').filter(
             has_text=re.compile(rf"^\s*{number}(?!\d)")
         )
         thumbnail.hover()
         thumbnail.locator('[data-cy="looker-checkbox-"]').click()
         self._cy("action-sort-by-similarity").click()
-        self.page.locator('[data-cy^="button-Search by similarity"]').click()
-        return self._results()
+        self._page.locator('[data-cy^="button-Search by similarity"]').click()
+        return self._show_results()
 
     def search_by_text(self, text: str) -> list[int]:
-        """Searches by text; returns the numbers of what is shown, in order."""
+        """Searches by text; see :meth:`search_by_image`."""
         self._clear()
         self._cy("action-sort-by-similarity").click()
         box = self._cy("input-Type anything!")
         box.fill(text)
         box.press("Enter")
-        return self._results()
+        return self._show_results()
 
     def fail_to_search(self, text: str) -> tuple[str, str]:
-        """Searches by text in the panel's form; returns the toast's and the failed card's text."""
-        raise NotImplementedError
+        """Searches by text in the panel's form, in vain.
 
-    def screenshot(self, path: Any) -> None:
-        self.page.screenshot(path=path)
+        Returns:
+            the text of the toast, and that of the line below the failed search in the list
+        """
+        self._searches += 1
+        panel = self._panel
+        panel.get_by_role("button", name="New Search").click()
+        panel.get_by_role("button", name="Text Search").click()
+        panel.get_by_placeholder("Enter a text prompt...").fill(text)
+        panel.get_by_role("button", name="Search", exact=True).click()
+        self._page.get_by_role("menuitem").filter(has_text="Execute").click()
+        toast = self._page.get_by_role("alert").filter(has_not_text="Showing").last.inner_text()
+        panel.get_by_role("button").first.click()
+        self._await_searches()
+        expect(self._card).to_contain_text("Failed")
+        return toast.strip(), self._card.inner_text().strip().splitlines()[-1]
+
+    def screenshot(self, path: str | Path) -> None:
+        """Saves what the tab shows, with the mouse out of the way."""
+        self._page.mouse.move(0, 0)
+        expect(self._page.get_by_role("alert")).to_have_count(0, timeout=10_000)
+        self._page.screenshot(path=path)
 
     def _clear(self) -> None:
         self._cy("btn-clear-view-bar").click()
-        self._count(self._size)
+        self._await_count(self._size)
         self._numbers(1)
 
-    def _results(self) -> list[int]:
+    def _show_results(self) -> list[int]:
         self._searches += 1
-        panel = self.page.locator(PANEL)
-        expect(panel).to_contain_text(
-            f"Showing {self._searches} of {self._searches} search", timeout=30_000
-        )
-        card = self._card()
-        expect(card).to_contain_text("Completed", timeout=30_000)
-        found = int(re.search(r"(\d+) results", card.inner_text())[1])
-        # The card is aria-disabled, for Playwright but not for a user's mouse
-        card.get_by_label("Show results").click(force=True)
-        self._count(found)
-        return self._numbers(found)
+        self._await_searches()
+        expect(self._card).to_contain_text("Completed", timeout=1000 * _SECONDS)
+        found = re.search(r"(\d+) results", self._card.inner_text())
+        assert found is not None
+        # Playwright takes the card for disabled, as it says so to assistive technology
+        self._card.get_by_label("Show results").click(force=True)
+        self._await_count(int(found[1]))
+        return self._numbers(int(found[1]))
 
+    @property
+    def _panel(self) -> Locator:
+        return self._cy("panel-content-similarity_search_panel")
+
+    @property
     def _card(self) -> Locator:
-        """The newest search."""
-        delete = self.page.locator(f'{PANEL} button[aria-label="Delete"]').first
-        return delete.locator("xpath=ancestor::*[contains(., 'k=')][1]")
+        """The newest search in the panel's list."""
+        delete = self._page.get_by_label("Delete")
+        return self._panel.locator('div[role="button"]').filter(has=delete).first
 
-    def _count(self, count: int) -> None:
-        expect(self._cy("entry-counts")).to_contain_text(
-            re.compile(rf"(?<!\d){count} sample"), timeout=60_000
+    def _await_searches(self) -> None:
+        count = self._searches
+        expect(self._panel).to_contain_text(
+            f"Showing {count} of {count} search", timeout=1000 * _SECONDS
         )
+
+    def _await_count(self, count: int) -> None:
+        counted = re.compile(rf"(?<!\d){count} sample")
+        expect(self._cy("entry-counts")).to_contain_text(counted, timeout=1000 * _SECONDS)
 
     def _numbers(self, at_least: int) -> list[int]:
         """The numbers on the thumbnails, once there are enough and all have theirs."""
-        deadline = 30_000
+        deadline = time.monotonic() + _SECONDS
         while True:
-            texts = self.page.evaluate(_THUMBNAILS)
-            numbers = [re.match(r"\s*(\d+)", text) for text in texts]
-            if len(numbers) >= at_least and all(numbers):
-                return [int(match[1]) for match in numbers]
-            assert deadline > 0, f"the grid shows {texts}"
-            self.page.wait_for_timeout(100)
-            deadline -= 100
+            texts = self._page.evaluate(_THUMBNAILS)
+            matches = [re.match(r"\s*(\d+)", text) for text in texts]
+            numbers = [int(match[1]) for match in matches if match is not None]
+            if len(numbers) == len(texts) >= at_least:
+                return numbers
+            assert time.monotonic() < deadline, f"the grid shows {texts}"
+            self._page.wait_for_timeout(100)
 
     def _cy(self, name: str) -> Locator:
-        return self.page.locator(f'[data-cy="{name}"]').first
+        return self._page.locator(f'[data-cy="{name}"]').first

@@ -14,7 +14,7 @@ import fiftyone as fo
 import pytest
 
 from fiftyone_milvus import embedded
-from tests.app.conftest import StartApp
+from tests.app.conftest import OpenApp, StartServer
 from tests.app.digits import COUNT, KEY, Scans
 from tests.app.page import AppPage
 from tests.app.writers import WriterProcess, WriterThread
@@ -52,8 +52,8 @@ def index(scans: Scans, dataset: fo.Dataset) -> Any:
 
 
 @pytest.fixture(scope="module")
-def app(dataset: fo.Dataset, index: Any, start_app: StartApp) -> AppPage:
-    return start_app(dataset)
+def app(dataset: fo.Dataset, index: Any, start_server: StartServer, open_app: OpenApp) -> AppPage:
+    return open_app(start_server(), dataset)
 
 
 @pytest.fixture

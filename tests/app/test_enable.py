@@ -12,7 +12,7 @@ import fiftyone as fo
 import pytest
 
 from fiftyone_milvus import takeover
-from tests.app.conftest import StartApp
+from tests.app.conftest import OpenApp, StartServer
 from tests.app.digits import KEY, Scans
 
 pytestmark = pytest.mark.app
@@ -67,7 +67,8 @@ def dataset(scans: Scans) -> Iterator[fo.Dataset]:
 def test_enabling_is_all_that_the_app_needs(
     scans: Scans,
     dataset: fo.Dataset,
-    start_app: StartApp,
+    start_server: StartServer,
+    open_app: OpenApp,
     plugins: Path,
     embedded_path: Path,
     tmp_path: Path,
@@ -86,8 +87,7 @@ def test_enabling_is_all_that_the_app_needs(
         timeout=60,
     )
 
-    app = start_app(dataset, environment)
-    answer = app.server.execute("@test/indexer/index", dataset.name)
+    server = start_server(environment)
+    answer = server.execute("@test/indexer/index", dataset.name)
     assert answer == {"class": "fiftyone_milvus.index", "size": len(dataset)}
-    app.reload()
-    scans.check(app.search_by_image(3), 3)
+    scans.check(open_app(server, dataset).search_by_image(3), 3)

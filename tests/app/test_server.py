@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import fiftyone as fo
 import pytest
 
-from tests.app.conftest import StartApp
+from tests.app.conftest import OpenApp, StartServer
 from tests.app.digits import Scans
 from tests.app.page import AppPage
 from tests.servers import MilvusServer
@@ -35,13 +34,14 @@ def dataset(scans: Scans, server: MilvusServer) -> Iterator[fo.Dataset]:
 
 
 @pytest.fixture(scope="module")
-def app(dataset: fo.Dataset, server: MilvusServer, start_app: StartApp) -> AppPage:
-    return start_app(dataset, {"FIFTYONE_BRAIN_SIMILARITY_MILVUS_URI": server.uri})
+def app(
+    dataset: fo.Dataset, server: MilvusServer, start_server: StartServer, open_app: OpenApp
+) -> AppPage:
+    app_server = start_server({"FIFTYONE_BRAIN_SIMILARITY_MILVUS_URI": server.uri})
+    return open_app(app_server, dataset)
 
 
-def test_the_app_searches_the_server_that_its_environment_names(
-    app: AppPage, scans: Scans
-) -> None:
+def test_the_app_searches_the_server_that_its_environment_names(app: AppPage, scans: Scans) -> None:
     scans.check(app.search_by_image(3), 3)
     scans.check(app.search_by_text(TEXT), TEXT)
 

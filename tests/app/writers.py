@@ -31,7 +31,7 @@ class WriterProcess:
             text=True,
         )
         threading.Thread(target=self._listen, daemon=True).start()
-        self._expect("first round")
+        self._expect("round")
 
     def take_out(self) -> None:
         """Ends the rounds with the samples out of the index."""
@@ -48,10 +48,11 @@ class WriterProcess:
     def _listen(self) -> None:
         assert self._process.stdout is not None
         for line in self._process.stdout:
-            if line == "round\n":
-                self.rounds += 1
-            if self.rounds <= 1 or line != "round\n":
-                self._said.put("first round" if line == "round\n" else line.strip())
+            said = line.strip()
+            self.rounds += said == "round"
+            # FiftyOne logs to the standard output too
+            if said in ("removed", "added") or (said == "round" and self.rounds == 1):
+                self._said.put(said)
 
     def _go_on(self, answer: str) -> None:
         assert self._process.stdin is not None

@@ -353,9 +353,18 @@ def test_a_collection_dropped_behind_our_back(engine, dropped):
         lambda: indexed.dataset.sort_by_similarity(indexed.ids[0], k=3, brain_key=KEY),
         lambda: index._kneighbors(query=indexed.ids[:2], k=3, aggregation="post-min"),
         lambda: index._kneighbors(query=indexed.vectors[indexed.ids[0]], k=3, reverse=True),
+        lambda: index.get_embeddings(sample_ids=indexed.ids[:2]),
+        lambda: index.remove_from_index(sample_ids=indexed.ids[:2]),
+        lambda: index.add_to_index(np.ones((1, DIM)), indexed.ids[:1]),
+        lambda: index.total_index_size,
+        lambda: index.sample_ids,
     ):
         with pytest.raises(CollectionNotFoundError, match=name) as error:
             ask()
         one_line(error.value)
+    assert not index.client.has_collection(name)
+    index.cleanup()
     assert index.total_index_size == 0
+    index.add_to_index(np.ones((1, DIM)), indexed.ids[:1])
+    assert index.total_index_size == 1
     index.cleanup()

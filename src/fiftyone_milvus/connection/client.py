@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+import time
 from typing import Any
 
 from fiftyone_milvus import embedded
@@ -42,6 +43,7 @@ def open_client(target: Target, *, timeout: float = CONNECT_TIMEOUT) -> Any:
     from pymilvus import MilvusClient
 
     quiet.install()
+    deadline = time.monotonic() + timeout
     with quiet.quiet():
         kwargs = client_kwargs(target)
         if target.tls:
@@ -49,7 +51,8 @@ def open_client(target: Target, *, timeout: float = CONNECT_TIMEOUT) -> Any:
             # gRPC prints its TLS failures to the terminal and returns none of the reasons.
             if not via_proxy() and (problem := tls_problem(target, timeout=1.0)) is not None:
                 raise problem
-        client = MilvusClient(**kwargs, timeout=timeout, dedicated=True)
+        remaining = max(1.0, deadline - time.monotonic()) if target.path is None else timeout
+        client = MilvusClient(**kwargs, timeout=remaining, dedicated=True)
     _leave_retries_to_us(client)
     return client
 

@@ -143,6 +143,8 @@ class Connection:
                 reraise=True,
             )
             try:
+                # Before the clock starts: a service may take longer to start than our patience.
+                attempt.prepare()
                 return repeating(attempt)
             except Exception as error:
                 problem = error

@@ -82,7 +82,8 @@ def disconnect_all() -> None:
         return
     from pymilvus import connections
 
-    with _lock, quiet.quiet(), suppress(Exception):
+    with _lock, quiet.quiet(), warnings.catch_warnings(), suppress(Exception):
+        warnings.simplefilter("ignore")  # whatever the user has made of silence()
         handlers = dict(connections.list_connections())
         for alias, (pid, _, handler) in list(_registered.items()):
             if pid == os.getpid() and handlers.get(alias) is handler:

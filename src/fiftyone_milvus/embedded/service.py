@@ -75,6 +75,7 @@ class Service:
         self._lifetime = lifetime
         self._ended = threading.Event()
         self._activity = Activity()
+        self._began = time.monotonic()
         self._files: list[Path] = []
         self._database = open_database(path)
         try:
@@ -83,7 +84,6 @@ class Service:
             self._database.close()
             self._remove_files()
             raise
-        self._began = time.monotonic()
 
     def _listen(self, identity: Identity) -> None:
         self._server = grpc.server(

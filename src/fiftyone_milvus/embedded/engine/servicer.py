@@ -111,7 +111,9 @@ class FastServicer(MilvusServicer):
                 # Held to the end, so that no compaction starts before the new view is made.
                 stack.enter_context(_maintenance(col))
                 storage.speed_up_memtable(col)
-            return super().Flush(request, context)
+            response = super().Flush(request, context)
+        storage.release_memory()
+        return response
 
     # dispatch
 
@@ -281,6 +283,7 @@ class FastServicer(MilvusServicer):
         if _should_flush(col):
             with _maintenance(col):
                 col._trigger_flush()
+            storage.release_memory()
         return milvus_pb2.MutationResult(
             status=common_pb2.Status(**success_status_kwargs()),
             IDs=self._build_ids_proto(pks, col),

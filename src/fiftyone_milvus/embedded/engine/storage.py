@@ -27,6 +27,11 @@ def speed_up_memtable(col: Any) -> None:
         memtable.apply_insert = types.MethodType(_apply_insert, memtable)
 
 
+def release_memory() -> None:
+    """Give back what a flush needed on its way."""
+    pa.default_memory_pool().release_unused()
+
+
 def speed_up_files() -> None:
     """Write this process' Parquet data files faster, and don't read back what was just flushed."""
     global _installed
@@ -115,6 +120,8 @@ def _flush(
         flushed: dict[str, Any] = _deletes_only(self, known_partitions)
         for partition, table in _data_tables(self).items():
             flushed[partition] = (table, flushed.get(partition, (None, None))[1])
+    # Bound to the memtable, they would keep it and its batches until the garbage collector runs.
+    del self.flush, self.apply_insert
     return flushed
 
 
