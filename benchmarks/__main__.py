@@ -6,6 +6,7 @@ import argparse
 import importlib.metadata
 import os
 import platform
+import signal
 import sys
 import time
 from pathlib import Path
@@ -23,6 +24,10 @@ def main() -> int:
     parser.add_argument("--only", action="append", metavar="NAME", help="a case; repeatable")
     parser.add_argument("--out", type=Path, default=Path("docs/performance.md"))
     args = parser.parse_args()
+
+    # What was started is ended however the run ends
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
     names = ["embedded", "server"] if args.engine == "both" else [args.engine]
     with world(args.rows, args.dim, names) as found:

@@ -123,8 +123,14 @@ class Engine:
     def _build(self, who: str, *, built_in: bool) -> Any:
         index = new_index(self.world.dataset, f"{who}_{self.name}", self.kwargs(built_in=built_in))
         index.add_to_index(self.world.vectors, self.world.ids)
+        name = index.config.collection_name
         if self.name == "server":
-            wait_indexed(self.client, index.config.collection_name, self.world.rows)
+            wait_indexed(self.client, name, self.world.rows)
+        elif built_in:
+            index.collection.release()
+            index.collection.load()
+        else:
+            finish_lite(self.client, name)
         index._kneighbors(self.world.vectors[0], k=10)
         return index
 
@@ -165,6 +171,12 @@ def new_index(dataset: Any, brain_key: str, kwargs: dict[str, Any]) -> Any:
         stop=stop_after_attempt(5), wait=wait_fixed(1), before_sleep=forget, reraise=True
     )
     return retrying(make)
+
+
+def finish_lite(client: Any, collection: str) -> None:
+    """Waits until Milvus Lite has built its index, which it does in the background."""
+    client.release_collection(collection)
+    client.load_collection(collection)
 
 
 def wait_indexed(client: Any, collection: str, rows: int, timeout: float = 600) -> float:

@@ -9,7 +9,7 @@ from benchmarks.cases.building import create
 from benchmarks.report import Table, ms, s
 from benchmarks.timing import take_turns, timed
 from benchmarks.vectors import Array, digits, near, nearest, recall
-from benchmarks.world import Engine, World, wait_indexed
+from benchmarks.world import Engine, World, finish_lite, wait_indexed
 from fiftyone_milvus.parameters import default_index_type, search_params
 
 K = 10
@@ -59,7 +59,8 @@ def _try(engine: Engine, kind: str, vectors: Array) -> dict[str, float]:
     upload = time.perf_counter() - start
     if engine.name == "server":
         wait_indexed(client, name, len(vectors))
-    client.load_collection(name)
+    else:
+        finish_lite(client, name)
     queries = near(vectors, QUERIES)
     _search(client, name, kind, queries[:1])
     ready = time.perf_counter() - start

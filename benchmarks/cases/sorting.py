@@ -10,7 +10,7 @@ from benchmarks.cases.building import create
 from benchmarks.report import Table, ms, times
 from benchmarks.timing import Ratio, take_turns, timed
 from benchmarks.vectors import near
-from benchmarks.world import Engine, World
+from benchmarks.world import Engine, World, finish_lite
 
 K = 25
 KINDS = ("FLAT", "IVF_FLAT", "HNSW")
@@ -73,7 +73,7 @@ def _fill(client: MilvusClient, name: str, kind: str, world: World) -> None:
         ]
         client.insert(name, data)
     client.flush(name)
-    client.load_collection(name)
+    finish_lite(client, name)
 
 
 def _search(client: MilvusClient, name: str, world: World) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import fiftyone as fo
@@ -14,7 +15,7 @@ from tests.servers import MilvusServer
 
 pytestmark = pytest.mark.app
 
-TEXT = "a handwritten five"
+TEXT = "a handwritten seven"
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +28,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MilvusServer]:
 
 @pytest.fixture(scope="module")
 def dataset(scans: Scans, server: MilvusServer) -> Iterator[fo.Dataset]:
-    dataset = scans.dataset("served-digits")
+    dataset = scans.dataset("handwritten-digits")
     scans.index(dataset, **server.kwargs)
     yield dataset
     dataset.delete()
@@ -44,11 +45,15 @@ def app(
 def test_the_app_searches_the_server_that_its_environment_names(app: AppPage, scans: Scans) -> None:
     scans.check(app.search_by_image(3), 3)
     scans.check(app.search_by_text(TEXT), TEXT)
+    # The picture of the documentation: APP_SCREENSHOT=docs/images/app.png
+    if (screenshot := os.environ.get("APP_SCREENSHOT")) is not None:
+        app.screenshot(screenshot)
 
 
 def test_a_server_that_is_gone_is_one_line_in_the_panel(app: AppPage, server: MilvusServer) -> None:
     server.kill()
     toast, card = app.fail_to_search(TEXT)
+    print(toast)
     for message in (toast, card):
         assert server.uri in message
         assert "\n" not in message

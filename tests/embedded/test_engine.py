@@ -278,7 +278,7 @@ OPERATIONS = st.lists(
     operations=OPERATIONS, metric=st.sampled_from(["COSINE", "IP", "L2"]), seed=st.integers(0, 9)
 )
 @settings(
-    max_examples=14, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 def test_any_sequence_of_operations(pair: Pair, operations: Any, metric: str, seed: int) -> None:
     name = pair.create(metric, "FLAT")
@@ -564,7 +564,7 @@ def test_readers_beside_a_writer_see_whole_writes(tmp_path: Path) -> None:
     readers = [threading.Thread(target=read) for _ in range(3)]
     for reader in readers:
         reader.start()
-    end = time.monotonic() + 3
+    end = time.monotonic() + 2
     with contextlib.ExitStack() as stack:
         stack.callback(stop.set)
         while time.monotonic() < end:

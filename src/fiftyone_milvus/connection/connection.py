@@ -6,6 +6,7 @@ import atexit
 import hashlib
 import os
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -207,6 +208,7 @@ class Connection:
                 self._client = open_client(self.target)
                 self._pid = os.getpid()
                 self._proven = True
+                _settle_until(time.monotonic() + _SETTLING)
             return self._client
 
     def _after_fork(self) -> None:
@@ -259,6 +261,13 @@ class _Attempt(Generic[T]):
             embedded.ensure(connection.target.path)
 
 
+_SETTLING = 0.3
+"""Seconds for which a thread of gRPC's, of 0.2 s each turn, watches a channel that opened.
+
+A process that is forked meanwhile inherits a gRPC that hangs.
+"""
+_settled_at = 0.0
+
 _pool: dict[tuple[object, ...], Connection] = {}
 _pool_lock = threading.Lock()
 
@@ -306,6 +315,15 @@ def _stamp(path: str) -> tuple[int, int] | None:
     return stat.st_mtime_ns, stat.st_size
 
 
+def _settle_until(moment: float) -> None:
+    global _settled_at
+    _settled_at = moment
+
+
+def _before_fork() -> None:
+    time.sleep(max(0.0, _settled_at - time.monotonic()))
+
+
 def _after_fork() -> None:
     global _pool_lock
     _pool_lock = threading.Lock()
@@ -315,5 +333,5 @@ def _after_fork() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+    os.register_at_fork(before=_before_fork, after_in_child=_after_fork)
 atexit.register(close_all)

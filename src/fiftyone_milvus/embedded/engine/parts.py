@@ -250,6 +250,6 @@ def _squares(vectors: Floats, center: Floats | None) -> npt.NDArray[np.float64]:
     squares = np.empty(len(vectors), dtype=np.float64)
     for start in range(0, len(vectors), 4096):
         block = vectors[start : start + 4096]
-        block = (block if center is None else block - center).astype(np.float64)
+        block = block if center is None else block - center
         squares[start : start + 4096] = np.einsum("ij,ij->i", block, block)
     return squares
