@@ -17,7 +17,7 @@ VERSION := $(shell sed -n 's/.*"\(.*\)"/\1/p' src/fiftyone_milvus/_version.py)
 WHEEL := dist/fiftyone_milvus-$(VERSION)-py3-none-any.whl
 
 ifdef UV
-  make_venv = $(UV) venv --quiet --python "$$(command -v $(PYTHON))" $(1)
+  make_venv = $(UV) venv --quiet --seed --python "$$(command -v $(PYTHON))" $(1)
   install = $(UV) pip install --quiet --python $(1)/bin/python
   build_wheel = $(UV) build --quiet --wheel --out-dir dist --python $(BIN)/python .
 else
