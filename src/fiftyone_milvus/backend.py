@@ -6,6 +6,7 @@ The class names are FiftyOne's convention: it derives ``MilvusSimilarity`` from
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Mapping
 from datetime import datetime, timezone
@@ -26,6 +27,9 @@ DEPLOYMENTS = ("embedded", "server")
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}\Z")
 _MAX_SLUG = 180
+
+
+_BASE_PARAMETERS = set(inspect.signature(SimilarityConfig.__init__).parameters) - {"self", "kwargs"}
 
 
 class MilvusSimilarityConfig(SimilarityConfig):
@@ -117,6 +121,14 @@ class MilvusSimilarityConfig(SimilarityConfig):
             )
         if timeout is not None and not (isinstance(timeout, (int, float)) and timeout > 0):
             raise InvalidInputError(f"Invalid timeout {timeout!r}; expected seconds above 0")
+
+        unknown = sorted(set(kwargs) - _BASE_PARAMETERS)
+        if unknown:
+            # The base class would make it an attribute and store it, a misspelt password too
+            raise InvalidInputError(
+                f"Unknown parameter '{unknown[0]}' of backend 'milvus'; the parameters are "
+                f"{', '.join(_own_parameters())}"
+            )
 
         super().__init__(**kwargs)
         self.collection_name = collection_name
@@ -293,6 +305,11 @@ class MilvusSimilarity(Similarity):
             self.config.load_credentials()
             index = MilvusSimilarityIndex(samples, self.config, key, backend=self)
         index.rename_owner(new_key)
+
+
+def _own_parameters() -> list[str]:
+    names = inspect.signature(MilvusSimilarityConfig.__init__).parameters
+    return [name for name in names if name not in ("self", "kwargs")]
 
 
 def _choice(name: str, value: Any, choices: tuple[str, ...]) -> None:

@@ -9,39 +9,53 @@ from fiftyone_milvus.connection import Engine
 from fiftyone_milvus.errors import InvalidInputError
 
 Range = tuple[int, int]
+Names = dict[str, "Range | None"]
+"""Parameters, and the range of each; None takes any value."""
 
-BUILD: dict[str, dict[str, Range]] = {
+_GRAPH: Names = {"M": (2, 2_048), "efConstruction": (1, 1_000_000)}
+_LISTS: Names = {"nlist": (1, 65_536)}
+_PRODUCT: Names = {**_LISTS, "m": (1, 32_768), "nbits": (1, 64)}
+_REFINE: Names = {"refine": None, "refine_type": None}
+
+BUILD: dict[str, Names | None] = {
     "FLAT": {},
-    "IVF_FLAT": {"nlist": (1, 65_536)},
-    "IVF_SQ8": {"nlist": (1, 65_536)},
-    "IVF_PQ": {"nlist": (1, 65_536), "m": (1, 32_768), "nbits": (1, 64)},
-    "HNSW": {"M": (2, 2_048), "efConstruction": (1, 1_000_000)},
-    "HNSW_SQ": {"M": (2, 2_048), "efConstruction": (1, 1_000_000)},
-    "SCANN": {"nlist": (1, 65_536)},
-    "DISKANN": {},
-    "GPU_IVF_FLAT": {"nlist": (1, 65_536)},
-    "GPU_IVF_PQ": {"nlist": (1, 65_536), "m": (1, 32_768), "nbits": (1, 64)},
-    "GPU_CAGRA": {},
+    "IVF_FLAT": _LISTS,
+    "IVF_SQ8": _LISTS,
+    "IVF_PQ": _PRODUCT,
+    "IVF_RABITQ": {**_LISTS, **_REFINE},
+    "HNSW": _GRAPH,
+    "HNSW_SQ": {**_GRAPH, **_REFINE, "sq_type": None},
+    "HNSW_PQ": {**_GRAPH, **_REFINE, "m": (1, 32_768), "nbits": (1, 64)},
+    "SCANN": {**_LISTS, "with_raw_data": None},
+    "DISKANN": None,
+    "GPU_IVF_FLAT": None,
+    "GPU_IVF_PQ": None,
+    "GPU_CAGRA": None,
     "GPU_BRUTE_FORCE": {},
-    "AUTOINDEX": {},
+    "AUTOINDEX": None,
 }
-"""The vector indexes and the ranges of their main build parameters.
+"""The vector indexes and their build parameters; None takes any: https://milvus.io/docs/index.md."""
 
-Others than the named ones go to Milvus as they are: https://milvus.io/docs/index.md.
-"""
+_PROBES: Names = {"nprobe": (1, 65_536)}
 
-SEARCH: dict[str, dict[str, Range]] = {
-    "IVF_FLAT": {"nprobe": (1, 65_536)},
-    "IVF_SQ8": {"nprobe": (1, 65_536)},
-    "IVF_PQ": {"nprobe": (1, 65_536)},
+SEARCH: dict[str, Names | None] = {
+    "FLAT": {},
+    "IVF_FLAT": _PROBES,
+    "IVF_SQ8": _PROBES,
+    "IVF_PQ": _PROBES,
+    "IVF_RABITQ": {**_PROBES, "rbq_query_bits": (0, 8), "refine_k": None},
     "HNSW": {"ef": (1, 32_768)},
-    "HNSW_SQ": {"ef": (1, 32_768)},
-    "SCANN": {"nprobe": (1, 65_536), "reorder_k": (1, 1_000_000)},
+    "HNSW_SQ": {"ef": (1, 32_768), "refine_k": None},
+    "HNSW_PQ": {"ef": (1, 32_768), "refine_k": None},
+    "SCANN": {**_PROBES, "reorder_k": (1, 1_000_000)},
     "DISKANN": {"search_list": (1, 65_535)},
-    "GPU_IVF_FLAT": {"nprobe": (1, 65_536)},
-    "GPU_IVF_PQ": {"nprobe": (1, 65_536)},
+    "GPU_IVF_FLAT": None,
+    "GPU_IVF_PQ": None,
+    "GPU_CAGRA": None,
+    "GPU_BRUTE_FORCE": {},
+    "AUTOINDEX": None,
 }
-"""The ranges of the main search parameters, by index type."""
+"""The search parameters of each index; None takes any."""
 
 _DEFAULT_BUILD: dict[str, dict[str, Any]] = {
     "HNSW": {"M": 16, "efConstruction": 200},
@@ -77,12 +91,12 @@ def search_params(index_type: str, params: Mapping[str, Any] | None, limit: int)
     recall of the last results falls off where they are equal.
     """
     found = dict(params or {})
-    if index_type in ("HNSW", "HNSW_SQ"):
+    if index_type.startswith("HNSW"):
         found["ef"] = min(max(found.get("ef", max(_MIN_EF, 2 * limit)), limit), 32_768)
     elif index_type == "DISKANN":
         wanted = found.get("search_list", max(100, 2 * limit))
         found["search_list"] = min(max(wanted, limit), 65_535)
-    elif "nprobe" in SEARCH.get(index_type, {}):
+    elif "nprobe" in (SEARCH.get(index_type) or {}):
         found.setdefault("nprobe", _NPROBE)
     return found
 
@@ -124,25 +138,23 @@ def check_index(
 
 
 def _check_ranges(
-    title: str,
-    params: Mapping[str, Any],
-    table: Mapping[str, Mapping[str, Range]],
-    index_type: str | None,
+    title: str, params: Mapping[str, Any], table: Mapping[str, Names | None], index_type: str | None
 ) -> None:
-    known = {k: v for ranges in table.values() for k, v in ranges.items()}
     if index_type is not None:
-        mine = table.get(index_type, {})
-        foreign = [k for k in params if k in known and k not in mine]
-        if foreign:
-            raise InvalidInputError(
-                f"{title} has {foreign[0]!r}, which index_type {index_type!r} does not take; "
-                f"it takes {sorted(mine) or 'none'}"
-            )
-        known = dict(mine)
+        known = table[index_type]
+        if known is None:
+            return
+        whose = f"index_type {index_type!r} takes {sorted(known) or 'none'}"
+    else:
+        known = {k: v for names in table.values() for k, v in (names or {}).items()}
+        whose = f"say which index_type, or give some of {sorted(known)}"
     for name, value in params.items():
         if name not in known:
+            raise InvalidInputError(f"Unknown {title} {name!r}; {whose}")
+        limits = known[name]
+        if limits is None:
             continue
-        low, high = known[name]
+        low, high = limits
         if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
             raise InvalidInputError(
                 f"{title}[{name!r}] is {value!r}; expected an integer from {low} to {high}"

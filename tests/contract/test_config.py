@@ -93,11 +93,11 @@ def test_it_survives_being_written_and_read():
         supports_prompts=True,
     )
     written = json.loads(json_util.dumps(config.serialize()))
-    read = MilvusSimilarityConfig.from_dict(written)
+    read = MilvusSimilarityConfig.from_dict(dict(written))
     assert read.serialize() == config.serialize()
     for name in ("collection_name", "metric", "index_type", "index_params", "timeout"):
         assert getattr(read, name) == getattr(config, name)
-    again = fo.core.brain.BrainMethodConfig.from_dict(written)
+    again = fo.core.brain.BrainMethodConfig.from_dict(dict(written))
     assert type(again) is MilvusSimilarityConfig
 
 
