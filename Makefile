@@ -8,7 +8,7 @@ PYTHON ?= python3
 VENV ?= .venv
 LOWEST ?= .venv-lowest
 OUT ?= demo-out
-PYTEST_ARGS ?=
+PYTEST_ARGS ?= -n 2 --dist loadfile
 
 UV := $(shell command -v uv 2>/dev/null)
 BIN := $(VENV)/bin

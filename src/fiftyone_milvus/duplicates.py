@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from fiftyone_milvus.progress import ProgressBar
-from fiftyone_milvus.scores import Array, Points
+from fiftyone_milvus.scores import Array, Points, smallest
 
 _BLOCK_BYTES = 64 << 20
 _SHOW_FROM = 20_000
@@ -34,14 +34,7 @@ def nearest(points: Points, k: int | None) -> tuple[list[Array], list[Array]]:
     for start, distances in _blocks(points):
         rows = np.arange(len(distances))
         distances[rows, start + rows] = np.inf
-        if k <= 0:
-            order = np.empty((len(distances), 0), dtype=np.int64)
-        elif k < distances.shape[1] // 2:
-            part = np.argpartition(distances, k - 1, axis=1)[:, :k]
-            inner = np.argsort(np.take_along_axis(distances, part, axis=1), axis=1, kind="stable")
-            order = np.take_along_axis(part, inner, axis=1)
-        else:
-            order = np.argsort(distances, axis=1, kind="stable")[:, :k]
+        order = smallest(distances, k) if k > 0 else np.empty((len(rows), 0), dtype=np.int64)
         inds += list(order)
         dists += list(np.take_along_axis(distances, order, axis=1))
     return inds, dists

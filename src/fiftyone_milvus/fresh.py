@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fiftyone_milvus.scores import Array, Points, metric_of, to_scores
+from fiftyone_milvus.scores import Array, Points, metric_of, smallest, to_scores
 
 MAX_BYTES = 32 << 20
 """Vectors that are kept for those seconds, at most."""
@@ -36,7 +36,7 @@ class Rows(NamedTuple):
         """Returns the best ``limit`` rows of each query, with Milvus' scores."""
         metric = str(metric_of(metric_type))
         distances = Points(queries, metric).distances(Points(self.vectors, metric))
-        order = np.argsort(distances, axis=1, kind="stable")[:, :limit]
+        order = smallest(distances, limit)
         scores = to_scores(np.take_along_axis(distances, order, axis=1), metric)
         return [
             Hits([self.ids[i] for i in row], [self.sample_ids[i] for i in row], score)

@@ -71,6 +71,15 @@ def to_scores(distances: Array, metric: str) -> Array:
     return distances**2 if metric == "euclidean" else 1.0 - distances
 
 
+def smallest(distances: Array, k: int | None) -> Array:
+    """Returns the columns of the ``k`` smallest values of each row, ascending; None for all."""
+    if k is None or 4 * k > distances.shape[1]:
+        return np.argsort(distances, axis=1, kind="stable")[:, :k]
+    part = np.argpartition(distances, k - 1, axis=1)[:, :k]
+    inner = np.argsort(np.take_along_axis(distances, part, axis=1), axis=1, kind="stable")
+    return np.take_along_axis(part, inner, axis=1)
+
+
 class Points:
     """Vectors that distances are computed from, exactly and in bounded memory.
 

@@ -16,9 +16,9 @@ import numpy as np
 from fiftyone_milvus import filters
 from fiftyone_milvus.collection import MilvusCollection
 from fiftyone_milvus.filters import Scope
-from fiftyone_milvus.fresh import Hits
+from fiftyone_milvus.fresh import Hits, Rows
 from fiftyone_milvus.parameters import search_params
-from fiftyone_milvus.scores import Array, Points, to_distances
+from fiftyone_milvus.scores import Array, Points, smallest, to_distances
 
 WIDE_FACTOR = 4
 """The first wide search takes this many times k: views of 25 % and more need no second one."""
@@ -32,6 +32,7 @@ APPROXIMATE_MAX = 4_096
 
 _HITS_PER_REQUEST = 250_000
 _QUERY_BYTES = 16 << 20
+_DISTANCES = 4_000_000
 
 
 class Neighbors(NamedTuple):
@@ -140,7 +141,7 @@ class Searcher:
         ids: list[str] = []
         sample_ids: list[str] = []
         parts: list[Array] = []
-        for rows in self._stream(self._scope_ids(scope)):
+        for rows in self._stream(self._scope_ids(scope), len(queries)):
             ids += rows.ids
             sample_ids += rows.sample_ids
             parts.append(aggregate(points.distances(Points(rows.vectors, self.metric))))
@@ -209,14 +210,14 @@ class Searcher:
         sample_ids: list[str] = []
         best = np.empty((len(queries), 0))  # distances
         which = np.empty((len(queries), 0), dtype=np.int64)  # rows, in reading order
-        for rows in self._stream(self._scope_ids(scope)):
+        for rows in self._stream(self._scope_ids(scope), len(queries)):
             new = np.arange(len(ids), len(ids) + len(rows.ids))
             ids += rows.ids
             sample_ids += rows.sample_ids
             distances = points.distances(Points(rows.vectors, self.metric))
             best = np.concatenate([best, distances], axis=1)
             which = np.concatenate([which, np.broadcast_to(new, distances.shape)], axis=1)
-            order = np.argsort(best, axis=1, kind="stable")[:, :k]
+            order = smallest(best, k)
             best = np.take_along_axis(best, order, axis=1)
             which = np.take_along_axis(which, order, axis=1)
         return [
@@ -257,8 +258,10 @@ class Searcher:
     def _scope_ids(self, scope: Scope | None) -> Sequence[str]:
         return self.collection.all_ids()[0] if scope is None else scope.ids()
 
-    def _stream(self, ids: Sequence[str]) -> Iterator[Any]:
-        for part in filters.batches(ids):
+    def _stream(self, ids: Sequence[str], num_queries: int) -> Iterator[Rows]:
+        """Reads rows, as many at a time as keeps the distances to all queries in bounds."""
+        size = max(1, min(filters.MAX_EXPRESSION_IDS, _DISTANCES // num_queries))
+        for part in filters.batches(ids, size):
             rows = self.collection.fetch(part)
             if rows.ids:
                 yield rows
