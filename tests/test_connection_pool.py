@@ -216,6 +216,18 @@ class TestEmbeddedService:
         assert embedded.stop(embedded_path)
         assert connection.run(names, idempotent=False) == []
 
+    @pytest.mark.parametrize("stopped", [True, False])
+    def test_a_directory_that_was_deleted_starts_anew(
+        self, embedded_path: Path, stopped: bool
+    ) -> None:
+        connection = connection_to(uri=str(embedded_path))
+        connection.run(lambda c: c.create_collection("gone", dimension=4, timeout=5))
+        if stopped:
+            assert embedded.stop(embedded_path)
+        shutil.rmtree(embedded_path)
+        time.sleep(0 if stopped else 2.5)  # the service looks after its directory every second
+        assert connection.run(lambda c: c.list_collections(timeout=5)) == []
+
     def test_refusals_are_not_repeated(self, embedded_path: Path) -> None:
         connection = connection_to(uri=str(embedded_path))
         calls: list[int] = []

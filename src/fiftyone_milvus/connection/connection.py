@@ -74,6 +74,7 @@ class Connection:
         self._client: Any = None
         self._pid = 0
         self._proven = False
+        self._address = ""  # of the embedded engine's service
         self._engine: Engine | None = None
 
     def __repr__(self) -> str:
@@ -208,6 +209,8 @@ class Connection:
                 self._client = open_client(self.target)
                 self._pid = os.getpid()
                 self._proven = True
+                if self.target.path is not None:
+                    self._address = embedded.ensure(self.target.path).address
                 _settle_until(time.monotonic() + _SETTLING)
             return self._client
 
@@ -255,10 +258,12 @@ class _Attempt(Generic[T]):
     def prepare(self) -> None:
         """Does what may help the next attempt."""
         connection = self._connection
+        if connection.target.path is not None:
+            # A directory that was deleted and made anew has another service at another address
+            endpoint = embedded.ensure(connection.target.path)
+            self._reopen = self._reopen or endpoint.address != connection._address
         if self._reopen:
             connection.close()
-        if connection.target.path is not None:
-            embedded.ensure(connection.target.path)
 
 
 _SETTLING = 0.3
