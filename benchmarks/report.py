@@ -19,12 +19,14 @@ class Goal:
         wanted: such as ``"<= 1.15"``
         found: the ratio of the fastest repetitions
         median: the median ratio
+        unit: ``"x"`` for ratios, ``""`` for recall
     """
 
     text: str
     wanted: str
     found: float
     median: float
+    unit: str = "x"
 
     @property
     def met(self) -> bool:
@@ -95,18 +97,18 @@ def write(path: Path, tables: Sequence[Table], machine: dict[str, str]) -> None:
         block = f"{place}\n{text}\n<!-- end -->"
         if place in document:
             pattern = re.escape(place) + r".*?<!-- end -->"
-            document = re.sub(pattern, lambda _, b=block: b, document, flags=re.DOTALL)
+            document = re.sub(pattern, block.replace("\\", r"\\"), document, flags=re.DOTALL)
         else:
             document += f"\n{block}\n"
     path.write_text(document)
 
 
 def _goals(goals: Sequence[Goal]) -> str:
-    rows = [
-        (g.text, g.wanted.replace("<=", "≤").replace(">=", "≥") + "x", times(g.found),
-         times(g.median), "yes" if g.met else "**no**")
-        for g in goals
-    ]  # fmt: skip
+    rows = []
+    for g in goals:
+        found = (times(g.found), times(g.median)) if g.unit else (f"{g.found:.4f}", "")
+        wanted = g.wanted.replace("<=", "≤").replace(">=", "≥") + g.unit
+        rows.append((g.text, wanted, *found, "yes" if g.met else "**no**"))
     return _markdown(("what", "goal", "fastest runs", "median", "met"), rows)
 
 

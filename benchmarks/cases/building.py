@@ -17,7 +17,7 @@ from benchmarks.timing import Contender, Ratio, take_turns
 from benchmarks.world import Engine, World, new_index, wait_indexed
 from fiftyone_milvus.parameters import build_params, default_index_type
 
-REPEATS = 2
+REPEATS = 3
 _number = itertools.count()
 
 

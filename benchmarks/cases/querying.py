@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from benchmarks.report import Goal, Table, ms, times
@@ -42,10 +43,8 @@ def run(world: World) -> list[Table]:
             ("1,000 queries", queries, 7),
         ):
             contenders = {
-                "ours": timed(
-                    lambda d=data, i=index: i._kneighbors(d if len(d) > 1 else d[0], k=K)
-                ),
-                "bare": timed(lambda d=data, i=index, e=engine: bare_search(e, i, d)),
+                "ours": timed(partial(index._kneighbors, data if len(data) > 1 else data[0], k=K)),
+                "bare": timed(partial(bare_search, engine, index, data)),
             }
             found = take_turns(contenders, repeats, warmup=2)
             ours, bare = found["ours"], found["bare"]

@@ -25,7 +25,7 @@ def run(world: World) -> list[Table]:
         found = {e.name: recall(_ask(e, vectors, queries), truth) for e in world.engines}
         rows.append((title, *(f"{value:.4f}" for value in found.values())))
         goals += [
-            Goal(f"recall@10, {title}, {name}", ">= 0.99", value, value)
+            Goal(f"recall@10, {title}, {name}", ">= 0.99", value, value, unit="")
             for name, value in found.items()
         ]
     return [Table("recall", ("vectors", *(e.name for e in world.engines)), rows, goals)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from pymilvus import MilvusClient
@@ -9,7 +10,7 @@ from pymilvus import MilvusClient
 from benchmarks.cases.building import create
 from benchmarks.report import Table, ms, times
 from benchmarks.timing import Ratio, take_turns, timed
-from benchmarks.vectors import near
+from benchmarks.vectors import Array, near
 from benchmarks.world import Engine, World, finish_lite
 
 K = 25
@@ -24,16 +25,17 @@ def run(world: World) -> list[Table]:
 def _end_to_end(engine: Engine) -> Table:
     dataset, query = engine.world.dataset, near(engine.world.vectors, 1)[0]
     keys = {"ours": engine.ours.key, "built-in": engine.built_in.key}
-    contenders = {
-        name: timed(lambda k=key: dataset.sort_by_similarity(query, k=K, brain_key=k).values("id"))
-        for name, key in keys.items()
-    }
+    contenders = {name: timed(partial(_sort, dataset, query, key)) for name, key in keys.items()}
     found = take_turns(contenders, 30, warmup=2)
     ratio = Ratio.of(found["built-in"], found["ours"])
     rows = [(name, ms(t.min), ms(t.median)) for name, t in found.items()]
     rows.append(("built-in / ours", times(ratio.min), times(ratio.median)))
     raw = {n: t.seconds for n, t in found.items()}
     return Table("sorting", ("sort_by_similarity", "ms (min)", "(median)"), rows, (), raw)
+
+
+def _sort(dataset: Any, query: Array, key: str) -> list[str]:
+    return list(dataset.sort_by_similarity(query, k=K, brain_key=key).values("id"))
 
 
 def _search_only(engine: Engine) -> Table:
@@ -46,7 +48,7 @@ def _search_only(engine: Engine) -> Table:
         for who, client in (("lite", lite), ("service", engine.client)):
             name = f"only_{kind}"
             _fill(client, name, kind, world)
-            contenders[who] = timed(lambda c=client, n=name: _search(c, n, world))
+            contenders[who] = timed(partial(_search, client, name, world))
         found = take_turns(contenders, 30, warmup=2)
         one, two = found["lite"], found["service"]
         ratio = Ratio.of(one, two)

@@ -19,6 +19,7 @@ from fiftyone_milvus.errors import (
     InvalidVectorError,
 )
 from fiftyone_milvus.layout import Layout
+from fiftyone_milvus.packing import pack
 from fiftyone_milvus.progress import ProgressBar
 from fiftyone_milvus.scores import Array
 
@@ -211,13 +212,14 @@ def _finish(under_way: list[tuple[Future[None], int]], bar: ProgressBar) -> None
 
 def _rows(batch: Batch, layout: Layout, size: int) -> Iterator[list[dict[str, object]]]:
     for start in range(0, len(batch), size):
+        part = slice(start, start + size)
         rows: list[dict[str, object]] = [
-            {layout.id_field: batch.ids[i], layout.vector_field: batch.vectors[i]}
-            for i in range(start, min(start + size, len(batch)))
+            {layout.id_field: _id, layout.vector_field: vector}
+            for _id, vector in zip(batch.ids[part], pack(batch.vectors[part]))
         ]
         if layout.sample_field is not None:
-            for i, row in enumerate(rows, start):
-                row[layout.sample_field] = batch.sample_ids[i]
+            for row, sample_id in zip(rows, batch.sample_ids[part]):
+                row[layout.sample_field] = sample_id
         yield rows
 
 
