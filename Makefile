@@ -43,7 +43,7 @@ test-lowest: $(LOWEST)/.ready  ## Test with the oldest dependencies that pyproje
 	@$(LOWEST)/bin/python -m pytest $(PYTEST_ARGS)
 
 .PHONY: check
-check: $(VENV)/.dev  ## Check format, lint and types
+check: $(VENV)/.package $(VENV)/.dev  ## Check format, lint and types
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy

@@ -210,7 +210,8 @@ def model_zoo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     (source / "manifest.json").write_text(json.dumps({"name": "contract", "models": [entry]}))
     before = fo.config.model_zoo_dir
     fo.config.model_zoo_dir = str(root)
-    fozm._invalidate_zoo_models_manifest()
+    # Older ones read it each time
+    getattr(fozm, "_invalidate_zoo_models_manifest", lambda: None)()
     yield root
     fo.config.model_zoo_dir = before
 
