@@ -1,9 +1,8 @@
 """Queries → neighbours: which plan, how many requests, and never fewer than there are.
 
-An approximate index answers well without a filter, and badly with one: on a Milvus 2.3 server
-HNSW's recall inside a random 10 % view is 0.85-0.94, and 0.28 in a 0.1 % view of rows that are not
-sealed yet. So a search inside a view either searches *wide*, unfiltered, and keeps what is in the
-view, or ranks the view's rows *exactly*; what an engine returns short is asked again exactly.
+An approximate index answers well without a filter, and badly with one (``docs/performance.md``). So a
+search inside a view either searches *wide*, unfiltered, and keeps what is in the view, or ranks the
+view's rows *exactly*; what an engine returns short is asked again exactly.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ from fiftyone_milvus.progress import ProgressBar
 from fiftyone_milvus.scores import Array
 
 BATCH_BYTES = 4 << 20
-"""Vector bytes per request: the upload rate is flat from 2 to 16 MB (``benchmarks/``)."""
+"""Vector bytes per request: far below every engine's message limit."""
 
 MAX_DIMENSION = 32_768
 """https://milvus.io/docs/limitations.md."""
@@ -32,8 +32,8 @@ MAX_DIMENSION = 32_768
 FLUSH_ROWS = 20_000
 """From this many rows on, an upload ends with one flush.
 
-A server searches what is not sealed through an interim index, whose recall inside a narrow view
-is as low as 0.28 (``docs/performance.md``); sealing a handful of rows each time costs 0.5-2.6 s.
+A server searches what is not sealed through an interim index that no parameter reaches; sealing a
+handful of rows each time would cost 0.5-2.6 s.
 """
 
 _IN_FLIGHT = 2
