@@ -1,8 +1,9 @@
 """Queries → neighbours: which plan, how many requests, and never fewer than there are.
 
-An approximate index answers well without a filter, and badly with one (``docs/performance.md``). So a
-search inside a view either searches *wide*, unfiltered, and keeps what is in the view, or ranks the
-view's rows *exactly*; what an engine returns short is asked again exactly.
+An approximate index answers well without a filter, and badly with one
+(``docs/performance.md``). So a search inside a view either searches *wide*, unfiltered, and keeps
+what is in the view, or ranks the view's rows *exactly*; what an engine returns short is asked
+again exactly.
 """
 
 from __future__ import annotations
