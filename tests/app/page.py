@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import fiftyone as fo
+from fiftyone.operators.store import ExecutionStore
 from playwright.sync_api import Locator, Page, expect
 
 _SECONDS = 60
@@ -34,6 +35,7 @@ class AppPage:
     def __init__(self, page: Page, url: str, dataset: fo.Dataset) -> None:
         self._page = page
         self._size = len(dataset)
+        self._dataset = dataset
         self._searches = 0
         page.goto(f"{url}/datasets/{dataset.name}")
         self._await_count(self._size)
@@ -101,10 +103,17 @@ class AppPage:
         expect(self._card).to_contain_text("Completed", timeout=1000 * _SECONDS)
         found = re.search(r"(\d+) results", self._card.inner_text())
         assert found is not None
-        # Playwright takes the card for disabled, as it says so to assistive technology
-        self._card.get_by_label("Show results").click(force=True)
+        # Not click(): the list moves while its cards load, and another card may get the click
+        self._card.get_by_label("Show results").dispatch_event("click")
         self._await_count(int(found[1]))
-        return self._numbers(int(found[1]))
+        return self._numbers(int(found[1]), self._newest_results())
+
+    def _newest_results(self) -> list[int]:
+        """What the panel has stored as the answer to the newest search."""
+        store = ExecutionStore.create("similarity_search_panel", self._dataset._doc.id)
+        runs = [store.get(key) for key in store.list_keys() if key.startswith("run:")]
+        newest = max((run for run in runs if run), key=lambda run: run["creation_time"])
+        return self._dataset.select(newest["result_ids"], ordered=True).values("number")
 
     @property
     def _panel(self) -> Locator:
@@ -126,16 +135,19 @@ class AppPage:
         counted = re.compile(rf"(?<!\d){count} sample")
         expect(self._cy("entry-counts")).to_contain_text(counted, timeout=1000 * _SECONDS)
 
-    def _numbers(self, at_least: int) -> list[int]:
-        """The numbers on the thumbnails, once there are enough and all have theirs."""
+    def _numbers(self, at_least: int, expected: list[int] | None = None) -> list[int]:
+        """The numbers on the thumbnails, once there are enough, all have theirs and are expected.
+
+        The grid may still show the previous view when the App already counts the new one.
+        """
         deadline = time.monotonic() + _SECONDS
         while True:
             texts = self._page.evaluate(_THUMBNAILS)
             matches = [re.match(r"\s*(\d+)", text) for text in texts]
             numbers = [int(match[1]) for match in matches if match is not None]
-            if len(numbers) == len(texts) >= at_least:
+            if len(numbers) == len(texts) >= at_least and expected in (None, numbers):
                 return numbers
-            assert time.monotonic() < deadline, f"the grid shows {texts}"
+            assert time.monotonic() < deadline, f"the grid shows {texts}, not {expected}"
             self._page.wait_for_timeout(100)
 
     def _cy(self, name: str) -> Locator:
