@@ -15,6 +15,7 @@ from fiftyone_milvus.embedded.engine.liveview import UnsupportedError, View
 from fiftyone_milvus.embedded.engine.parts import Floats, Rows
 
 _FLOAT_VECTOR = 101
+_ARRAY = 22
 _SCALARS = {
     "BOOL": 1,
     "INT8": 2,
@@ -200,7 +201,10 @@ def record_batch(
         if field.dtype.name == "FLOAT_VECTOR":
             arrays[field.name] = _vector_array(data, field, num_rows)
             continue
-        values = _scalar_values(data, field, num_rows)
+        if field.dtype.name == "ARRAY":
+            values = _lists_of_strings(data, field, num_rows)
+        else:
+            values = _scalar_values(data, field, num_rows)
         if field.is_primary:
             pks = values
         try:
@@ -224,6 +228,23 @@ def _scalar_values(data: Any, field: Any, num_rows: int) -> list[Any]:
         longest = max((len(v) for v in values if v is not None), default=0)
         if longest > field.max_length:
             raise UnsupportedError(f"length of {field.name}")
+    return values
+
+
+def _lists_of_strings(data: Any, field: Any, num_rows: int) -> list[list[str]]:
+    if (
+        field.element_type.name != "VARCHAR"
+        or data.type != _ARRAY
+        or not data.scalars.HasField("array_data")
+        or len(data.valid_data)
+    ):
+        raise UnsupportedError(f"type of field {field.name}")
+    given = data.scalars.array_data.data
+    if len(given) != num_rows or {row.WhichOneof("data") for row in given} - {"string_data", None}:
+        raise UnsupportedError(f"values of field {field.name}")
+    values = [list(row.string_data.data) for row in given]
+    if field.max_capacity is not None and max(map(len, values)) > field.max_capacity:
+        raise UnsupportedError(f"length of {field.name}")
     return values
 
 

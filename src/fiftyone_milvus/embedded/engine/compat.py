@@ -24,6 +24,22 @@ _COLLECTION = (
     "_wal_data_schema",
 )
 _MEMTABLE = ("_data_schema", "_delete_index", "_insert_batches", "_lock", "_pk_index")
+#: Nodes of filter expressions, and what is read of each beside its position.
+_NODES = {
+    "And": ("operands",),
+    "Or": ("operands",),
+    "Not": ("operand",),
+    "CmpOp": ("op", "left", "right"),
+    "InOp": ("field", "values", "negate"),
+    "ArrayContainsOp": ("value", "values", "mode"),
+    "ArrayLengthOp": ("value",),
+    "FieldRef": ("name",),
+    "ListLit": ("elements",),
+    "StringLit": ("value",),
+    "IntLit": ("value",),
+    "FloatLit": ("value",),
+    "BoolLit": ("value",),
+}
 _SEGMENT = ("indexes", "partition", "pk_to_row", "pks", "seqs", "table")
 
 
@@ -43,6 +59,7 @@ def _check() -> Iterable[str]:
     from milvus_lite.index.faiss_ivf_flat import FaissIvfFlatIndex
     from milvus_lite.search import filter as filters
     from milvus_lite.search import indexed_filter
+    from milvus_lite.search.filter import ast
     from milvus_lite.storage import data_file, delta_index, manifest, memtable, segment
 
     Collection, MemTable, Segment = collection.Collection, memtable.MemTable, segment.Segment
@@ -78,6 +95,8 @@ def _check() -> Iterable[str]:
         (projection, "projection_output_fields", ("plan", "schema", "include_primary")),
         (filters, "compile_filter", ("source", "schema", "default_timezone")),
         (filters, "evaluate_mask", ("compiled", "table")),
+        (filters, "CompiledExpr", ("ast", "fields", "backend", "source")),
+        *((ast, node, (*fields, "pos")) for node, fields in _NODES.items()),
         (
             indexed_filter,
             "evaluate_segment_filter",

@@ -27,9 +27,10 @@ class Part:
         seqs: the sequence number of each row, uint64.
         pk_to_row: row of each primary key; they are unique within a part.
         segment: Milvus Lite's segment, or None for rows of the memtable.
+        tokens: the indexes of array columns that filters have needed, by name.
     """
 
-    __slots__ = ("_columns", "_pk_array", "_vectors", "pk_to_row", "pks", "segment", "seqs")
+    __slots__ = ("_pk_array", "_vectors", "pk_to_row", "pks", "segment", "seqs", "tokens")
 
     def __init__(
         self,
@@ -44,7 +45,7 @@ class Part:
         self.segment = segment
         self._pk_array: npt.NDArray[np.object_] | None = None
         self._vectors: dict[str, Floats] = {}
-        self._columns: dict[str, Any] = {}
+        self.tokens: dict[str, Any] = {}
 
     def __len__(self) -> int:
         return len(self.pks)

@@ -22,7 +22,7 @@ from milvus_lite.engine.projection import build_projection_plan, projection_outp
 from milvus_lite.exceptions import MilvusLiteError, SchemaValidationError
 from pymilvus.grpc_gen import common_pb2, milvus_pb2, schema_pb2
 
-from fiftyone_milvus.embedded.engine import ann, columns, expressions, scan, storage
+from fiftyone_milvus.embedded.engine import ann, columns, expressions, membership, scan, storage
 from fiftyone_milvus.embedded.engine.liveview import LiveView, UnsupportedError, View
 from fiftyone_milvus.embedded.engine.parts import Mask, Rows
 from fiftyone_milvus.embedded.engine.requests import SearchRequest, read_query, read_search
@@ -202,7 +202,7 @@ class FastServicer(MilvusServicer):
         col._require_loaded()
         plan = build_projection_plan(asked.output_fields, col._schema, api_kind="query")
         view = self._view(col)
-        keys = None if asked.by_key else expressions.parse_membership(request.expr, col)
+        keys = None if asked.by_key else membership.parse(request.expr, col)
         if (
             keys is not None
             and keys.field == col._pk_name
@@ -210,7 +210,7 @@ class FastServicer(MilvusServicer):
             and _is_list(request)
         ):
             # As get() in Milvus Lite: the order of the keys, whatever the limit.
-            rows = expressions.rows_of(view, keys.values)
+            rows = membership.rows_of(view, keys.values)
             rows = rows[rows >= 0]
         else:
             rows = _matching(view, col, request.expr, by_key=asked.by_key)
@@ -292,7 +292,7 @@ class FastServicer(MilvusServicer):
         )
 
     def _delete(self, request: Any, col: Any) -> Any:
-        keys = expressions.parse_membership(request.expr, col)
+        keys = membership.parse(request.expr, col)
         if (
             keys is not None
             and keys.field == col._pk_name

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import threading
 import types
+from collections.abc import Iterator
 from itertools import repeat
 from typing import Any
 
@@ -93,23 +94,26 @@ def _write_data_file(table: pa.Table, partition_dir: str, seq_min: int, seq_max:
     name = DATA_FILE_TEMPLATE.format(min=seq_min, max=seq_max, w=SEQ_FORMAT_WIDTH)
     folder = os.path.join(partition_dir, "data")
     os.makedirs(folder, exist_ok=True)
-    plain = {
-        f.name for f in table.schema if pa.types.is_fixed_size_list(f.type) or f.name == "_seq"
-    }
-    others = [f.name for f in table.schema if f.name not in plain]
+    # What is not named is written plainly: the vectors and the sequence numbers.
+    others = list(_leaves(table.schema))
     pq.write_table(
         table,
         os.path.join(folder, name),
         use_dictionary=others or False,
-        compression={f: "NONE" if f in plain else "SNAPPY" for f in _leaves(table.schema)},
+        compression=dict.fromkeys(others, "SNAPPY") or "NONE",
         write_statistics=others or False,
     )
     rel: str = persisted_rel_path("data", name)
     return rel
 
 
-def _leaves(schema: pa.Schema) -> list[str]:
-    return [f.name for f in schema]
+def _leaves(schema: pa.Schema) -> Iterator[str]:
+    for field in schema:
+        if pa.types.is_list(field.type):
+            # Parquet's name of an array's elements, and the one of pyarrow before 15.
+            yield from (f"{field.name}.list.element", f"{field.name}.list.item")
+        elif not pa.types.is_fixed_size_list(field.type) and field.name != "_seq":
+            yield field.name
 
 
 def _flush(
