@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 from uuid import uuid4
@@ -19,6 +19,7 @@ from fiftyone.brain.similarity import Similarity, SimilarityConfig
 from fiftyone_milvus import scores
 from fiftyone_milvus.connection import CREDENTIALS, Connection, Settings, connect, resolve
 from fiftyone_milvus.errors import InvalidInputError
+from fiftyone_milvus.fields.columns import check_paths, resolve_columns
 from fiftyone_milvus.index import AGGREGATIONS, MilvusSimilarityIndex
 from fiftyone_milvus.parameters import check_index
 
@@ -64,6 +65,12 @@ class MilvusSimilarityConfig(SimilarityConfig):
         timeout (None): seconds that one call to Milvus may take. By default, no limit
         id_field (None): the VARCHAR primary key of an existing collection. By default, found
         vector_field (None): the float vector field of an existing collection. By default, found
+        fields (None): FiftyOne fields to store beside the vectors, as ``["ground_truth.label",
+            "tags", "metadata.width", "split"]``: strings, numbers, booleans, dates and lists of
+            strings; for patches, attributes of their own labels and fields of their samples. Views
+            that are conditions on them are searched by Milvus alone, as long as the fields are up
+            to date; see
+            :meth:`sync_fields() <fiftyone_milvus.index.MilvusSimilarityIndex.sync_fields>`
         deployment (None): ``"embedded"`` or ``"server"``: which Milvus serves where no ``uri`` is
             given. By default, a Milvus that answers on ``localhost:19530``, else the embedded
             engine. Recorded on the run
@@ -96,6 +103,7 @@ class MilvusSimilarityConfig(SimilarityConfig):
         timeout: float | None = None,
         id_field: str | None = None,
         vector_field: str | None = None,
+        fields: Sequence[str] | None = None,
         deployment: str | None = None,
         uri: str | None = None,
         user: str | None = None,
@@ -140,6 +148,7 @@ class MilvusSimilarityConfig(SimilarityConfig):
         self.timeout = timeout
         self.id_field = id_field
         self.vector_field = vector_field
+        self.fields = check_paths(fields)
         self.deployment = deployment
 
         # Private: FiftyOne stores every public attribute in its database
@@ -252,8 +261,11 @@ class MilvusSimilarity(Similarity):
         Raises:
             ConnectionFailedError: if Milvus can't be reached
             CollectionMismatchError: if ``collection_name`` exists and can't be used
+            InvalidInputError: if one of ``fields`` can't be stored beside the vectors
         """
         config = self.config
+        if config.fields:
+            resolve_columns(samples._root_dataset, config.patches_field, config.fields)
         connection = config.connect()
         names = connection.run(lambda c: c.list_collections())
         if config.collection_name is None:

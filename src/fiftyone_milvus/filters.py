@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy.typing as npt
@@ -32,8 +33,21 @@ def batches(ids: Sequence[str], size: int = MAX_EXPRESSION_IDS) -> Iterator[Sequ
         yield ids[start : start + size]
 
 
+@dataclass
+class Facts:
+    """What is known of a scope, maybe from a while ago: enough to choose a plan by.
+
+    Attributes:
+        size: its number of keys
+        share: its share of the rows nearest to the last query
+    """
+
+    size: int | None = None
+    share: float | None = None
+
+
 class Scope(Protocol):
-    """The rows that a search may return: those of a FiftyOne view."""
+    """The rows that a search may return: those of a FiftyOne view, or of an expression."""
 
     def ids(self) -> Sequence[str]:
         """Returns the primary keys in the scope; reads them all, once."""
@@ -46,7 +60,21 @@ class Scope(Protocol):
         """
         ...
 
+    def few(self, limit: int) -> bool:
+        """Whether there are at most ``limit`` keys; if so, :meth:`ids` has been read."""
+        ...
+
     @property
     def known(self) -> bool:
         """Whether :meth:`ids` has been read already."""
+        ...
+
+    @property
+    def expression(self) -> str | None:
+        """A filter expression that is true for the scope's rows; None if there is none."""
+        ...
+
+    @property
+    def facts(self) -> Facts:
+        """What earlier searches learned about the scope; later ones add to it."""
         ...

@@ -10,6 +10,7 @@ from typing import Any
 from pymilvus import DataType
 
 from fiftyone_milvus.errors import CollectionMismatchError
+from fiftyone_milvus.fields.record import Record
 
 PK, VECTOR, SAMPLE_ID = "pk", "vector", "sample_id"
 """The fields of our collections: those of FiftyOne's built-in backend."""
@@ -17,6 +18,9 @@ PK, VECTOR, SAMPLE_ID = "pk", "vector", "sample_id"
 OWNER = "fiftyone"
 """The collection property that records the owner: properties are kept by every engine, while
 Milvus Lite drops descriptions."""
+
+FIELDS = "fiftyone_fields"
+"""The collection property that records which FiftyOne fields are beside the vectors."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,7 @@ class Layout:
         index_type: ``HNSW``, ``IVF_FLAT``, ...; None while the vectors have no index
         required: other fields that every row must fill, which this package can't
         owner: what the collection's property records, or an empty dict
+        fields: the FiftyOne fields beside the vectors, or None if there are none
     """
 
     id_field: str
@@ -42,6 +47,7 @@ class Layout:
     index_type: str | None
     required: tuple[str, ...]
     owner: dict[str, Any]
+    fields: Record | None = None
 
     @property
     def id_fields(self) -> list[str]:
@@ -77,7 +83,9 @@ def read_layout(
     key = _find_id_field(fields, where, id_field)
     sample = fields.get(SAMPLE_ID)
     has_sample = sample is not None and sample["type"] == DataType.VARCHAR and key != SAMPLE_ID
+    recorded = Record.from_dict(parse_record(info, FIELDS))
     known = {key, vector_field, SAMPLE_ID if has_sample else None}
+    known.update(recorded.milvus_fields if recorded else ())
     return Layout(
         id_field=key,
         vector_field=vector_field,
@@ -86,7 +94,8 @@ def read_layout(
         metric_type=index.get("metric_type"),
         index_type=index.get("index_type"),
         required=tuple(n for n, f in fields.items() if n not in known and not _optional(f)),
-        owner=_parse_owner(info.get("properties")),
+        owner=parse_record(info, OWNER),
+        fields=recorded,
     )
 
 
@@ -138,9 +147,15 @@ def _optional(field: Mapping[str, Any]) -> bool:
     )
 
 
-def _parse_owner(properties: Any) -> dict[str, Any]:
+def parse_record(info: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Returns what one of our properties of a collection records, or an empty dict.
+
+    Args:
+        info: from ``MilvusClient.describe_collection``
+        name: :data:`OWNER` or :data:`FIELDS`
+    """
     try:
-        owner = json.loads(dict(properties or {}).get(OWNER, "{}"))
+        record = json.loads(dict(info.get("properties") or {}).get(name, "{}"))
     except (TypeError, ValueError):
         return {}
-    return owner if isinstance(owner, dict) else {}
+    return record if isinstance(record, dict) else {}

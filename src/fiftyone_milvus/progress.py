@@ -13,14 +13,26 @@ class ProgressBar:
         total: the number of rows
         title: what is being done
         show: False to show nothing, as for work that takes a moment
+        what: what is counted
+        progress: whether to show it where it is shown; None for FiftyOne's own setting
     """
 
-    def __init__(self, total: int, title: str, *, show: bool) -> None:
+    def __init__(
+        self,
+        total: int,
+        title: str,
+        *,
+        show: bool,
+        what: str = "vectors",
+        progress: bool | None = None,
+    ) -> None:
         self._bar: Any = None
         if show:
             import fiftyone.core.utils as fou
 
-            self._bar = fou.ProgressBar(total=total, iters_str="vectors", start_msg=f"{title}...")
+            self._bar = fou.ProgressBar(
+                total=total, progress=progress, iters_str=what, start_msg=f"{title}..."
+            )
 
     def update(self, count: int) -> None:
         """Says that ``count`` more rows are done."""

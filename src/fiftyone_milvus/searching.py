@@ -1,63 +1,73 @@
-"""Queries → neighbours: which plan, how many requests, and never fewer than there are.
+"""Queries → neighbours: which plan, and never fewer than there are.
 
 An approximate index answers well without a filter, and badly with one
-(``docs/performance.md``). So a search inside a view either searches *wide*, unfiltered, and keeps
-what is in the view, or ranks the view's rows *exactly*; what an engine returns short is asked
-again exactly.
+(:mod:`fiftyone_milvus.exactness`). So a search inside a view either searches *wide*, unfiltered,
+and keeps what is in the view; or ranks the view's rows *exactly*, by their IDs or by a condition
+that Milvus can evaluate. Which is cheaper depends on the view, and what a search learns about a
+view serves the next one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
 
-import numpy as np
-
-from fiftyone_milvus import filters
+from fiftyone_milvus import ranking
 from fiftyone_milvus.collection import MilvusCollection
+from fiftyone_milvus.costs import Costs
+from fiftyone_milvus.errors import InvalidInputError
+from fiftyone_milvus.exactness import parts_for
 from fiftyone_milvus.filters import Scope
-from fiftyone_milvus.fresh import Hits, Rows
-from fiftyone_milvus.parameters import search_params
-from fiftyone_milvus.scores import Array, Points, smallest, to_distances
+from fiftyone_milvus.neighbors import NOBODY, Neighbors
+from fiftyone_milvus.requests import Requests
+from fiftyone_milvus.scores import Array
 
-WIDE_FACTOR = 4
-"""The first wide search takes this many times k: views of 25 % and more need no second one."""
+PLANS = ("whole", "wide", "condition", "ids", "vectors")
+"""The ways to search.
 
-WIDE_MIN = 128
-WIDE_MAX = 4_096
-"""Beyond this many candidates, reading the view's IDs costs less."""
+``whole``
+    the index, unfiltered
+``wide``
+    the index, unfiltered, for more than ``k`` rows; keeps what MongoDB says is in the view
+``condition``
+    the rows that fulfill a condition on stored fields
+``ids``
+    the rows of the view, by their IDs
+``vectors``
+    the rows of the view, whose vectors are read and ranked here
+"""
 
 APPROXIMATE_MAX = 4_096
 """Up to this k an approximate index is asked; a longer ranking is computed exactly."""
 
-_HITS_PER_REQUEST = 250_000
-_QUERY_BYTES = 16 << 20
-_DISTANCES = 4_000_000
+WIDE_MIN = 64
+"""The least that a wide search asks for: it costs no more than fewer."""
+
+WIDE_FIRST = 4
+"""The first wide search in an unknown view takes this many times k, and 128 at least."""
+
+WIDE_MARGIN = 1.4
+"""Over k / share, as the share further out is a guess."""
+
+FEW_IDS = 20_000
+"""A view of more IDs that is far from the query is searched wider before its IDs are read."""
 
 
-class Neighbors(NamedTuple):
-    """The rows nearest to one query, nearest first.
+@dataclass
+class Trace:
+    """What a search did.
 
     Attributes:
-        ids: primary keys
-        sample_ids: the sample of each
-        distances: float64, ascending (descending where the farthest were asked for)
+        steps: the plan of each step, what it asked for in words, and its seconds
     """
 
-    ids: list[str]
-    sample_ids: list[str]
-    distances: Array
+    steps: list[tuple[str, str, float]] = field(default_factory=list)
 
-    def first(self, k: int | None) -> Neighbors:
-        """Returns the first ``k`` of them, or all."""
-        return Neighbors(self.ids[:k], self.sample_ids[:k], self.distances[:k])
-
-    def where(self, mask: Array) -> Neighbors:
-        """Returns those where ``mask`` is True."""
-        keep = np.flatnonzero(mask)
-        return Neighbors(
-            [self.ids[i] for i in keep], [self.sample_ids[i] for i in keep], self.distances[keep]
-        )
+    def note(self, plan: str, what: str, start: float) -> None:
+        """Adds a step that began at a ``time.perf_counter()``."""
+        self.steps.append((plan, what, time.perf_counter() - start))
 
 
 class Searcher:
@@ -68,6 +78,8 @@ class Searcher:
         metric: FiftyOne's name of its metric
         params: the user's search parameters, over the defaults
         patches: whether the sample IDs differ from the primary keys
+        plan: the plan to follow wherever it can be; by default, what is estimated to cost least
+        trace: where to note what was done
     """
 
     def __init__(
@@ -77,11 +89,15 @@ class Searcher:
         params: dict[str, Any] | None = None,
         *,
         patches: bool = False,
+        plan: str | None = None,
+        trace: Trace | None = None,
     ) -> None:
+        if plan is not None and plan not in PLANS:
+            raise InvalidInputError(f"Unknown plan {plan!r}; expected one of {PLANS}")
         self.collection = collection
-        self.metric = metric
-        self.params = params
-        self.patches = patches
+        self._requests = Requests(collection, metric, params, patches=patches)
+        self._plan = plan
+        self._trace = trace or Trace()
 
     def nearest(self, queries: Array, k: int | None, scope: Scope | None = None) -> list[Neighbors]:
         """Returns the ``k`` nearest rows of each query.
@@ -94,30 +110,31 @@ class Searcher:
         Returns:
             a list of ``num_queries`` :class:`Neighbors` of ``min(k, rows in the scope)`` rows each
         """
-        most = min(APPROXIMATE_MAX, self._window)
-        if scope is None and (k is None or k > most):
-            size = self.collection.count()
-            k = size if k is None else min(k, size)
-        if k is None or k > most:
-            return self._exact(queries, k, scope)
         if k == 0:
-            return [_EMPTY for _ in queries]
+            return [NOBODY for _ in queries]
+        most = min(APPROXIMATE_MAX, self._requests.window)
         if scope is None:
-            return self._whole(queries, k)
-        if len(queries) == 1 and not scope.known:
-            found = self._wide(queries, k, scope)
-            if found is not None:
-                return [found]
-        return self._exact(queries, k, scope)
+            if k is None or k > most:
+                size = self.collection.count()
+                k = size if k is None else min(k, size)
+            if k == 0:
+                return [NOBODY for _ in queries]
+            if k <= most and self._plan in (None, "whole"):
+                return self._whole(queries, k)
+            return self._exact(queries, k, None)
+        found = None
+        if scope.expression is not None and self._plan in (None, "condition"):
+            found = self._by_condition(queries, k, scope, scope.expression)
+        if found is None and k is not None and k <= most and len(queries) == 1:
+            one = self._wide(queries, k, scope)
+            found = None if one is None else [one]
+        return self._exact(queries, k, scope) if found is None else found
 
     def farthest(
         self, queries: Array, k: int | None, scope: Scope | None = None
     ) -> list[Neighbors]:
         """Returns the ``k`` rows farthest from each query, farthest first, exactly."""
-        return [
-            Neighbors(n.ids[::-1], n.sample_ids[::-1], n.distances[::-1]).first(k)
-            for n in self._exact(queries, None, scope)
-        ]
+        return [found.last(k) for found in self._exact(queries, None, scope)]
 
     def ranked(
         self,
@@ -137,22 +154,20 @@ class Searcher:
             scope: the rows to choose from; None for all
             reverse: whether to return the farthest, farthest first
         """
-        points = Points(queries, self.metric)
-        ids: list[str] = []
-        sample_ids: list[str] = []
-        parts: list[Array] = []
-        for rows in self._stream(self._scope_ids(scope), len(queries)):
-            ids += rows.ids
-            sample_ids += rows.sample_ids
-            parts.append(aggregate(points.distances(Points(rows.vectors, self.metric))))
-        distances = np.concatenate(parts) if parts else np.empty(0)
-        order = np.argsort(-distances if reverse else distances, kind="stable")[:k]
-        return Neighbors([ids[i] for i in order], [sample_ids[i] for i in order], distances[order])
+        return ranking.aggregated(self._requests, queries, aggregate, k, scope, reverse=reverse)
+
+    @property
+    def costs(self) -> Costs:
+        """What the plans cost on this collection."""
+        collection = self.collection
+        return Costs(collection.rows_hint(), collection.layout.dimension, self._requests.embedded)
 
     # -- plans ---------------------------------------------------------------------------------
 
     def _whole(self, queries: Array, k: int) -> list[Neighbors]:
-        found = self._search(queries, k)
+        start = time.perf_counter()
+        found = self._requests.search(queries, k)
+        self._trace.note("whole", f"{k} nearest", start)
         short = [i for i, n in enumerate(found) if len(n.ids) < k]
         if short:
             size = min(k, self.collection.count())
@@ -161,110 +176,89 @@ class Searcher:
             found[i] = exact
         return found
 
+    def _by_condition(
+        self, queries: Array, k: int | None, scope: Scope, expression: str
+    ) -> list[Neighbors] | None:
+        """Searches among the rows of a condition; None if that would not be exact."""
+        start = time.perf_counter()
+        matches = scope.facts.size = self.collection.count(expression)
+        if matches == 0:
+            return [NOBODY for _ in queries]
+        parts = parts_for(self.collection, matches)
+        limit = matches if k is None else min(k, matches)
+        if parts is None or parts.searches > 1 or limit > self._requests.window:
+            self._trace.note("condition", f"{matches} rows, too many to be exact", start)
+            return None
+        found = self._requests.search(queries, limit, expression, parts.params)
+        complete = all(len(n.ids) == limit and scope.keep(n.ids, n.sample_ids).all() for n in found)
+        self._trace.note("condition", f"{limit} nearest of {matches}", start)
+        # Rows of samples that are gone from the dataset fulfill it too
+        return found if complete else None
+
     def _wide(self, query: Array, k: int, scope: Scope) -> Neighbors | None:
-        """Searches unfiltered and keeps what is in the scope; None if too little is."""
-        limit = max(WIDE_FACTOR * k, WIDE_MIN)
-        last = min(WIDE_MAX, self._window)
+        """Searches unfiltered and keeps what is in the scope; None if another plan is better."""
+        if self._plan not in (None, "wide"):
+            return None
+        costs, facts = self.costs, scope.facts
+        last = self._requests.window if not self._requests.embedded else costs.rows
+        limit = self._first_limit(k, scope, costs)
         while True:
+            if self._plan is None and not self._worth(limit, last, k, scope, costs):
+                return None
             limit = min(limit, last)
-            (found,) = self._search(query, limit)
+            start = time.perf_counter()
+            (found,) = self._requests.search(query, limit)
             kept = found.where(scope.keep(found.ids, found.sample_ids))
+            self._trace.note("wide", f"{len(kept.ids)} of {len(found.ids)} are in the view", start)
+            # None of so many says little: the view may be small, or far from this query only
+            facts.share = len(kept.ids) / len(found.ids) if kept.ids else None
             if len(kept.ids) >= k:
                 return kept.first(k)
             if limit == last or len(found.ids) < limit:
+                facts.share = None
                 return None
-            share = len(kept.ids) / limit
-            # A margin, as the share among the nearest is a guess of the share further out
-            wanted = 1.5 * k / share if share else np.inf
-            if wanted > last:
-                return None
-            limit = max(int(wanted), 2 * limit)
+            if facts.share is None:
+                limit = min(16 * limit, last)
+            else:
+                limit = max(self._limit(k, facts.share), 2 * limit)
+
+    def _first_limit(self, k: int, scope: Scope, costs: Costs) -> int:
+        facts = scope.facts
+        share = facts.share
+        if share is None and facts.size is not None:
+            share = facts.size / max(1, costs.rows)
+        if share is None:
+            return max(WIDE_FIRST * k, 2 * WIDE_MIN)
+        return max(self._limit(k, share), WIDE_MIN)
+
+    def _limit(self, k: int, share: float) -> int:
+        return int(WIDE_MARGIN * k / max(share, 1e-6)) + 1
+
+    def _worth(self, limit: int, last: int, k: int, scope: Scope, costs: Costs) -> bool:
+        """Whether to search so wide rather than to rank the scope's rows by their IDs."""
+        facts = scope.facts
+        size = facts.size
+        if limit > 2 * last:
+            return False
+        if size is None and limit <= max(WIDE_FIRST * k, 2 * WIDE_MIN):
+            return True
+        if size is None and facts.share:
+            size = int(facts.share * costs.rows)
+        if size is None:
+            # None of the nearest are in it: a small view, or one far from the query
+            if scope.few(FEW_IDS):
+                return False
+            size = max(FEW_IDS, costs.rows // 10)
+        read = 0.0 if scope.known else costs.read_ids(size)
+        return costs.wide(min(limit, last)) < read + costs.by_ids(size)
 
     def _exact(self, queries: Array, k: int | None, scope: Scope | None) -> list[Neighbors]:
-        if self.collection.connection.engine.lite:
-            return self._exact_by_filter(queries, k, scope)
-        return self._exact_by_reading(queries, k, scope)
-
-    def _exact_by_filter(
-        self, queries: Array, k: int | None, scope: Scope | None
-    ) -> list[Neighbors]:
-        """The embedded engine scans the rows of a filter exactly, however many they are."""
-        key = self.collection.layout.id_field
-        if scope is None:
-            expression = filters.everything(key)
-            size = self.collection.count()
-        else:
-            ids = scope.ids()
-            expression, size = filters.ids_in(key, ids), len(ids)
-        limit = size if k is None else min(k, size)
-        if limit == 0:
-            return [_EMPTY for _ in queries]
-        return self._search(queries, limit, expression)
-
-    def _exact_by_reading(
-        self, queries: Array, k: int | None, scope: Scope | None
-    ) -> list[Neighbors]:
-        """Reads the rows' vectors and ranks them here, keeping the best k of each query."""
-        points = Points(queries, self.metric)
-        ids: list[str] = []
-        sample_ids: list[str] = []
-        best = np.empty((len(queries), 0))  # distances
-        which = np.empty((len(queries), 0), dtype=np.int64)  # rows, in reading order
-        for rows in self._stream(self._scope_ids(scope), len(queries)):
-            new = np.arange(len(ids), len(ids) + len(rows.ids))
-            ids += rows.ids
-            sample_ids += rows.sample_ids
-            distances = points.distances(Points(rows.vectors, self.metric))
-            best = np.concatenate([best, distances], axis=1)
-            which = np.concatenate([which, np.broadcast_to(new, distances.shape)], axis=1)
-            order = smallest(best, k)
-            best = np.take_along_axis(best, order, axis=1)
-            which = np.take_along_axis(which, order, axis=1)
-        return [
-            Neighbors([ids[i] for i in row], [sample_ids[i] for i in row], distances)
-            for row, distances in zip(which, best)
-        ]
-
-    # -- requests ------------------------------------------------------------------------------
-
-    @property
-    def _window(self) -> int:
-        return self.collection.connection.engine.max_window or 1 << 30
-
-    def _search(self, queries: Array, limit: int, expression: str = "") -> list[Neighbors]:
-        """Searches in as few requests as fit the wire."""
-        layout = self.collection.layout
-        params = search_params(layout.index_type or "", self.params, limit)
-        size = min(
-            self._window,
-            max(1, _HITS_PER_REQUEST // limit),
-            max(1, _QUERY_BYTES // (4 * layout.dimension)),
-        )
-        found: list[Neighbors] = []
-        for start in range(0, len(queries), size):
-            hits = self.collection.search(
-                queries[start : start + size],
-                limit,
-                params=params,
-                expression=expression,
-                with_samples=self.patches,
-            )
-            found += [self._neighbors(h) for h in hits]
+        start = time.perf_counter()
+        if self._plan == "vectors":
+            ids = ranking.scope_ids(self._requests, scope)
+            found = ranking.by_vectors(self._requests, queries, k, ids)
+            self._trace.note("vectors", f"of {len(ids)} rows", start)
+            return found
+        found = ranking.nearest(self._requests, queries, k, scope)
+        self._trace.note("ids", "exact", start)
         return found
-
-    def _neighbors(self, hits: Hits) -> Neighbors:
-        return Neighbors(hits.ids, hits.sample_ids, to_distances(hits.scores, self.metric))
-
-    def _scope_ids(self, scope: Scope | None) -> Sequence[str]:
-        return self.collection.all_ids()[0] if scope is None else scope.ids()
-
-    def _stream(self, ids: Sequence[str], num_queries: int) -> Iterator[Rows]:
-        """Reads rows, as many at a time as keeps the distances to all queries in bounds."""
-        size = max(1, min(filters.MAX_EXPRESSION_IDS, _DISTANCES // num_queries))
-        for part in filters.batches(ids, size):
-            rows = self.collection.fetch(part)
-            if rows.ids:
-                yield rows
-
-
-_EMPTY = Neighbors([], [], np.empty(0))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -29,14 +30,18 @@ BATCH_BYTES = 4 << 20
 MAX_DIMENSION = 32_768
 """https://milvus.io/docs/limitations.md."""
 
-FLUSH_ROWS = 20_000
+FLUSH_ROWS = 5_000
 """From this many rows on, an upload ends with one flush.
 
 A server searches what is not sealed through an interim index that no parameter reaches; sealing a
 handful of rows each time would cost 0.5-2.6 s.
 """
 
+FIELD_BYTES = 16 << 20
+"""Bytes of other fields per request, at most, but for a row that has more alone."""
+
 _IN_FLIGHT = 2
+_MAX_CHARACTER = 4
 
 
 @dataclass(frozen=True)
@@ -47,11 +52,13 @@ class Batch:
         ids: the primary keys, unique
         sample_ids: the sample of each
         vectors: a ``num_rows x num_dims`` C-contiguous float32 array
+        fields: the other fields of each, by name; empty if there are none
     """
 
     ids: list[str]
     sample_ids: list[str]
     vectors: Array
+    fields: Sequence[Mapping[str, Any]] = ()
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -211,8 +218,7 @@ def _finish(under_way: list[tuple[Future[None], int]], bar: ProgressBar) -> None
 
 
 def _rows(batch: Batch, layout: Layout, size: int) -> Iterator[list[dict[str, object]]]:
-    for start in range(0, len(batch), size):
-        part = slice(start, start + size)
+    for part in _parts(batch, size):
         rows: list[dict[str, object]] = [
             {layout.id_field: _id, layout.vector_field: vector}
             for _id, vector in zip(batch.ids[part], pack(batch.vectors[part]))
@@ -220,7 +226,33 @@ def _rows(batch: Batch, layout: Layout, size: int) -> Iterator[list[dict[str, ob
         if layout.sample_field is not None:
             for row, sample_id in zip(rows, batch.sample_ids[part]):
                 row[layout.sample_field] = sample_id
+        for row, values in zip(rows, batch.fields[part]):
+            row.update(values)
         yield rows
+
+
+def _parts(batch: Batch, size: int) -> Iterator[slice]:
+    """Yields slices of at most ``size`` rows whose other fields fit into a request too."""
+    start = used = 0
+    for i, values in enumerate(batch.fields):
+        used += _bytes(values)
+        if (i > start and used > FIELD_BYTES) or i - start == size:
+            yield slice(start, i)
+            start, used = i, _bytes(values)
+    for begin in range(start, len(batch), size):
+        yield slice(begin, begin + size)
+
+
+def _bytes(values: Mapping[str, Any]) -> int:
+    used = 0
+    for value in values.values():
+        if isinstance(value, str):
+            used += _MAX_CHARACTER * len(value)
+        elif isinstance(value, list):
+            used += _MAX_CHARACTER * sum(map(len, value))
+        else:
+            used += 8
+    return used
 
 
 def _strings(ids: Sequence[str] | npt.NDArray[np.str_], name: str) -> list[str]:

@@ -181,6 +181,88 @@ def test_find_duplicates_in_a_view(copies):
         assert len(indexed.index.duplicate_ids) == 10
 
 
+def test_the_first_of_a_group_stays(copies):
+    indexed, _ = copies
+    order = list(indexed.index.current_sample_ids)
+    square = oracle.distances("euclidean", indexed.matrix(order), indexed.matrix(order))
+    for thresh in (0.05, 0.5, 0.7, 0.9, 5.0):
+        indexed.index.find_duplicates(thresh=thresh)
+        keep = oracle.kept([set(np.flatnonzero(row <= thresh)) for row in square])
+        assert indexed.index.unique_ids == [order[i] for i in sorted(keep)]
+        assert indexed.index.duplicate_ids == [
+            i for i in order if i not in indexed.index.unique_ids
+        ]
+
+
+@pytest.mark.parametrize("fraction", [0, 0.1, 0.6, 0.95, 1])
+def test_a_fraction_of_a_view(copies, fraction):
+    indexed, _ = copies
+    index = indexed.index
+    view = indexed.dataset.match((F("number") < 30) | (F("number") >= 90))
+    with index.use_view(view):
+        order = list(index.current_sample_ids)
+        index.find_duplicates(fraction=fraction)
+        count = round((1 - fraction) * len(order))
+        assert set(index.unique_ids) | set(index.duplicate_ids) == set(order)
+        assert len(index.unique_ids) == count
+        if fraction in (0, 1):
+            assert index.thresh is None
+            assert index.neighbors_map == {}
+            return
+        square = oracle.distances("euclidean", indexed.matrix(order), indexed.matrix(order))
+        keep = oracle.kept([set(np.flatnonzero(row <= index.thresh)) for row in square])
+        assert index.unique_ids == [order[i] for i in sorted(keep)]
+        found = {dup: (_id, d) for _id, dups in index.neighbors_map.items() for dup, d in dups}
+        assert set(found) == set(index.duplicate_ids)
+        for duplicate, (nearest, dist) in found.items():
+            true = indexed.true(duplicate, among=index.unique_ids)
+            assert dist == pytest.approx(min(true.values()), abs=1e-4)
+            assert dist == pytest.approx(true[nearest], abs=1e-4)
+
+
+def test_one_read_of_the_vectors(copies):
+    """However many distances are tried, and for the nearest of the duplicates too."""
+    indexed, _ = copies
+    assert indexed.index.client  # waits until a server has loaded the collection
+    assert len(indexed.index.current_sample_ids) == 120
+    collection = indexed.index._collection
+    asked: list[int] = []
+    run = type(collection)._call
+
+    def counting(self: Any, *args: Any, **kwargs: Any) -> Any:
+        asked.append(1)
+        return run(self, *args, **kwargs)
+
+    def calls(ask: Any) -> int:
+        asked.clear()
+        ask()
+        return len(asked)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(collection), "_call", counting)
+        once = calls(lambda: indexed.index._radius_neighbors(thresh=0.05))
+        assert once > 0
+        assert calls(lambda: indexed.index.find_duplicates(thresh=0.05)) == once
+        assert calls(lambda: indexed.index.find_duplicates(fraction=0.45)) == once
+        assert calls(lambda: indexed.index.find_unique(31)) == once
+
+
+def test_vectors_on_disk(copies, monkeypatch):
+    indexed, _ = copies
+    monkeypatch.setattr("fiftyone_milvus.neighborhoods.vectors.MAX_BYTES", 0)
+    indexed.index.find_duplicates(thresh=0.05)
+    _check_pairs(indexed, indexed.index)
+
+
+@pytest.mark.parametrize(
+    "arguments", [{}, {"thresh": "near"}, {"thresh": np.nan}, {"fraction": "half"}]
+)
+def test_what_duplicates_are_must_be_said(copies, arguments):
+    with pytest.raises(ValueError, match=r"thresh|fraction") as error:
+        copies[0].index.find_duplicates(**arguments)
+    one_line(error.value)
+
+
 def test_duplicates_and_unique_views(copies):
     indexed, members = copies
     index = indexed.index

@@ -14,6 +14,7 @@ from typing import Any
 
 import fiftyone as fo
 import fiftyone.core.models as fom
+import fiftyone.zoo.models as fozm
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
@@ -131,6 +132,8 @@ def install() -> Path:
     }
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=4) + "\n")
     download_model(NAME, folder / _WEIGHTS)
+    # FiftyOne remembers what models there were when it last looked
+    getattr(fozm, "_invalidate_zoo_models_manifest", lambda: None)()
     return folder
 
 

@@ -1,0 +1,26 @@
+"""One Milvus collection: its layout, its life, and what it is asked.
+
+The layout is that of FiftyOne's built-in backend, so collections are interchangeable: ``pk`` (the
+sample ID, or the label ID of a patch), ``vector``, and ``sample_id``. Collections of others serve
+too if they have a VARCHAR primary key and a float vector.
+"""
+
+from __future__ import annotations
+
+from fiftyone_milvus.collection.base import MAX_ID_BYTES
+from fiftyone_milvus.collection.writes import Writes
+
+__all__ = ["MAX_ID_BYTES", "MilvusCollection"]
+
+
+class MilvusCollection(Writes):
+    """A collection that may or may not exist yet.
+
+    Args:
+        connection: where it is
+        name: its name
+        consistency_level: ``"Strong"``, ``"Session"``, ``"Bounded"`` or ``"Eventually"``
+        timeout: seconds that one call may take, or None for no limit
+        id_field: the primary key, or None to find it
+        vector_field: the vector field, or None to find it
+    """

@@ -1,0 +1,73 @@
+"""What is written to a collection."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+from pymilvus import MilvusClient
+
+from fiftyone_milvus import filters, freshness
+from fiftyone_milvus.collection.reads import Reads
+from fiftyone_milvus.packing import pack
+
+
+class Writes(Reads):
+    """Writes, changes and deletes rows."""
+
+    def write(self, rows: list[dict[str, Any]], *, replace: bool) -> None:
+        """Writes rows, replacing those of the same key if ``replace``.
+
+        Without ``replace`` the keys must be new: a Milvus server keeps both rows otherwise.
+        """
+        self._fresh = None
+        if replace:
+            self._call(lambda c: c.upsert(self.name, rows, timeout=self.timeout), reads=False)
+            freshness.deleted(self._key)
+        else:
+            # A repeated insert after a lost answer would leave every row twice on a server
+            self._call(
+                lambda c: c.insert(self.name, rows, timeout=self.timeout),
+                idempotent=self.connection.engine.lite,
+                reads=False,
+            )
+
+    def change(self, values: Mapping[str, Mapping[str, Any]]) -> int:
+        """Changes fields of rows; keys that are gone stay gone.
+
+        Milvus 2.3 replaces whole rows only, so each is read with its vector and written back.
+
+        Args:
+            values: new values by primary key and name
+
+        Returns:
+            how many rows were changed
+        """
+        layout = self.layout
+        size = self._fetch_rows()
+        changed = 0
+        for part in filters.batches(list(values), size):
+            rows = [
+                {**row, **values[row[layout.id_field]]}
+                for row in self._query(filters.ids_in(layout.id_field, part), ["*"], strong=True)
+            ]
+            if rows:
+                vectors = np.array([row[layout.vector_field] for row in rows], dtype=np.float32)
+                for row, vector in zip(rows, pack(vectors)):
+                    row[layout.vector_field] = vector
+                self.write(rows, replace=True)
+            changed += len(rows)
+        return changed
+
+    def delete(self, ids: Sequence[str]) -> None:
+        """Deletes rows by primary key; unknown keys are fine."""
+        self._fresh = None
+        for part in filters.batches(list(ids)):
+            expression = filters.ids_in(self.layout.id_field, part)
+            self._call(partial(self._delete, expression), reads=False)
+        freshness.deleted(self._key)
+
+    def _delete(self, expression: str, client: MilvusClient) -> None:
+        client.delete(self.name, filter=expression, timeout=self.timeout)

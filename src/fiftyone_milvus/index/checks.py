@@ -1,0 +1,37 @@
+"""What numbers a caller may give."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fiftyone_milvus.errors import InvalidInputError
+
+
+def check_k(k: Any) -> None:
+    """Raises if ``k`` is no number of results, nor None."""
+    if k is not None and (isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 1):
+        raise InvalidInputError(f"Invalid k {k!r}; expected an integer above 0, or None for all")
+
+
+def check_thresh(thresh: Any, name: str = "thresh") -> float:
+    """Returns a distance as a float, or raises; infinity is one."""
+    try:
+        value = float(thresh)
+    except (TypeError, ValueError):
+        raise InvalidInputError(f"Invalid {name} {thresh!r}; expected a distance") from None
+    if np.isnan(value):
+        raise InvalidInputError(f"Invalid {name} nan; expected a distance")
+    return value
+
+
+def check_fraction(fraction: Any) -> float:
+    """Returns a fraction as a float in ``[0, 1]``, or raises."""
+    try:
+        value = float(fraction)
+    except (TypeError, ValueError):
+        value = np.nan
+    if np.isnan(value):
+        raise InvalidInputError(f"Invalid fraction {fraction!r}; expected a number in [0, 1]")
+    return min(max(value, 0.0), 1.0)

@@ -1,0 +1,85 @@
+"""Near-duplicates and unique samples of an index."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import numpy as np
+
+from fiftyone_milvus import (
+    neighborhoods,
+)
+from fiftyone_milvus.errors import (
+    InvalidInputError,
+)
+from fiftyone_milvus.index.base import IndexBase
+from fiftyone_milvus.index.checks import check_fraction, check_thresh
+from fiftyone_milvus.neighborhoods import Vectors
+from fiftyone_milvus.scores import Array
+
+logger = logging.getLogger(__name__)
+
+
+class Duplicates(IndexBase):
+    """What an index says about its points among themselves."""
+
+    def find_duplicates(self, thresh: float | None = None, fraction: float | None = None) -> None:
+        """Finds near-duplicates by distance or by fraction; see the base class.
+
+        Exact, from one read of the vectors. The first of a group of duplicates, in the order of
+        the index, is the one that is unique.
+
+        Args:
+            thresh (None): the distance within which samples are duplicates
+            fraction (None): the fraction of duplicates to find, in ``[0, 1]``, by tuning the
+                distance, from ``thresh`` if given
+        """
+        if thresh is None and fraction is None:
+            raise InvalidInputError("Nothing to look for; give thresh or fraction")
+        if thresh is not None:
+            thresh = check_thresh(thresh)
+        share = None if fraction is None else check_fraction(fraction)
+        logger.info("Computing duplicate %s...", "patches" if self._patches else "samples")
+        ids = self._current_ids()
+        with self._points(ids) as points:
+            if share is not None:
+                count = round((1.0 - share) * len(ids))
+                kept, thresh = neighborhoods.keep_count(points, count, thresh)
+            else:
+                kept, _ = neighborhoods.Greedy(points).keep(check_thresh(thresh), show=True)
+            dropped = np.setdiff1d(np.arange(len(ids)), kept)
+            groups = neighborhoods.grouped(points, kept, dropped, ids)
+        logger.info("Duplicates computation complete")
+        self._set_unique(ids, kept, dropped, thresh, groups)
+
+    def find_unique(self, count: int) -> None:
+        """Finds the given number of maximally unique samples; see the base class.
+
+        Args:
+            count: the desired number of unique samples
+        """
+        logger.info("Computing unique %s...", "patches" if self._patches else "samples")
+        ids = self._current_ids()
+        with self._points(ids) as points:
+            kept, thresh = neighborhoods.keep_count(points, count)
+        logger.info("Uniqueness computation complete")
+        self._set_unique(ids, kept, np.setdiff1d(np.arange(len(ids)), kept), thresh, None)
+
+    def _set_unique(
+        self, ids: list[str], kept: Array, dropped: Array, thresh: float | None, groups: Any
+    ) -> None:
+        self._thresh = thresh
+        self._unique_ids = [ids[i] for i in kept]
+        self._duplicate_ids = [ids[i] for i in dropped]
+        self._neighbors_map = groups
+
+    def _current_ids(self) -> list[str]:
+        """Returns the primary keys of the current view, in the order of the index."""
+        ids = self.current_label_ids if self._patches else self.current_sample_ids
+        return [str(i) for i in ids]
+
+    def _points(self, ids: list[str] | None = None) -> Vectors:
+        """Returns the vectors of IDs, by default of the current view."""
+        ids = self._current_ids() if ids is None else ids
+        return neighborhoods.read(self._collection, ids, self.config.metric)

@@ -1,0 +1,27 @@
+"""Work on every point of an index at once: nearest neighbors, near-duplicates, what to keep.
+
+The vectors are read once. Pairs are compared in tiles of float32 products, which use all cores,
+each pair once where that suffices; what lies within the rounding error of a threshold is decided by
+float64 distances. Memory is that of the vectors, above a limit in a temporary file, plus some tiles
+and the answer.
+"""
+
+from __future__ import annotations
+
+from fiftyone_milvus.neighborhoods.around import nearest, nearest_among, within
+from fiftyone_milvus.neighborhoods.greedy import Greedy
+from fiftyone_milvus.neighborhoods.grouping import grouped
+from fiftyone_milvus.neighborhoods.reading import read
+from fiftyone_milvus.neighborhoods.tuning import keep_count
+from fiftyone_milvus.neighborhoods.vectors import Vectors
+
+__all__ = [
+    "Greedy",
+    "Vectors",
+    "grouped",
+    "keep_count",
+    "nearest",
+    "nearest_among",
+    "read",
+    "within",
+]

@@ -1,0 +1,277 @@
+"""The vectors of an index, and what their products in float32 can and cannot tell."""
+
+from __future__ import annotations
+
+import mmap
+import tempfile
+from types import TracebackType
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fiftyone_milvus.scores import Array
+
+MAX_BYTES = 1 << 30
+"""Vectors beyond this many bytes go to a temporary file."""
+
+TILE_ROWS = 2048
+TILE_COLS = 4096
+_EXACT_BYTES = 16 << 20
+_CLOSE = 1e-4
+
+
+class Vectors:
+    """A fixed number of vectors, filled in parts, and their distances.
+
+    Vectors are compared by a *closeness*, greater is closer: the cosine or the inner product for
+    ``cosine`` and ``dotproduct``, and ``-distance**2 / 2`` for ``euclidean``. Each is one product
+    of :meth:`left` and :meth:`right` operands.
+
+    A context manager: leaving it removes the temporary file, if there is one.
+
+    Args:
+        count: the number of vectors
+        dim: their dimension
+        metric: a key of :data:`fiftyone_milvus.scores.METRICS`
+        max_bytes (None): what may be in memory, by default :data:`MAX_BYTES`; more goes to a
+            temporary file
+    """
+
+    def __init__(self, count: int, dim: int, metric: str, *, max_bytes: int | None = None) -> None:
+        self.metric = metric
+        self.dim = dim
+        shape = (count, dim)
+        self._map: Any = None
+        self._data: Array
+        if 4 * count * dim > (MAX_BYTES if max_bytes is None else max_bytes):
+            # Unlinked from the start where the system can, so that not even a kill leaves it
+            with tempfile.TemporaryFile(prefix="fiftyone-milvus-") as file:
+                file.truncate(4 * count * dim)
+                self._map = mmap.mmap(file.fileno(), 4 * count * dim)
+            self._data = np.frombuffer(self._map, dtype=np.float32).reshape(shape)
+        else:
+            self._data = np.empty(shape, dtype=np.float32)
+        self._lengths = np.zeros(count)
+        width = dim + 2 * (metric == "euclidean")
+        # Of sums in float32: the worst case, or eight standard deviations where that is less
+        self._unit = (min(width, 8 * width**0.5) + 8) * 2.0**-24
+
+    @classmethod
+    def of(cls, vectors: Array, metric: str, *, max_bytes: int | None = None) -> Vectors:
+        """Returns the rows of a ``num_vectors x num_dims`` array."""
+        vectors = np.asarray(vectors)
+        found = cls(len(vectors), vectors.shape[1], metric, max_bytes=max_bytes)
+        found.fill(0, vectors)
+        return found
+
+    def fill(self, start: int, vectors: Array) -> None:
+        """Sets the vectors from ``start`` on."""
+        rows = slice(start, start + len(vectors))
+        lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64))
+        if self.metric == "cosine":
+            np.divide(
+                vectors,
+                np.where(lengths == 0, 1, lengths)[:, None],
+                out=self._data[rows],
+                casting="same_kind",
+            )
+            part = self._data[rows]
+            lengths = np.sqrt(np.einsum("ij,ij->i", part, part, dtype=np.float64))
+        else:
+            self._data[rows] = vectors
+        self._lengths[rows] = lengths
+        self.relax()
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+    def __enter__(self) -> Vectors:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        # The map closes with its last view, which a traceback may still hold
+        self._data = np.empty((0, self.dim), dtype=np.float32)
+        self._map = None
+
+    def relax(self) -> None:
+        """Lets go of the memory of what was read from the temporary file."""
+        if self._map is not None and hasattr(mmap, "MADV_DONTNEED"):
+            self._map.madvise(mmap.MADV_DONTNEED)
+
+    @property
+    def nearest_possible(self) -> float:
+        """A lower bound of all distances: 0, or less for the inner products of long vectors."""
+        if self.metric != "dotproduct" or not len(self):
+            return 0.0
+        return min(0.0, 1.0 - float(self._lengths.max()) ** 2)
+
+    # -- in float32 ----------------------------------------------------------------------------
+
+    def left(self, rows: Any) -> Array:
+        """Returns the left operands of the rows (a slice or an index array)."""
+        return self._operand(rows, -2, -1)
+
+    def right(self, rows: Any) -> Array:
+        """Returns the right operands of the rows (a slice or an index array)."""
+        return self._operand(rows, -1, -2)
+
+    def closeness(self, distance: Any) -> Any:
+        """Returns the closeness at a distance; beyond any where no distance is that small."""
+        if self.metric == "euclidean":
+            return np.where(np.less(distance, 0), np.inf, -0.5 * np.square(distance))[()]
+        if self.metric == "cosine":
+            return np.where(np.less(distance, 0), np.inf, np.subtract(1.0, distance))[()]
+        return np.subtract(1.0, distance)
+
+    def distance(self, closeness: Array) -> Array:
+        """Returns the float64 distance at a closeness."""
+        closeness = closeness.astype(np.float64)
+        if self.metric == "euclidean":
+            return np.asarray(np.sqrt(np.maximum(-2.0 * closeness, 0.0)))
+        if self.metric == "cosine":
+            return np.maximum(1.0 - closeness, 0.0)
+        return 1.0 - closeness
+
+    def error(self, rows: Any, cols: Any) -> Array:
+        """Returns the greatest error of the closeness of each row to any of the columns."""
+        if self.metric == "cosine":
+            return np.full(len(self._lengths[rows]), self._unit)
+        most = self._lengths[cols].max(initial=0.0)
+        return self._errors(self._lengths[rows], most)
+
+    # -- exactly -------------------------------------------------------------------------------
+
+    def distances(self, rows: Array, cols: Array) -> Array:
+        """Returns the float64 distances of pairs, from differences: exact for near-duplicates.
+
+        Args:
+            rows: an integer array
+            cols: an integer array of the same length
+        """
+        found = np.empty(len(rows))
+        size = max(1, _EXACT_BYTES // (8 * max(1, self.dim)))
+        for start in range(0, len(rows), size):
+            part = slice(start, start + size)
+            r, c = rows[part], cols[part]
+            x = self._data[r].astype(np.float64)
+            y: Array = self._data[c]
+            if self.metric == "dotproduct":
+                found[part] = 1.0 - np.einsum("ij,ij->i", x, y)
+                continue
+            if self.metric == "cosine":
+                lengths, others = self._lengths[r], self._lengths[c]
+                zero = (lengths == 0) | (others == 0)
+                x /= np.where(zero, 1, lengths)[:, None]
+                y = y / np.where(zero, 1, others)[:, None]
+            x -= y
+            squares = np.einsum("ij,ij->i", x, x)
+            if self.metric == "cosine":
+                # Milvus scores a zero vector 0
+                found[part] = np.where(zero, 1.0, 0.5 * squares)
+            else:
+                found[part] = np.sqrt(squares)
+        return found
+
+    def blurred(self, rows: Array, cols: Array, closeness: Array) -> Array:
+        """Returns which pairs are so close that their closeness has lost their distance."""
+        if self.metric == "dotproduct":
+            return np.zeros(closeness.shape, dtype=bool)
+        if self.metric == "cosine":
+            return np.asarray(closeness > 1.0 - _CLOSE)
+        squares = self._lengths[rows] ** 2 + self._lengths[cols] ** 2
+        return np.asarray(closeness > -0.5 * _CLOSE * squares)
+
+    def near(self, rows: Array, cols: Array, closeness: Array, thresh: float) -> Array:
+        """Returns which pairs are within a distance of each other.
+
+        Args:
+            rows: an integer array
+            cols: an integer array of the same length
+            closeness: theirs, in float32
+            thresh: the distance
+        """
+        limit = self.closeness(thresh)
+        margin = self._errors(self._lengths[rows], self._lengths[cols])
+        found = np.asarray(closeness >= limit + margin)
+        unsure = np.flatnonzero(~found & (closeness >= limit - margin))
+        if len(unsure):
+            found[unsure] = self.distances(rows[unsure], cols[unsure]) <= thresh
+        return found
+
+    def _errors(self, lengths: Array, others: Any) -> Array:
+        if self.metric == "cosine":
+            return np.full(np.shape(lengths), self._unit)
+        if self.metric == "dotproduct":
+            return np.asarray(self._unit * lengths * others)
+        return np.asarray(self._unit * 0.5 * (lengths + others) ** 2)
+
+    def _operand(self, rows: Any, squares: int, ones: int) -> Array:
+        part = self._data[rows]
+        if self.metric != "euclidean":
+            return part
+        # xy - x²/2 - y²/2 = -(x - y)²/2 in one product
+        operand = np.empty((len(part), self.dim + 2), dtype=np.float32)
+        operand[:, : self.dim] = part
+        operand[:, squares] = -0.5 * self._lengths[rows] ** 2
+        operand[:, ones] = 1.0
+        return operand
+
+
+class Tile(NamedTuple):
+    """A part of the matrix of pairs.
+
+    Attributes:
+        rows: its rows
+        cols: its columns
+        closeness: a ``len(rows) x len(cols)`` float32 array, valid until the next tile
+    """
+
+    rows: Array
+    cols: Array
+    closeness: Array
+
+
+class Tiles:
+    """Makes tiles, all in the same piece of memory.
+
+    Args:
+        vectors: the vectors
+        rows: of a tile, at most
+        cols: of a tile, at most
+    """
+
+    def __init__(self, vectors: Vectors, rows: int | None = None, cols: int | None = None) -> None:
+        self.vectors = vectors
+        self.rows = rows or TILE_ROWS
+        self.cols = cols or TILE_COLS
+        self._memory = np.empty(
+            min(self.rows, len(vectors)) * min(max(self.rows, self.cols), len(vectors)),
+            dtype=np.float32,
+        )
+
+    def blocks(self) -> list[Array]:
+        """Returns all rows, in parts."""
+        everything = np.arange(len(self.vectors))
+        return [everything[i : i + self.rows] for i in range(0, len(everything), self.rows)]
+
+    def columns(self, cols: Array) -> list[Array]:
+        """Returns the columns, in parts."""
+        return [cols[i : i + self.cols] for i in range(0, len(cols), self.cols)]
+
+    def tile(self, rows: Array, cols: Array) -> Tile:
+        """Returns the tile of the rows, at most ``self.rows``, and columns (ascending indexes)."""
+        out = self._memory[: len(rows) * len(cols)].reshape(len(rows), len(cols))
+        left, right = self.vectors.left(_indexer(rows)), self.vectors.right(_indexer(cols))
+        return Tile(rows, cols, np.matmul(left, right.T, out=out))
+
+
+def _indexer(rows: Array) -> Any:
+    """Returns a slice where the rows are one, which numpy takes without a copy."""
+    if len(rows) and rows[-1] - rows[0] + 1 == len(rows):
+        return slice(int(rows[0]), int(rows[-1]) + 1)
+    return rows
