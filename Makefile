@@ -55,6 +55,7 @@ format: $(VENV)/.dev  ## Format, and fix what ruff can fix
 
 .PHONY: bench
 bench: test-env  ## Measure speed on both engines, next to bare pymilvus and the built-in
+	@$(call install,$(VENV)) --group bench
 	@$(BIN)/python -m benchmarks
 
 .PHONY: clean

@@ -31,7 +31,7 @@ def main() -> int:
 
     names = ["embedded", "server"] if args.engine == "both" else [args.engine]
     with world(args.rows, args.dim, names) as found:
-        from benchmarks import report
+        from benchmarks import plots, report
         from benchmarks.cases import CASES
 
         unknown = set(args.only or ()) - set(CASES)
@@ -41,6 +41,7 @@ def main() -> int:
             start = time.perf_counter()
             tables = CASES[name](found)
             report.write(args.out, tables, _machine(args.rows, args.dim))
+            plots.draw(args.out)
             for table in tables:
                 print(f"\n{table.name}\n{table.markdown()}")
                 for goal in table.goals:

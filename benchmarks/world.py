@@ -116,12 +116,18 @@ class Engine:
         return self._build("ours", built_in=False)
 
     @cached_property
+    def with_fields(self) -> Any:
+        """This package's index of all vectors with the fields of the dataset beside them."""
+        return self._build("fields", built_in=False, fields=["share", "cluster"])
+
+    @cached_property
     def built_in(self) -> Any:
         """The built-in backend's index of all vectors, ready."""
         return self._build("built_in", built_in=True)
 
-    def _build(self, who: str, *, built_in: bool) -> Any:
-        index = new_index(self.world.dataset, f"{who}_{self.name}", self.kwargs(built_in=built_in))
+    def _build(self, who: str, *, built_in: bool, **kwargs: Any) -> Any:
+        kwargs |= self.kwargs(built_in=built_in)
+        index = new_index(self.world.dataset, f"{who}_{self.name}", kwargs)
         index.add_to_index(self.world.vectors, self.world.ids)
         name = index.config.collection_name
         if self.name == "server":

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from benchmarks.cases import building, first_answer, index_types, querying, recall, sorting, views
+from benchmarks.cases import (
+    backends,
+    building,
+    duplicates,
+    filtered,
+    first_answer,
+    index_types,
+    planning,
+    querying,
+    recall,
+    sorting,
+    views,
+)
 from benchmarks.report import Table
 from benchmarks.world import World
 
@@ -14,6 +26,10 @@ CASES: dict[str, Callable[[World], list[Table]]] = {
     "first_answer": first_answer.run,
     "sorting": sorting.run,
     "views": views.run,
+    "backends": backends.run,
     "recall": recall.run,
     "index_types": index_types.run,
+    "filtered": filtered.run,
+    "duplicates": duplicates.run,
+    "planning": planning.run,
 }
