@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import resource
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+_ONE_BY_ONE = 50
 
 
 def main(task: dict[str, Any]) -> dict[str, Any]:
@@ -32,13 +33,14 @@ def main(task: dict[str, Any]) -> dict[str, Any]:
     index._kneighbors(query=queries[0], k=task["k"])
     build = time.perf_counter() - start
     start = time.perf_counter()
-    if task["kwargs"]["backend"] == "lancedb":  # takes one query at a time
-        for query in queries:
+    if task["kwargs"]["backend"] == "lancedb":  # takes one query at a time, of which a few will do
+        for query in queries[:_ONE_BY_ONE]:
             index._kneighbors(query=query, k=task["k"])
+        seconds = (time.perf_counter() - start) * len(queries) / _ONE_BY_ONE
     else:
         index._kneighbors(query=queries, k=task["k"])
-    seconds = time.perf_counter() - start
-    peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        seconds = time.perf_counter() - start
+    peak = _peak("self")
     found = {"build": build, "queries": seconds, "peak": peak, "service": _service(task)}
     index.cleanup()
     return found
@@ -51,12 +53,13 @@ def _service(task: dict[str, Any]) -> int:
     uri = str(task["kwargs"].get("uri", ""))
     ours = task["kwargs"]["backend"] == "milvus" and "config_cls" not in task["kwargs"]
     status = embedded.status(Path(uri)) if ours and uri.endswith(".db") else None
-    if status is None:
-        return 0
-    for line in Path(f"/proc/{status.pid}/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return 1024 * int(line.split()[1])
-    return 0
+    return 0 if status is None else _peak(status.pid)
+
+
+def _peak(process: int | str) -> int:
+    """Returns a process' peak of resident memory; getrusage() has that of who started it too."""
+    lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    return 1024 * int(next(line for line in lines if line.startswith("VmHWM:")).split()[1])
 
 
 if __name__ == "__main__":

@@ -55,7 +55,12 @@ class World:
 
         ``share`` is a random permutation of 0..1, to take views of any size.
         """
-        return make_dataset(self.rows, self._clustered[1])
+        from cachetools import LRUCache
+
+        dataset = make_dataset(self.rows, self._clustered[1])
+        # FiftyOne keeps five loaded runs of a dataset, and would load the others for each query
+        dataset._brain_cache = LRUCache(32)
+        return dataset
 
     @cached_property
     def ids(self) -> list[str]:

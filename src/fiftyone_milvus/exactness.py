@@ -2,7 +2,7 @@
 
 Measured on Milvus 2.3.5 (``docs/performance.md``), and how Knowhere, Milvus' search engine, works:
 
--   HNSW scans the rows of a filter exactly where the filter leaves at most 7 % of a segment
+-   HNSW scans the rows of a filter exactly where the filter leaves less than 7 % of a segment
     (``kHnswSearchKnnBFFilterThreshold``), else it walks its graph past the others, and recall@25
     falls to 0.9 whatever ``ef`` is. So many rows are asked for in parts, spread so that each is a
     small share of every segment.
@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from fiftyone_milvus.collection import MilvusCollection
 
 SHARE = 0.05
-"""Of a segment's rows, at most, in one filtered search; HNSW scans up to 0.07."""
+"""Of a segment's rows, at most, in one filtered search; HNSW scans below 0.07."""
 
 UNSEALED = 4_000
 """Milvus 2.3-2.6 build the interim index from 4,992 rows on: ``interimIndex.nlist`` 128 x 39."""

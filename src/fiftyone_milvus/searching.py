@@ -18,7 +18,7 @@ from fiftyone_milvus import ranking
 from fiftyone_milvus.collection import MilvusCollection
 from fiftyone_milvus.costs import Costs
 from fiftyone_milvus.errors import InvalidInputError
-from fiftyone_milvus.exactness import parts_for
+from fiftyone_milvus.exactness import SHARE, UNSEALED, parts_for
 from fiftyone_milvus.filters import Scope
 from fiftyone_milvus.neighbors import NOBODY, Neighbors
 from fiftyone_milvus.requests import Requests
@@ -181,9 +181,14 @@ class Searcher:
     ) -> list[Neighbors] | None:
         """Searches among the rows of a condition; None if that would not be exact."""
         start = time.perf_counter()
+        if self._plan is None and self._too_many(scope.facts.size):
+            return None
         matches = scope.facts.size = self.collection.count(expression)
         if matches == 0:
             return [NOBODY for _ in queries]
+        if self._too_many(matches):
+            self._trace.note("condition", f"{matches} rows, too many to be exact", start)
+            return None
         parts = parts_for(self.collection, matches)
         limit = matches if k is None else min(k, matches)
         if parts is None or parts.searches > 1 or limit > self._requests.window:
@@ -194,6 +199,13 @@ class Searcher:
         self._trace.note("condition", f"{limit} nearest of {matches}", start)
         # Rows of samples that are gone from the dataset fulfill it too
         return found if complete else None
+
+    def _too_many(self, matches: int | None) -> bool:
+        """Whether a filtered search for so many rows is certain not to be exact in one part."""
+        if matches is None or self._requests.embedded:
+            return False
+        hnsw = self.collection.layout.index_type == "HNSW"
+        return hnsw and matches > max(UNSEALED, SHARE * self.collection.rows_hint())
 
     def _wide(self, query: Array, k: int, scope: Scope) -> Neighbors | None:
         """Searches unfiltered and keeps what is in the scope; None if another plan is better."""

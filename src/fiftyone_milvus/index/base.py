@@ -110,7 +110,9 @@ class IndexBase(SimilarityIndex):
     @property
     def _synced_fields(self) -> SyncedFields | None:
         """The fields that a search may use, if they are :meth:`SyncedFields.fresh`."""
-        if not self.config.fields or not self._collection.present():
+        if not self.config.fields:
+            return None
+        if not self._collection.opened() and not self._collection.present():
             return None
         return self._beside()
 
