@@ -1,14 +1,14 @@
 """When a filtered search is exact, and what to do for it to be.
 
-Measured on Milvus 2.3.5 (``docs/performance.md``), and how Knowhere, Milvus' search engine, works:
+Measured on Milvus 2.3.5 (``docs/performance.md``); names are of Milvus' and Knowhere's settings:
 
 -   HNSW scans the rows of a filter exactly where the filter leaves less than 7 % of a segment
     (``kHnswSearchKnnBFFilterThreshold``), else it walks its graph past the others, and recall@25
-    falls to 0.9 whatever ``ef`` is. So many rows are asked for in parts, spread so that each is a
+    falls off whatever ``ef`` is. So many rows are asked for in parts, spread so that each is a
     small share of every segment.
 -   IVF_FLAT is exact under any filter if every list is probed.
 -   Rows not sealed yet are scanned up to some 5,000, where Milvus builds an interim index for them
-    that no parameter reaches: recall@25 falls to 0.3-0.8.
+    that no parameter reaches: recall@25 falls off, below 0.3 in a narrow view.
 -   Quantized indexes never are.
 """
 

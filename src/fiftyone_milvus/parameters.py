@@ -97,7 +97,8 @@ def search_params(index_type: str, params: Mapping[str, Any] | None, limit: int)
         wanted = found.get("search_list", max(100, 2 * limit))
         found["search_list"] = min(max(wanted, limit), 65_535)
     elif "nprobe" in (SEARCH.get(index_type) or {}):
-        found.setdefault("nprobe", _NPROBE)
+        # Lists may be short: as many as rows are asked for hold enough of them
+        found.setdefault("nprobe", min(max(_NPROBE, limit), 65_536))
     return found
 
 
