@@ -189,7 +189,7 @@ def load_model(model_name, model_path, **kwargs):
 '''
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def model_zoo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A model zoo folder that knows the model ``contract-colours``, in this process too.
 
@@ -208,12 +208,13 @@ def model_zoo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         "tags": [],
     }
     (source / "manifest.json").write_text(json.dumps({"name": "contract", "models": [entry]}))
-    before = fo.config.model_zoo_dir
-    fo.config.model_zoo_dir = str(root)
     # Older ones read it each time
-    getattr(fozm, "_invalidate_zoo_models_manifest", lambda: None)()
-    yield root
-    fo.config.model_zoo_dir = before
+    forget = getattr(fozm, "_invalidate_zoo_models_manifest", lambda: None)
+    with pytest.MonkeyPatch.context() as context:
+        context.setattr(fo.config, "model_zoo_dir", str(root))
+        forget()
+        yield root
+    forget()
 
 
 @pytest.fixture(scope="session")
