@@ -24,7 +24,7 @@ from fiftyone_milvus.errors import EmbeddedServiceError, EngineError
 from tests.conftest import Engine
 from tests.servers import MilvusServer
 from tests.support.certificates import make_certificates
-from tests.support.processes import free_port
+from tests.support.processes import free_port, freeze
 
 ROOT = Path(__file__).parents[1]
 
@@ -202,7 +202,7 @@ class TestEmbeddedService:
             calls.append(1)
             status = embedded.status(embedded_path)
             assert status is not None
-            os.kill(status.pid, signal.SIGSTOP)
+            freeze(status.pid)
             threading.Timer(0.3, os.kill, (status.pid, signal.SIGKILL)).start()
             return client.list_collections(timeout=20)
 

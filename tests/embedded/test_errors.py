@@ -12,6 +12,7 @@ import pytest
 from fiftyone_milvus import embedded
 from fiftyone_milvus.embedded import process
 from fiftyone_milvus.errors import EmbeddedServiceError, InvalidInputError
+from tests.support.processes import freeze
 
 
 def refused(path: Path, seconds: float = 10.0, **options: float) -> str:
@@ -69,7 +70,7 @@ def test_directory_that_another_process_opened(data, child):
 def test_service_that_does_not_answer(data):
     pid = embedded.ensure(data).pid
     process._process.drop(data)
-    os.kill(pid, signal.SIGSTOP)
+    freeze(pid)
     try:
         assert "runs but does not answer" in refused(data, 5, timeout=1)
     finally:

@@ -8,7 +8,10 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable
+
+import psutil
 
 _PR_SET_PDEATHSIG = 1
 
@@ -49,3 +52,15 @@ def alive(pid: int) -> bool:
     with contextlib.suppress(OSError), open(f"/proc/{pid}/stat") as stat:
         return stat.read().rsplit(")", 1)[1].split()[0] != "Z"
     return True
+
+
+def freeze(pid: int, seconds: float = 5.0) -> None:
+    """Stops a process with all its threads, and returns when they have stopped; POSIX only."""
+    os.kill(pid, signal.SIGSTOP)
+    deadline = time.monotonic() + seconds
+    while not all(
+        psutil.Process(t.id).status() == "stopped" for t in psutil.Process(pid).threads()
+    ):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"Process {pid} does not stop")
+        time.sleep(0.002)
