@@ -14,7 +14,6 @@ from fiftyone_milvus.fields.columns import Column, Kind, label_attribute, resolv
 from fiftyone_milvus.fields.record import Record
 from fiftyone_milvus.fields.values import as_milvus
 from fiftyone_milvus.layout import PK, SAMPLE_ID, VECTOR
-from fiftyone_milvus.writing import Batch, _parts
 
 from .contract.support import unique
 
@@ -92,15 +91,3 @@ def test_a_record_reads_back() -> None:
 @pytest.mark.parametrize("fields", [None, []])
 def test_no_fields_is_none(fields: Any) -> None:
     assert MilvusSimilarityConfig(fields=fields).fields is None
-
-
-def test_rows_with_long_values_get_requests_of_their_own() -> None:
-    class Long(list[str]):
-        pass
-
-    rows = [{"a": "x" * 60_000, "n": 1}] * 300 + [{"a": "", "n": 2}] * 300
-    ids = [str(i) for i in range(600)]
-    parts = list(_parts(Batch(ids, ids, None, rows), 250))  # type: ignore[arg-type]
-    assert [i for part in parts for i in range(600)[part]] == list(range(600))
-    assert max(len(range(600)[part]) for part in parts) <= 250
-    assert max(sum(4 * len(row["a"]) for row in rows[part]) for part in parts) <= 16 << 20  # type: ignore[misc, arg-type]

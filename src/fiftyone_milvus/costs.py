@@ -57,7 +57,7 @@ class Costs:
 
     def by_vectors(self, ids: int) -> float:
         """Reading the vectors of rows and ranking them here."""
-        return 2.6 + (8e-3 + 1.4e-4 * self.dimension) * ids
+        return 2.6 + (1.2e-2 + 4e-5 * self.dimension) * ids
 
     def condition(self, matches: int) -> float:
         """A search filtered by a condition on stored fields, which every row is tested for."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from fiftyone_milvus.collection import MilvusCollection
@@ -33,7 +33,9 @@ class Ids:
         """Returns the primary key and the sample ID of every row."""
         if not self._collection.present():
             return [], []
-        return self.with_samples(*self._collection.all_ids())
+        return self.with_samples(
+            *self._collection.all_ids(with_samples=self._patches_field is not None)
+        )
 
     def given(
         self, sample_ids: Sequence[str] | None, label_ids: Sequence[str] | None
@@ -70,6 +72,18 @@ class Ids:
         else:
             present = set(self._collection.existing(ids))
             found = [i for i in ids if i in present]
+        self.check_missing(ids, present, allow_missing, warn_missing)
+        return found
+
+    @staticmethod
+    def check_missing(
+        ids: Sequence[str], present: Collection[str], allow_missing: bool, warn_missing: bool
+    ) -> None:
+        """Says which of the given IDs are not among those that are in the index.
+
+        Raises:
+            MissingIDsError: if some are not and ``allow_missing`` is False
+        """
         missing = [i for i in ids if i not in present]
         if missing and not allow_missing:
             raise MissingIDsError(
@@ -78,7 +92,6 @@ class Ids:
             )
         if missing and warn_missing:
             logger.warning("Ignoring %d IDs that are not present in the index", len(missing))
-        return found
 
     def with_samples(self, ids: list[str], sample_ids: list[str]) -> tuple[list[str], list[str]]:
         """Returns rows with their true sample IDs.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pymilvus import DataType
@@ -19,8 +19,14 @@ OWNER = "fiftyone"
 """The collection property that records the owner: properties are kept by every engine, while
 Milvus Lite drops descriptions."""
 
+MAKER = "fiftyone_maker"
+"""The collection property that records which call made it, until others write to it too."""
+
 FIELDS = "fiftyone_fields"
 """The collection property that records which FiftyOne fields are beside the vectors."""
+
+EMBEDDED = "fiftyone_embedded"
+"""The collection property that records as of when the vectors were computed."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +43,7 @@ class Layout:
         required: other fields that every row must fill, which this package can't
         owner: what the collection's property records, or an empty dict
         fields: the FiftyOne fields beside the vectors, or None if there are none
+        embedded: as of when the vectors were computed, as recorded; empty if it is not
     """
 
     id_field: str
@@ -48,6 +55,7 @@ class Layout:
     required: tuple[str, ...]
     owner: dict[str, Any]
     fields: Record | None = None
+    embedded: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def id_fields(self) -> list[str]:
@@ -96,6 +104,7 @@ def read_layout(
         required=tuple(n for n, f in fields.items() if n not in known and not _optional(f)),
         owner=parse_record(info, OWNER),
         fields=recorded,
+        embedded=parse_record(info, EMBEDDED),
     )
 
 
@@ -152,7 +161,7 @@ def parse_record(info: Mapping[str, Any], name: str) -> dict[str, Any]:
 
     Args:
         info: from ``MilvusClient.describe_collection``
-        name: :data:`OWNER` or :data:`FIELDS`
+        name: :data:`OWNER`, :data:`FIELDS` or :data:`EMBEDDED`
     """
     try:
         record = json.loads(dict(info.get("properties") or {}).get(name, "{}"))

@@ -127,7 +127,9 @@ def aggregated(
 
 def scope_ids(requests: Requests, scope: Scope | None) -> Sequence[str]:
     """Returns the keys of a scope; None for those of the collection."""
-    return requests.collection.all_ids()[0] if scope is None else scope.ids()
+    if scope is not None:
+        return scope.ids()
+    return requests.collection.all_ids(with_samples=False)[0]
 
 
 def _stream(requests: Requests, ids: Sequence[str], num_queries: int) -> Iterator[Rows]:

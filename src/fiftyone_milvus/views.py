@@ -92,13 +92,7 @@ class ViewScope:
     @property
     def _plain(self) -> bool:
         """Whether the keys are the IDs of the documents that the view's pipeline returns."""
-        view = self._view
-        return (
-            self._patches_field is None
-            and not view._is_generated
-            and not view._is_dynamic_groups
-            and view.media_type != "group"
-        )
+        return self._patches_field is None and is_plain(self._view)
 
     def _store(self, sample_ids: list[str], label_ids: list[str] | None) -> None:
         # A patches view of a sample index names a sample once per patch, and a sample without a
@@ -137,3 +131,8 @@ class ViewFacts:
         while len(self._facts) > _VIEWS:
             self._facts.popitem(last=False)
         return facts
+
+
+def is_plain(view: Any) -> bool:
+    """Whether a view's pipeline returns the documents of its dataset's samples."""
+    return not (view._is_generated or view._is_dynamic_groups or view.media_type == "group")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import fiftyone.brain as fob
@@ -506,3 +508,26 @@ def test_patches_follow_views_of_all_kinds(patches):
     assert 0 < len(wanted) < len(patches.ids)
     with index.use_view(labels):
         assert set(index.current_label_ids) == wanted
+
+
+def test_two_that_make_one_collection_at_the_same_time(engine, datasets):
+    """Both find none, and one of them makes it; neither loses or doubles a row."""
+    dataset = datasets(COUNT)
+    fob.compute_similarity(
+        dataset, embeddings=False, brain_key=KEY, backend="milvus", **engine.kwargs
+    )
+    ids, data = dataset.values("id"), vectors(COUNT)
+    halves = [slice(0, 25), slice(15, COUNT)]
+    indexes = [dataset.load_brain_results(KEY, cache=False, **engine.kwargs) for _ in halves]
+    line = threading.Barrier(len(halves))
+
+    def add(index: Any, half: slice) -> None:
+        line.wait(30)
+        index.add_to_index(data[half], ids[half])
+
+    with ThreadPoolExecutor(len(halves)) as pool:
+        list(pool.map(add, indexes, halves))
+    index = indexes[0]
+    indexed = Indexed(dataset, index, "cosine", {}, dict(engine.kwargs))
+    assert_holds(indexed, dict(zip(ids, data, strict=True)))
+    index.cleanup()

@@ -7,13 +7,13 @@ too if they have a VARCHAR primary key and a float vector.
 
 from __future__ import annotations
 
-from fiftyone_milvus.collection.base import MAX_ID_BYTES
+from fiftyone_milvus.collection.creating import MAX_ID_BYTES, Creating
 from fiftyone_milvus.collection.writes import Writes
 
 __all__ = ["MAX_ID_BYTES", "MilvusCollection"]
 
 
-class MilvusCollection(Writes):
+class MilvusCollection(Creating, Writes):
     """A collection that may or may not exist yet.
 
     Args:

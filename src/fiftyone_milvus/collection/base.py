@@ -5,27 +5,24 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from pymilvus import DataType, MilvusClient
+from pymilvus import MilvusClient
 
 from fiftyone_milvus import freshness
-from fiftyone_milvus.connection import Connection
+from fiftyone_milvus.connection import PATIENCE, Connection, Patience
 from fiftyone_milvus.errors import (
     CollectionNotFoundError,
     EngineError,
 )
-from fiftyone_milvus.fields.columns import MAX_STRING_BYTES, MAX_STRINGS, Kind
 from fiftyone_milvus.fields.record import Record
 from fiftyone_milvus.fresh import MAX_BYTES, Rows
 from fiftyone_milvus.layout import (
+    EMBEDDED,
     FIELDS,
     OWNER,
-    PK,
-    SAMPLE_ID,
-    VECTOR,
     Layout,
     find_vector_field,
     parse_record,
@@ -35,22 +32,6 @@ from fiftyone_milvus.layout import (
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-MAX_ID_BYTES = 512
-_MILVUS_TYPES: dict[Kind, dict[str, Any]] = {
-    Kind.STRING: {"datatype": DataType.VARCHAR, "max_length": MAX_STRING_BYTES},
-    Kind.INT: {"datatype": DataType.INT64},
-    Kind.FLOAT: {"datatype": DataType.DOUBLE},
-    Kind.BOOL: {"datatype": DataType.BOOL},
-    Kind.DATE: {"datatype": DataType.INT64},
-    Kind.DATETIME: {"datatype": DataType.INT64},
-    Kind.STRINGS: {
-        "datatype": DataType.ARRAY,
-        "element_type": DataType.VARCHAR,
-        "max_capacity": MAX_STRINGS,
-        "max_length": MAX_STRING_BYTES,
-    },
-}
 
 _LOAD_SECONDS = 60.0
 _LOAD_POLL = 0.02
@@ -125,70 +106,6 @@ class CollectionBase:
         """Whether the layout is known already, without asking Milvus."""
         return self._layout is not None
 
-    def create(
-        self,
-        dimension: int,
-        metric_type: str,
-        index_type: str,
-        index_params: dict[str, Any],
-        owner: dict[str, Any],
-        fields: Record | None = None,
-    ) -> None:
-        """Creates the collection with its index and loads it.
-
-        On failure nothing stays behind.
-
-        Args:
-            dimension: of the vectors
-            metric_type: ``COSINE``, ``IP`` or ``L2``
-            index_type: the vector index
-            index_params: its build parameters
-            owner: what to record about the owner
-            fields: the FiftyOne fields that go beside the vectors, if any
-        """
-        schema = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=False)
-        schema.add_field(PK, DataType.VARCHAR, is_primary=True, max_length=MAX_ID_BYTES)
-        schema.add_field(VECTOR, DataType.FLOAT_VECTOR, dim=dimension)
-        schema.add_field(SAMPLE_ID, DataType.VARCHAR, max_length=MAX_ID_BYTES)
-        for column in fields.columns if fields else ():
-            schema.add_field(column.name, **_MILVUS_TYPES[column.kind])
-            schema.add_field(column.presence, DataType.BOOL)
-        properties = {OWNER: json.dumps(owner)}
-        if fields:
-            properties[FIELDS] = json.dumps(fields.to_dict())
-        index = self._index(VECTOR, metric_type, index_type, index_params)
-
-        def create(client: MilvusClient) -> None:
-            client.create_collection(
-                self.name,
-                schema=schema,
-                consistency_level=self.consistency_level,
-                properties=properties,
-                timeout=self.timeout,
-            )
-            # pymilvus would poll every 0.5 s; there is nothing to index yet
-            client.create_index(self.name, index, timeout=self.timeout, sync=False)
-            client.load_collection(self.name, timeout=self.timeout, _async=True)
-
-        try:
-            self.connection.run(create, idempotent=False)
-        except BaseException:
-            self.drop()
-            raise
-        freshness.forget(self._key)
-        self._seen = self._loading = True
-        self._layout = Layout(
-            PK,
-            VECTOR,
-            SAMPLE_ID,
-            dimension,
-            metric_type,
-            index_type,
-            required=(),
-            owner=owner,
-            fields=fields,
-        )
-
     def keep_fresh(self, rows: Rows) -> None:
         """Remembers the rows that a new collection consists of, for as long as it loads."""
         if self._loading and rows.vectors.nbytes <= MAX_BYTES:
@@ -211,8 +128,12 @@ class CollectionBase:
 
     def _loaded(self) -> bool:
         if self._loading:
-            state = self.connection.run(lambda c: c.get_load_state(self.name)).get("state")
-            self._loading = getattr(state, "name", str(state)) != "Loaded"
+            state = self._load_state()
+            if state == "NotLoad":
+                # A service that was restarted meanwhile has its collections released
+                self._load()
+                state = "Loaded"
+            self._loading = state != "Loaded"
         if not self._loading:
             self._fresh = None
         return not self._loading
@@ -252,6 +173,17 @@ class CollectionBase:
         )
         self._layout = None
 
+    def record_embedded(self, embedded: Mapping[str, Any]) -> None:
+        """Records as of when the vectors were computed."""
+        text = json.dumps(embedded)
+        self._call(
+            lambda c: c.alter_collection_properties(
+                self.name, properties={EMBEDDED: text}, timeout=self.timeout
+            ),
+            reads=False,
+        )
+        self._layout = replace(self.layout, embedded=embedded)
+
     def fields(self) -> Record | None:
         """Reads what is recorded now about the FiftyOne fields beside the vectors."""
         info = self._call(
@@ -272,9 +204,11 @@ class CollectionBase:
         )
         self._layout = replace(self.layout, fields=fields)
 
-    def flush(self) -> None:
+    def flush(self, *, patience: float | Patience = PATIENCE) -> None:
         """Seals what was written, so that its index is built."""
-        self._call(lambda c: c.flush(self.name, timeout=self.timeout), reads=False)
+        self._call(
+            lambda c: c.flush(self.name, timeout=self.timeout), reads=False, patience=patience
+        )
 
     @property
     def _key(self) -> tuple[str, str | None, str]:
@@ -292,28 +226,35 @@ class CollectionBase:
         )
         return index
 
+    def _load_state(self) -> str:
+        state = self.connection.run(lambda c: c.get_load_state(self.name)).get("state")
+        return getattr(state, "name", str(state))
+
     def _load(self) -> None:
         self.connection.run(lambda c: c.load_collection(self.name, timeout=self.timeout))
 
     def _call(
-        self, operation: Callable[[MilvusClient], T], *, idempotent: bool = True, reads: bool = True
+        self,
+        operation: Callable[[MilvusClient], T],
+        *,
+        reads: bool = True,
+        patience: float | Patience = PATIENCE,
     ) -> T:
         """Runs an operation on the open collection; says so if it was dropped meanwhile."""
         _ = self.layout
         if self._loading and reads:
             self.wait_until_loaded()
         try:
-            return self.connection.run(operation, timeout=self.timeout, idempotent=idempotent)
+            return self.connection.run(operation, timeout=self.timeout, patience=patience)
         except (EngineError, CollectionNotFoundError):
             if not self.exists():
                 self._layout = None
                 raise self._not_found() from None
             # A restarted embedded service has its collections released, and so has a user
-            state = self.connection.run(lambda c: c.get_load_state(self.name)).get("state")
-            if getattr(state, "name", str(state)) == "Loaded":
+            if self._load_state() == "Loaded":
                 raise
             self._load()
-        return self.connection.run(operation, timeout=self.timeout, idempotent=idempotent)
+        return self.connection.run(operation, timeout=self.timeout, patience=patience)
 
     def _not_found(self) -> CollectionNotFoundError:
         if self._seen:

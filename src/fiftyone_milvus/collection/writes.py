@@ -11,28 +11,41 @@ from pymilvus import MilvusClient
 
 from fiftyone_milvus import filters, freshness
 from fiftyone_milvus.collection.reads import Reads
+from fiftyone_milvus.connection import PATIENCE, Patience
 from fiftyone_milvus.packing import pack
 
 
 class Writes(Reads):
     """Writes, changes and deletes rows."""
 
-    def write(self, rows: list[dict[str, Any]], *, replace: bool) -> None:
+    def write(
+        self, rows: list[dict[str, Any]], *, replace: bool, patience: float | Patience = PATIENCE
+    ) -> None:
         """Writes rows, replacing those of the same key if ``replace``.
 
-        Without ``replace`` the keys must be new: a Milvus server keeps both rows otherwise.
+        Without ``replace`` the keys must be new: a Milvus server keeps both rows otherwise. If
+        the answer is lost, the rows may be there, so what is repeated always replaces.
+
+        Args:
+            rows: the fields of each row by name
+            replace: whether keys may exist
+            patience: for how long to repeat it while Milvus can't
         """
         self._fresh = None
-        if replace:
-            self._call(lambda c: c.upsert(self.name, rows, timeout=self.timeout), reads=False)
-            freshness.deleted(self._key)
-        else:
-            # A repeated insert after a lost answer would leave every row twice on a server
-            self._call(
-                lambda c: c.insert(self.name, rows, timeout=self.timeout),
-                idempotent=self.connection.engine.lite,
-                reads=False,
-            )
+        replacing = replace
+
+        def write(client: MilvusClient) -> None:
+            nonlocal replacing
+            replaces, replacing = replacing, True
+            call = client.upsert if replaces else client.insert
+            try:
+                # pymilvus would repeat it for minutes, and say so to nobody
+                call(self.name, rows, timeout=self.timeout, retry_on_rate_limit=False)
+            finally:
+                if replaces:
+                    freshness.deleted(self._key)
+
+        self._call(write, reads=False, patience=patience)
 
     def change(self, values: Mapping[str, Mapping[str, Any]]) -> int:
         """Changes fields of rows; keys that are gone stay gone.

@@ -10,13 +10,8 @@ Example::
 
 from __future__ import annotations
 
-from fiftyone_milvus.connection.connection import (
-    PATIENCE,
-    Connection,
-    Engine,
-    close_all,
-    connect,
-)
+from fiftyone_milvus.connection.connection import Connection, Engine, close_all, connect
+from fiftyone_milvus.connection.patience import PATIENCE, Patience
 from fiftyone_milvus.connection.resolving import LOCAL_SERVER, resolve
 from fiftyone_milvus.connection.settings import CREDENTIALS, Settings
 from fiftyone_milvus.connection.target import Target
@@ -28,6 +23,7 @@ __all__ = [
     "PATIENCE",
     "Connection",
     "Engine",
+    "Patience",
     "Settings",
     "Target",
     "close_all",

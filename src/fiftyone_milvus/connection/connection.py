@@ -12,30 +12,18 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from tenacity import (
-    Retrying,
-    retry_if_exception,
-    stop_after_attempt,
-    stop_after_delay,
-    wait_exponential,
-    wait_random,
-)
-
 from fiftyone_milvus import embedded
 from fiftyone_milvus.connection import orm
 from fiftyone_milvus.connection.client import open_client
+from fiftyone_milvus.connection.patience import PATIENCE, Patience
 from fiftyone_milvus.connection.quiet import quiet
 from fiftyone_milvus.connection.target import Target
-from fiftyone_milvus.connection.translate import Failure, translate
+from fiftyone_milvus.connection.translate import Failure, describe, translate
 from fiftyone_milvus.errors import FiftyOneMilvusError
 
 T = TypeVar("T")
 
-PATIENCE = 4.0
-"""Seconds for which a call is repeated while Milvus is away, unless the caller says otherwise."""
-
 _MIB = 1 << 20
-_RESTARTS = 3
 _SERVER_WINDOW = 16384
 _LITE_INDEX_TYPES = ("FLAT", "BRUTE_FORCE", "HNSW", "HNSW_SQ", "IVF_FLAT", "IVF_SQ8", "AUTOINDEX")
 
@@ -111,7 +99,7 @@ class Connection:
         *,
         timeout: float | None = None,
         idempotent: bool = True,
-        patience: float = PATIENCE,
+        patience: float | Patience = PATIENCE,
     ) -> T:
         """Calls Milvus.
 
@@ -123,7 +111,8 @@ class Connection:
             operation: is called with the ``MilvusClient``; may be called again
             timeout: the seconds that ``operation`` gives pymilvus, for the error's message
             idempotent: whether ``operation`` may be repeated when it may have been done
-            patience: the seconds after which a failure that would pass is final
+            patience: the seconds after which a failure that would pass is final, or more about
+                that
 
         Returns:
             what ``operation`` returns
@@ -137,12 +126,10 @@ class Connection:
         except Exception as error:
             problem = error
         if attempt.worth_repeating(problem):
-            repeating = Retrying(
-                retry=retry_if_exception(attempt.worth_repeating),
-                wait=wait_exponential(multiplier=0.05, max=0.5) + wait_random(0, 0.05),
-                stop=stop_after_delay(patience) & stop_after_attempt(_RESTARTS),
-                before=lambda _: attempt.prepare(),
-                reraise=True,
+            if not isinstance(patience, Patience):
+                patience = Patience(patience)
+            repeating = patience.repeating(
+                attempt.worth_repeating, attempt.prepare, lambda e: describe(e, self.target)
             )
             try:
                 # Before the clock starts: a service may take longer to start than our patience.

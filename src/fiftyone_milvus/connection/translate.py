@@ -19,13 +19,18 @@ from fiftyone_milvus.errors import (
 )
 
 _CONNECT_FAILED = 2
-_RATE_LIMIT = 8
+_RATE_LIMIT, _QUOTA_EXCEEDED = 8, 9
 _COLLECTION_NOT_FOUND = 100
 _DATABASE_NOT_FOUND = 800
 _NOT_AUTHENTICATED, _PRIVILEGE_NOT_PERMITTED = 1400, 1401
 
 _REFUSED = ("failed to connect to all addresses", "errors resolving", "connection refused")
 _NOT_READY = ("service not ready", "find no available", "is not ready", "channel not available")
+# Too many requests, time tick delayed, resources short, collection recovering, replica, channel and
+# nodes not available: https://github.com/milvus-io/milvus/blob/master/pkg/util/merr/errors.go
+_PASSING_CODES = frozenset({4, _RATE_LIMIT, 11, 12, 106, 401, 503, 902, 903, 904, 905})
+_PASSING = ("node offline", "node not match", "time tick long delay", "leader changed", "no leader")
+_DISK_FULL = "no space left on device"
 _CLOSED = ("closed channel", "should create connection first")
 _LIMIT = 400
 
@@ -38,6 +43,7 @@ class Failure:
         code: Milvus' error code, or None
         message: one line, in the words of whoever refused
         closed: whether somebody closed the client
+        retriable: whether Milvus says that the same call may succeed
     """
 
     def __init__(self, error: BaseException) -> None:
@@ -48,6 +54,7 @@ class Failure:
         self.code: int | None = None
         self.message = ""
         self.closed = False
+        self.retriable = False
         for link in _chain(error):
             if isinstance(link, grpc.RpcError) and hasattr(link, "code"):
                 if self.status is None:
@@ -56,6 +63,7 @@ class Failure:
             elif isinstance(link, MilvusException):
                 if isinstance(link.code, int) and self.code is None:
                     self.code = link.code
+                    self.retriable = bool(getattr(link, "retriable", False))
                 self.message = self.message or str(link.message)
             if any(words in str(link) for words in _CLOSED):
                 self.closed = True
@@ -93,9 +101,30 @@ class Failure:
         return self.code == _RATE_LIMIT or any(words in text for words in _NOT_READY)
 
     @property
+    def passing(self) -> bool:
+        """Whether Milvus says that it can't just now; it may have done a part."""
+        if self.status is not None:
+            return False
+        text = self.message.lower()
+        return (
+            self.retriable
+            or self.code in _PASSING_CODES
+            or any(words in text for words in _PASSING)
+        )
+
+    @property
     def transient(self) -> bool:
         """Whether the same call may well succeed a moment later."""
-        return self.unreachable or self.not_ready
+        return self.unreachable or self.not_ready or self.passing
+
+
+def describe(error: BaseException, target: Target) -> str:
+    """Says in a few words why a call is worth repeating: whoever reads it need not do anything."""
+    failure = Failure(error)
+    where = f"The service of {target.address}" if target.path else f"Milvus at {target.address}"
+    if failure.unreachable:
+        return f"{where} does not answer"
+    return _redact(f"{where} is not ready ({failure.message})", target)
 
 
 def translate(
@@ -151,10 +180,17 @@ def _explain(
         )
     if failure.unreachable or status == "DEADLINE_EXCEEDED":
         return _no_answer(failure, target, timeout, probe)
-    if failure.not_ready:
+    if failure.not_ready or failure.passing:
         return UnreachableError, f"{where} is not ready: {said}; try again in a moment"
     if status == "UNIMPLEMENTED":
         return EngineError, f"{where} does not offer this operation: {said}; use a newer Milvus"
+    if code == _QUOTA_EXCEEDED:
+        return EngineError, (
+            f"{where} refuses more: {said}; give it memory or disk, or raise its quota, and repeat "
+            "the call"
+        )
+    if _DISK_FULL in lower:
+        return EngineError, f"{where} has a full disk: {said}; free some, then repeat the call"
     if status == "RESOURCE_EXHAUSTED":
         return EngineError, f"{where} refuses a message of this size: {said}; send less at once"
     return EngineError, f"{where} refused: {said}"

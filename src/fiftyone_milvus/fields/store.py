@@ -74,6 +74,11 @@ class SyncedFields:
         record = self.record
         return record.columns if record is not None else ()
 
+    @property
+    def own(self) -> bool:
+        """Whether the collection has fields, and they are of this dataset."""
+        return self._own(self.record)
+
     def fresh(self, view: Any = None) -> bool:
         """Whether the values in Milvus are those of FiftyOne's database; about a millisecond.
 

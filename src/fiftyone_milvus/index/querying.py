@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from fiftyone_milvus import (
+    checking,
     explaining,
     limits,
     neighborhoods,
     reaching,
     results,
-    writing,
 )
 from fiftyone_milvus.errors import (
     InvalidInputError,
@@ -261,7 +261,7 @@ class Querying(IndexBase):
             return vectors, None
         if combine is None:
             vectors = vectors.mean(axis=0, keepdims=True)
-            writing.check_values(vectors, self.config.metric)
+            checking.check_values(vectors, self.config.metric)
         return vectors, combine
 
     def _check_showable(self, k: int | None) -> None:
@@ -299,9 +299,9 @@ class Querying(IndexBase):
             values = np.asarray(query)
             if np.issubdtype(values.dtype, np.number):
                 single = values.ndim == 1
-                vectors = writing.as_vectors(values[None, :] if single else values, "queries")
-                writing.check_dimension(vectors.shape[1], collection.layout.dimension)
-                writing.check_values(vectors, self.config.metric)
+                vectors = checking.as_vectors(values[None, :] if single else values, "queries")
+                checking.check_dimension(vectors.shape[1], collection.layout.dimension)
+                checking.check_values(vectors, self.config.metric)
                 return vectors, single
             ids, single = [str(v) for v in values.ravel()], False
         rows = collection.fetch(list(dict.fromkeys(ids)))

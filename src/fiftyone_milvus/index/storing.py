@@ -6,10 +6,10 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
 import numpy.typing as npt
 
 from fiftyone_milvus import (
+    checking,
     parameters,
     scores,
     writing,
@@ -22,7 +22,7 @@ from fiftyone_milvus.errors import (
 from fiftyone_milvus.fields.store import FieldsReport, SyncedFields
 from fiftyone_milvus.fresh import Rows
 from fiftyone_milvus.index.base import IndexBase
-from fiftyone_milvus.scores import Array
+from fiftyone_milvus.syncing.media import Embedded
 
 logger = logging.getLogger(__name__)
 
@@ -99,7 +99,7 @@ class Storing(IndexBase):
             raise InvalidInputError("This index does not support label IDs; give sample_ids only")
         collection = self._collection
         fresh = not collection.present()
-        batch = writing.check(
+        batch = checking.check(
             embeddings,
             sample_ids,
             label_ids,
@@ -118,14 +118,14 @@ class Storing(IndexBase):
         if watermark is not None:
             batch = replace(batch, fields=fields.values(batch.ids, batch.sample_ids))
         if fresh:
-            self._create(batch.vectors.shape[1], fields)
+            fresh = self._create(batch.vectors.shape[1], fields)
         try:
             writing.upload(collection, batch, replace=not fresh)
             if watermark is not None:
                 fields.written(watermark, batch.sample_ids, all_rows=fresh)
         except BaseException:
             if fresh:
-                collection.drop()
+                collection.discard()
             raise
         if fresh:
             collection.keep_fresh(Rows(batch.ids, batch.sample_ids, batch.vectors))
@@ -133,16 +133,18 @@ class Storing(IndexBase):
         if reload:
             self.reload()
 
-    def _create(self, dimension: int, fields: SyncedFields) -> None:
+    def _create(self, dimension: int, fields: SyncedFields) -> bool:
+        """Makes the collection; returns False if another process just made it."""
         config = self.config
         index_type = config.index_type or parameters.default_index_type(self.connection.engine)
-        self._collection.create(
+        return self._collection.create(
             dimension,
             scores.metric_type(config.metric),
             index_type,
             parameters.build_params(index_type, config.index_params),
             self._owner,
             fields.record,
+            Embedded.now(self._samples._root_dataset).to_dict(),
         )
 
     def _report_existing(
@@ -199,46 +201,6 @@ class Storing(IndexBase):
         """Drops the collection, if it exists."""
         if self._collection.drop():
             logger.info("Dropped %s", self._collection.where)
-
-    def get_embeddings(
-        self,
-        sample_ids: Sequence[str] | None = None,
-        label_ids: Sequence[str] | None = None,
-        allow_missing: bool = True,
-        warn_missing: bool = False,
-    ) -> tuple[Array, npt.NDArray[np.str_], npt.NDArray[np.str_] | None]:
-        """Reads embeddings from the index, in the order of the given IDs.
-
-        Args:
-            sample_ids (None): a sample ID or a list of them; of an index of patches, all patches
-                of these samples. By default, with no ``label_ids`` either, the whole index
-            label_ids (None): a label ID or a list of them, for patches
-            allow_missing (True): whether to ignore (True) or raise an error (False) when an ID is
-                not in the index
-            warn_missing (False): whether to log a warning if IDs are not in the index
-
-        Returns:
-            a tuple of
-
-            -   a ``num_embeddings x num_dims`` float32 array
-            -   a ``num_embeddings`` array of sample IDs
-            -   a ``num_embeddings`` array of label IDs, or None if the index holds no patches
-
-        Raises:
-            MissingIDsError: if IDs are not in the index and ``allow_missing`` is False
-        """
-        ids, by_sample = self._lookup.given(sample_ids, label_ids)
-        if ids is None:
-            ids = self._ids()[0]
-        elif by_sample or not allow_missing or warn_missing:
-            ids = list(self._lookup.find(ids, by_sample, allow_missing, warn_missing))
-        if not self._collection.present():
-            empty = np.array([], dtype=str)
-            return np.empty((0, 0), np.float32), empty, empty if self._patches else None
-        rows = self._collection.fetch(ids)
-        found, samples = self._lookup.with_samples(rows.ids, rows.sample_ids)
-        labels = np.array(found, dtype=str) if self._patches else None
-        return rows.vectors, np.array(samples, dtype=str), labels
 
     @property
     def fields(self) -> tuple[str, ...]:

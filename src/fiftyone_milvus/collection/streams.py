@@ -1,0 +1,153 @@
+"""What a collection holds, a page at a time: in bounded memory, whatever its size.
+
+Pages go by primary key: each asks for the smallest keys beyond the last page's. So a row that is
+there from start to end comes exactly once, whatever else is written meanwhile. pymilvus'
+``query_iterator`` does the same, but does not escape keys, and on Milvus 2.3 waits a second for
+the server's clock to pass its own.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from fiftyone_milvus import filters
+from fiftyone_milvus.ahead import ahead
+from fiftyone_milvus.collection.queries import Queries
+from fiftyone_milvus.errors import EngineError
+
+PAGE_ROWS = 32_768
+"""Rows of a page without vectors, about: some 15 MB as Python objects."""
+
+_WINDOW = 16_384
+_FIRST_LIMIT = 1_024
+_GUARDED_ROWS = 400_000
+_SESSION_TS = "iterator_session_ts"
+
+
+class IdPage(NamedTuple):
+    """Rows without their vectors."""
+
+    ids: list[str]
+    sample_ids: list[str]
+
+
+class Streams(Queries):
+    """Reads all rows, or all for which an expression is true."""
+
+    def id_pages(self, *, strong: bool = False, with_samples: bool = True) -> Iterator[IdPage]:
+        """Yields the primary keys and sample IDs of all rows, each row once, reading ahead.
+
+        Rows that are written or deleted meanwhile may come or not.
+
+        Args:
+            strong: whether to wait for other processes' writes too; 0.2 s on an idle server
+            with_samples: whether to read the sample IDs; if not, the primary keys stand in for
+                them, which is what they are unless rows are patches, and which takes half the time
+
+        Raises:
+            EngineError: if Milvus does not return rows in the order of their keys
+        """
+        if (fresh := self._fresh_rows()) is not None:
+            return iter([IdPage(list(fresh.ids), list(fresh.sample_ids))])
+        return ahead(self._id_pages(strong, with_samples))
+
+    def _id_pages(self, strong: bool, with_samples: bool) -> Iterator[IdPage]:
+        layout = self.layout
+        sample_field = layout.sample_field if with_samples else None
+        fields = [layout.id_field, *([sample_field] if sample_field else [])]
+        for rows in self._row_pages(fields, "", strong=strong):
+            ids = [row[layout.id_field] for row in rows]
+            yield IdPage(ids, [row[sample_field] for row in rows] if sample_field else ids)
+
+    def all_ids(self, *, with_samples: bool = True) -> tuple[list[str], list[str]]:
+        """Returns the primary key and the sample ID of every row, in key order.
+
+        Args:
+            with_samples: see :meth:`id_pages`
+
+        Raises:
+            EngineError: if Milvus returns fewer rows than it counts, as servers 2.6.0-2.6.21 do
+                (https://github.com/milvus-io/milvus/issues/52055)
+        """
+        size = None if self.connection.engine.lite else self.count()
+        table: dict[str, str] = {}
+        for page in self.id_pages(with_samples=with_samples):
+            table.update(zip(page.ids, page.sample_ids))
+        if size is not None and size > _GUARDED_ROWS and len(table) < min(size, self.count()):
+            raise EngineError(
+                f"The {self.where} counts {size} rows but returns {len(table)} of them, a bug "
+                "of Milvus 2.6.0-2.6.21; upgrade the server"
+            )
+        ids = sorted(table)
+        return ids, [table[i] for i in ids]
+
+    def _row_pages(
+        self, fields: list[str], expression: str, *, strong: bool
+    ) -> Iterator[list[dict[str, Any]]]:
+        """Yields the rows for which an expression, in parentheses, is true; "" is for all."""
+        if self.count(expression) <= PAGE_ROWS:
+            # Any filter lifts a server's query window
+            rows = self._query(
+                expression or filters.everything(self.layout.id_field), fields, strong=strong
+            )
+            if rows:
+                yield rows
+            return
+        if strong:
+            # An iterator's pages have the collection's own consistency level
+            self.count(strong=True)
+        key = self.layout.id_field
+        limit, most = self._page_limits()
+        last: str | None = None
+        snapshot: dict[str, int] = {}
+        while True:
+            beyond = filters.everything(key) if last is None else _beyond(key, last)
+            answer = self._page(
+                f"{beyond} and {expression}" if expression else beyond, fields, limit, snapshot
+            )
+            # Each walk over an answer of pymilvus takes ten times as long as over a list
+            found = list(answer)
+            if not found:
+                return
+            keys = [row[key] for row in found]
+            if keys != sorted(keys) or (last is not None and keys[0] <= last):
+                raise EngineError(
+                    f"The {self.where} does not return rows in the order of their keys, so not "
+                    "all can be read; upgrade Milvus"
+                )
+            last = keys[-1]
+            if not snapshot and (moment := answer.extra.get(_SESSION_TS)):
+                snapshot["guarantee_timestamp"] = moment
+            # A server returns up to so many rows of each of its segments
+            limit = max(1, min(most, limit * PAGE_ROWS // len(found), 4 * limit))
+            del answer
+            yield found
+
+    def _page_limits(self) -> tuple[int, int]:
+        """Returns the limit of the first page, and the greatest."""
+        if self.connection.engine.lite:
+            return PAGE_ROWS, PAGE_ROWS
+        return _FIRST_LIMIT, _WINDOW
+
+    def _page(
+        self, expression: str, fields: list[str], limit: int, snapshot: dict[str, int]
+    ) -> Any:
+        return self._call(
+            lambda c: c.query(
+                self.name,
+                filter=expression,
+                output_fields=fields,
+                limit=limit,
+                # In key order, and ending where one of the segments has no more to give
+                iterator="True",
+                reduce_stop_for_best="True",
+                timeout=self.timeout,
+                **snapshot,
+            )
+        )
+
+
+def _beyond(key: str, last: str) -> str:
+    return f"{key} > {json.dumps(last, ensure_ascii=False)}"
