@@ -30,8 +30,8 @@ MESSAGE_BYTES = 256 * 1024 * 1024
 class Engine:
     """A servicer behind a gRPC server of its own, and a client of it."""
 
-    def __init__(self, path: Path, *, fast: bool) -> None:
-        self.db = MilvusLite(str(path))
+    def __init__(self, path: Path, *, fast: bool, database: type[MilvusLite] = MilvusLite) -> None:
+        self.db = database(str(path))
         self.servicer: Any = build_servicer(self.db) if fast else MilvusServicer(self.db)
         self._server = grpc.server(
             futures.ThreadPoolExecutor(max_workers=8),

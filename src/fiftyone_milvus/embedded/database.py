@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import shutil
 import threading
 from pathlib import Path
 from typing import Any
@@ -31,6 +34,58 @@ class Database(MilvusLite):
         """Opens a collection, or returns the one that is open."""
         with self._opening:
             return super().get_collection(name, database_name=database_name)
+
+    def create_collection(
+        self,
+        name: str,
+        schema: Any,
+        properties: dict[str, Any] | None = None,
+        database_name: str = DEFAULT_DATABASE_NAME,
+    ) -> Any:
+        """Creates a collection; what of it a full disk or a crash left behind is no obstacle."""
+        self._remove_remains(name, database_name)
+        try:
+            return super().create_collection(name, schema, properties, database_name)
+        except OSError:
+            self._remove_remains(name, database_name)
+            raise
+
+    def drop_collection(self, name: str, database_name: str = DEFAULT_DATABASE_NAME) -> None:
+        """Drops a collection, without the flush that a full disk has no room for."""
+        resolved = self.resolve_collection_name(name, database_name=database_name)
+        collection = self._collections.get((database_name, resolved))
+        if hasattr(collection, "discard"):
+            collection.discard()
+        super().drop_collection(name, database_name=database_name)
+
+    def alter_collection_properties(
+        self,
+        name: str,
+        properties: dict[str, Any] | None = None,
+        delete_keys: list[str] | None = None,
+        database_name: str = DEFAULT_DATABASE_NAME,
+    ) -> None:
+        """Changes a collection's properties, on the disk or not at all."""
+        schema = self.get_collection(name, database_name=database_name).schema
+        before = dict(schema.properties)
+        try:
+            super().alter_collection_properties(name, properties, delete_keys, database_name)
+        except OSError:
+            schema.properties = before
+            raise
+
+    def log_bytes(self, database_name: str, name: str) -> int:
+        """The bytes of a collection's log, whose rows the next flush writes once more."""
+        log = os.path.join(self._collection_dir(name, database_name), "wal")
+        with contextlib.suppress(OSError):
+            return sum(entry.stat().st_size for entry in os.scandir(log))
+        return 0
+
+    def _remove_remains(self, name: str, database_name: str) -> None:
+        # Without a schema it is no collection, and yet its name would be taken.
+        self._validate_name(name)
+        if not self.has_collection(name, database_name=database_name):
+            shutil.rmtree(self._collection_dir(name, database_name), ignore_errors=True)
 
 
 def open_database(path: Path) -> Database:

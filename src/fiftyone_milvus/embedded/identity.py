@@ -87,8 +87,10 @@ def load_or_create(path: Path) -> Identity:
 
 
 def save(identity: Identity) -> None:
-    """Writes an identity into its data directory, readable by this user only."""
+    """Writes an identity into its data directory, readable by this user only, if it is new."""
     directory = Path(identity.path)
+    if load(directory) == identity:
+        return  # a full disk need not be written to
     draft = directory / f"{paths.IDENTITY}.{os.getpid()}"
     try:
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)

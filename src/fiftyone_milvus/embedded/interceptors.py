@@ -1,4 +1,4 @@
-"""What every request passes before it reaches Milvus Lite: the token, the clock, the locks."""
+"""What every request passes before it reaches Milvus Lite: token, clock, locks, disk."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ import base64
 import contextlib
 import hmac
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import grpc
+from pymilvus.grpc_gen import common_pb2, milvus_pb2
 
+from fiftyone_milvus.embedded import space
 from fiftyone_milvus.embedded.lifetime import Activity
 from fiftyone_milvus.embedded.locking import Locks
 
@@ -66,6 +69,8 @@ _WRITES = frozenset(
 # Everything else (CreateCollection, DropCollection, RenameCollection, ..., and what a later Milvus
 # Lite may add) has the collections that it names, and the list of them, for itself.
 # ShowCollections is among them because Milvus Lite opens each collection for it.
+
+_ADDS = frozenset({"Insert", "Upsert"})
 
 _NAME_FIELDS = ("collection_name", "oldName", "newName", "alias")
 
@@ -151,7 +156,7 @@ class LockingInterceptor(grpc.ServerInterceptor):
             hold = self._locks.restructuring
 
         def around(behavior: Behavior, request: Any, context: Any) -> Any:
-            with hold(self._collections(request, context)):
+            with hold(_collections(request, context, self._resolve)):
                 if not context.is_active():
                     # Its client gave up waiting, and may have sent something newer since.
                     context.abort(grpc.StatusCode.CANCELLED, "the client gave up waiting")
@@ -159,19 +164,62 @@ class LockingInterceptor(grpc.ServerInterceptor):
 
         return _wrap(handler, around)
 
-    def _collections(self, request: Any, context: Any) -> Iterator[tuple[str, str]]:
-        database = getattr(request, "db_name", "")
-        if not database:
-            for key, value in context.invocation_metadata():
-                if key.lower() == "dbname" and value:
-                    database = value
-        names = [getattr(request, field, "") for field in _NAME_FIELDS]
-        with contextlib.suppress(AttributeError):
-            names.extend(request.collection_names)
-        database = database or "default"
-        for name in names:
-            if isinstance(name, str) and name:
-                yield database, self._resolve(database, name)
+
+class SpaceInterceptor(grpc.ServerInterceptor):
+    """Refuses rows that would fill the disk, and says where it is full.
+
+    Args:
+        path: the data directory
+        resolve: the collection that a (database, name or alias) pair means
+        unflushed: the bytes of the log of a (database, collection) pair
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        resolve: Callable[[str, str], str],
+        unflushed: Callable[[str, str], int],
+    ) -> None:
+        self._path = path
+        self._resolve = resolve
+        self._unflushed = unflushed
+
+    def intercept_service(self, continuation: Any, details: Any) -> Handler:
+        """Looks at the disk before rows are written, and at what failed after."""
+        adds = details.method.rpartition("/")[2] in _ADDS
+
+        def around(behavior: Behavior, request: Any, context: Any) -> Any:
+            if adds and (reason := self._shortage(request, context)):
+                refused = common_pb2.Status(error_code=1, code=1, reason=reason)
+                return milvus_pb2.MutationResult(status=refused)
+            response = behavior(request, context)
+            status: Any = getattr(response, "status", response)
+            if space.is_full(getattr(status, "reason", "")):
+                status.reason = space.full(self._path)
+            return response
+
+        return _wrap(continuation(details), around)
+
+    def _shortage(self, request: Any, context: Any) -> str | None:
+        log = sum(self._unflushed(*pair) for pair in _collections(request, context, self._resolve))
+        return space.shortage(self._path, request.ByteSize(), log)
+
+
+def _collections(
+    request: Any, context: Any, resolve: Callable[[str, str], str]
+) -> Iterator[tuple[str, str]]:
+    database = getattr(request, "db_name", "")
+    if not database:
+        for key, value in context.invocation_metadata():
+            if key.lower() == "dbname" and value:
+                database = value
+    names = [getattr(request, field, "") for field in _NAME_FIELDS]
+    with contextlib.suppress(AttributeError):
+        names.extend(request.collection_names)
+    database = database or "default"
+    for name in names:
+        if isinstance(name, str) and name:
+            yield database, resolve(database, name)
 
 
 def _wrap(handler: Handler, around: Callable[[Behavior, Any, Any], Any]) -> Handler:

@@ -28,6 +28,7 @@ from fiftyone_milvus.embedded.identity import Identity
 from fiftyone_milvus.embedded.interceptors import (
     ActivityInterceptor,
     LockingInterceptor,
+    SpaceInterceptor,
     TokenInterceptor,
 )
 from fiftyone_milvus.embedded.lifetime import Activity, Lifetime
@@ -92,6 +93,7 @@ class Service:
                 TokenInterceptor(identity.token),
                 ActivityInterceptor(self._activity),
                 LockingInterceptor(Locks(), self._resolve),
+                SpaceInterceptor(self._path, self._resolve, self._database.log_bytes),
             ],
             options=_OPTIONS,
         )
@@ -113,7 +115,8 @@ class Service:
         )
         identities.save(self.identity)
         self._identity_file = _inode(self._path / paths.IDENTITY)
-        pointer.write_text(json.dumps({"path": str(self._path)}), "utf-8")
+        with contextlib.suppress(OSError):  # on a full disk, only the list of services lacks it
+            pointer.write_text(json.dumps({"path": str(self._path)}), "utf-8")
         for socket in sockets:
             socket.chmod(0o600)
 

@@ -37,8 +37,9 @@ def build_servicer(db: Any) -> Any:
         )
         return MilvusServicer(db)
 
-    from fiftyone_milvus.embedded.engine import storage
+    from fiftyone_milvus.embedded.engine import durable, storage
     from fiftyone_milvus.embedded.engine.servicer import FastServicer
 
+    durable.install()
     storage.speed_up_files()
     return FastServicer(db)

@@ -21,7 +21,9 @@ _COLLECTION = (
     "_schema",
     "_segment_cache",
     "_vector_name",
+    "_wal",
     "_wal_data_schema",
+    "_wal_delta_schema",
 )
 _MEMTABLE = ("_data_schema", "_delete_index", "_insert_batches", "_lock", "_pk_index")
 #: Nodes of filter expressions, and what is read of each beside its position.
@@ -40,7 +42,7 @@ _NODES = {
     "FloatLit": ("value",),
     "BoolLit": ("value",),
 }
-_SEGMENT = ("indexes", "partition", "pk_to_row", "pks", "seqs", "table")
+_SEGMENT = ("file_path", "indexes", "partition", "pk_to_row", "pks", "seqs", "table")
 
 
 def missing_internals() -> list[str]:
@@ -52,21 +54,26 @@ def missing_internals() -> list[str]:
 
 
 def _check() -> Iterable[str]:
+    from milvus_lite import db
     from milvus_lite.adapter.grpc import servicer
     from milvus_lite.adapter.grpc.translators import records
     from milvus_lite.engine import collection, compaction, flush, operation, projection
+    from milvus_lite.index import factory
     from milvus_lite.index.faiss_hnsw import FaissHnswIndex
     from milvus_lite.index.faiss_ivf_flat import FaissIvfFlatIndex
+    from milvus_lite.index.scalar import inverted
     from milvus_lite.search import filter as filters
     from milvus_lite.search import indexed_filter
     from milvus_lite.search.filter import ast
-    from milvus_lite.storage import data_file, delta_index, manifest, memtable, segment
+    from milvus_lite.storage import data_file, delta_index, manifest, memtable, segment, wal
 
     Collection, MemTable, Segment = collection.Collection, memtable.MemTable, segment.Segment
     yield from _unset(Collection, _COLLECTION)
     yield from _unset(MemTable, _MEMTABLE)
     yield from _unset(Segment, _SEGMENT)
     yield from _unset(delta_index.DeltaIndex, ("_map",))
+    yield from _unset(manifest.Manifest, ("_partitions", "_version"))
+    yield from _unset(wal.WAL, ("_data_sink", "_delta_sink", "wal_dir"))
     for index in (FaissHnswIndex, FaissIvfFlatIndex):
         yield from _unset(index, ("_index", "metric", "num_vectors"))
     expected: list[tuple[Any, str, tuple[str, ...]]] = [
@@ -77,6 +84,8 @@ def _check() -> Iterable[str]:
             for rpc in ("Insert", "Upsert", "Delete", "Query", "Search", "Flush", "DropPartition")
         ),
         (Collection, "_apply", ("self", "op")),
+        (Collection, "_build_or_load_segment_index", ("self", "seg", "spec")),
+        (Collection, "_index_dir", ("self", "partition")),
         (Collection, "_trigger_flush", ("self",)),
         (Collection, "_compile_filter", ("self", "expr_str", "timezone")),
         (Collection, "_effective_timezone", ("self", "timezone")),
@@ -97,6 +106,14 @@ def _check() -> Iterable[str]:
         (filters, "evaluate_mask", ("compiled", "table")),
         (filters, "CompiledExpr", ("ast", "fields", "backend", "source")),
         *((ast, node, (*fields, "pos")) for node, fields in _NODES.items()),
+        (factory, "build_index_from_spec", ("spec", "vectors")),
+        (inverted.ScalarInvertedIndex, "save", ("self", "path")),
+        (wal, "_cleanup_old_wals", ("wal_dir", "up_to_number")),
+        (
+            compaction.CompactionManager,
+            "_compact_files",
+            ("self", "partition", "partition_dir", "files_to_compact", "manifest", "delta_index"),
+        ),
         (
             indexed_filter,
             "evaluate_segment_filter",
@@ -113,6 +130,8 @@ def _check() -> Iterable[str]:
             yield f"{getattr(owner, '__name__', owner)}.{name}"
     if not isinstance(getattr(manifest.Manifest, "version", None), property):
         yield "Manifest.version"
+    if not issubclass(db.Collection, Collection):
+        yield "db.Collection"
     if not (hasattr(Collection, "_should_flush") or hasattr(collection, "MEMTABLE_SIZE_LIMIT")):
         yield "Collection._should_flush"
 

@@ -279,11 +279,15 @@ class FastServicer(MilvusServicer):
                 return milvus_pb2.MutationResult(status=common_pb2.Status(**to_status_kwargs(exc)))
             raise
         col._next_seq += request.num_rows
-        col._apply(InsertOp(partition=partition, batch=batch))
-        if _should_flush(col):
-            with _maintenance(col):
-                col._trigger_flush()
-            storage.release_memory()
+        try:
+            col._apply(InsertOp(partition=partition, batch=batch))
+            if _should_flush(col):
+                with _maintenance(col):
+                    col._trigger_flush()
+                storage.release_memory()
+        except OSError as exc:
+            # A full disk, most likely: Milvus Lite's own code would do no better.
+            return milvus_pb2.MutationResult(status=common_pb2.Status(**to_status_kwargs(exc)))
         return milvus_pb2.MutationResult(
             status=common_pb2.Status(**success_status_kwargs()),
             IDs=self._build_ids_proto(pks, col),
@@ -305,7 +309,10 @@ class FastServicer(MilvusServicer):
             pks = columns.pks_at(view, _matching(view, col, request.expr))
         else:
             raise UnsupportedError("no filter")
-        count = col.delete(pks, partition_name=request.partition_name or None)
+        try:
+            count = col.delete(pks, partition_name=request.partition_name or None)
+        except OSError as exc:
+            return milvus_pb2.MutationResult(status=common_pb2.Status(**to_status_kwargs(exc)))
         return milvus_pb2.MutationResult(
             status=common_pb2.Status(**success_status_kwargs()),
             IDs=self._build_ids_proto(pks, col),
