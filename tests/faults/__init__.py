@@ -1,0 +1,1 @@
+"""What can break in the middle of a sync."""

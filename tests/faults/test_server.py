@@ -1,0 +1,85 @@
+"""The Milvus server, in the middle of a sync."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from fiftyone_milvus.errors import FiftyOneMilvusError
+from tests.contract.support import one_line
+from tests.faults.model import Slow
+from tests.faults.support import interrupt, later, within
+from tests.faults.wire import Wire
+from tests.servers import MilvusServer
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MilvusServer]:
+    """A server of this module's own, to freeze and to kill."""
+    server = MilvusServer.start("plain", tmp_path_factory.mktemp("milvus"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def wire(server: MilvusServer) -> Iterator[Wire]:
+    wire = Wire(server.port)
+    yield wire
+    wire.release()
+    wire.cut()
+
+
+def test_server_is_gone_for_a_while(wire, make, caplog):
+    """The sync waits, says so once, and goes on."""
+    world = make({"uri": wire.uri})
+    timer = threading.Timer(20, wire.mend)
+
+    def leave() -> None:
+        wire.cut()
+        timer.start()
+
+    with caplog.at_level(logging.INFO, logger="fiftyone_milvus"):
+        report = world.sync(Slow(0, {500: leave}))
+    timer.join()
+    assert report.added == 1000
+    warnings = [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
+    assert warnings == [f"Milvus at {wire.uri} does not answer; trying again for 60 s"]
+    world.complete()
+
+
+def test_interrupt_while_nobody_answers(wire, make):
+    world = make({"uri": wire.uri})
+    with later(4, interrupt), pytest.raises(KeyboardInterrupt), within(15):
+        world.sync(Slow(0, {400: wire.hold}))
+    wire.release()
+    world.goes_on()
+
+
+def test_server_is_killed(make, server, caplog):
+    """The sync waits for it, or says in one line why it can't; nothing is lost either way."""
+    world = make(server.kwargs)
+    acknowledged = [0]
+    restarts = []
+
+    def kill() -> None:
+        server.kill()
+        restarts.append(threading.Thread(target=server.restart))
+        restarts[-1].start()
+
+    def progress(bar) -> None:
+        acknowledged[0] = bar.iteration
+
+    with caplog.at_level(logging.INFO, logger="fiftyone_milvus"):
+        try:
+            world.sync(Slow(0, {700: kill}), progress=progress)
+        except FiftyOneMilvusError as problem:
+            error: BaseException | None = problem
+        else:
+            error = None
+    restarts[0].join()
+    assert error is None or server.uri in one_line(error)
+    assert any("trying again for 60 s" in r.getMessage() for r in caplog.records)
+    world.goes_on(acknowledged[0])

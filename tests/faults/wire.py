@@ -1,0 +1,74 @@
+"""A wire to a server, which can be cut or held."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+
+
+class Wire:
+    """Carries every connection to a port of its own on to another port.
+
+    Args:
+        port: where to, on the loopback interface
+    """
+
+    def __init__(self, port: int) -> None:
+        self._to = port
+        self._ends: set[socket.socket] = set()
+        self._flowing = threading.Event()
+        self._flowing.set()
+        self.port = 0
+        self.mend()
+
+    @property
+    def uri(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def cut(self) -> None:
+        """Ends every connection; new ones are refused."""
+        _shut(self._listener)
+        for end in list(self._ends):
+            _shut(end)
+
+    def mend(self) -> None:
+        """Takes connections again, at the same port."""
+        self._listener = socket.socket()
+        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._listener.bind(("127.0.0.1", self.port))
+        self.port = self._listener.getsockname()[1]
+        self._listener.listen(64)
+        threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
+
+    def hold(self) -> None:
+        """Carries nothing, and ends nothing: as when the network is gone."""
+        self._flowing.clear()
+
+    def release(self) -> None:
+        """Carries what was held back."""
+        self._flowing.set()
+
+    def _accept(self, listener: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                near, _ = listener.accept()
+                far = socket.create_connection(("127.0.0.1", self._to))
+                self._ends |= {near, far}
+                for ends in ((near, far), (far, near)):
+                    threading.Thread(target=self._carry, args=ends, daemon=True).start()
+
+    def _carry(self, source: socket.socket, sink: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(1 << 18):
+                self._flowing.wait()
+                sink.sendall(data)
+        for end in (source, sink):
+            _shut(end)
+            self._ends.discard(end)
+
+
+def _shut(end: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        end.shutdown(socket.SHUT_RDWR)
+    end.close()
