@@ -52,6 +52,10 @@ class Filling:
         options: how
         total: how many keys there will be, for the progress bar
         watermark: of the fields beside the vectors; None if there are none
+
+    Attributes:
+        created: whether this made the collection, and no other process did
+        failed: why keys have no usable embedding
     """
 
     def __init__(
@@ -77,6 +81,7 @@ class Filling:
             progress=options.progress,
         )
         self._writer: Writer | None = None
+        self.created = False
         self.failed: dict[str, str] = {}
 
     @property
@@ -132,7 +137,7 @@ class Filling:
         target = self._target
         if self._writer is None:
             if not target.collection.present():
-                target.create(batch.vectors.shape[1])
+                self.created = target.create(batch.vectors.shape[1])
             self._writer = self._stack.enter_context(
                 Writer(target.collection, replace=True, on_written=self._bar.update)
             )

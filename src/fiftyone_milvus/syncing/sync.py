@@ -73,7 +73,7 @@ def sync(
     if filling.written:
         writing.flush_if_due(collection, filling.written)
     if watermark is not None and added.count:
-        fields.written(watermark, added.sample_ids, all_rows=not known)
+        fields.written(watermark, added.sample_ids, all_rows=filling.created)
     removed, kept = (
         prune(target, samples, difference.surplus, options.progress) if options.prune else (0, 0)
     )

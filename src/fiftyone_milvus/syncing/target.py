@@ -38,7 +38,7 @@ class Target:
     Attributes:
         name: for messages
         collection: its collection, which may not exist yet
-        create: makes the collection for vectors of a dimension
+        create: makes the collection for vectors of a dimension; False if another process just did
         metric: its metric
         patches_field: the field of the patches, or None for samples
         fields: the fields beside the vectors, which may be none
@@ -48,7 +48,7 @@ class Target:
 
     name: str
     collection: MilvusCollection
-    create: Callable[[int], object]
+    create: Callable[[int], bool]
     metric: str
     patches_field: str | None
     fields: SyncedFields
