@@ -40,23 +40,27 @@ def main(task: dict[str, Any]) -> dict[str, Any]:
     else:
         index._kneighbors(query=queries, k=task["k"])
         seconds = time.perf_counter() - start
-    peak = _peak("self")
-    found = {"build": build, "queries": seconds, "peak": peak, "service": _service(task)}
+    found = {
+        "build": build,
+        "queries": seconds,
+        "peak": peak("self"),
+        "service": service_peak(task["kwargs"]),
+    }
     index.cleanup()
     return found
 
 
-def _service(task: dict[str, Any]) -> int:
+def service_peak(kwargs: dict[str, Any]) -> int:
     """Returns the peak memory of the embedded engine's process, in bytes; 0 if there is none."""
     from fiftyone_milvus import embedded
 
-    uri = str(task["kwargs"].get("uri", ""))
-    ours = task["kwargs"]["backend"] == "milvus" and "config_cls" not in task["kwargs"]
+    uri = str(kwargs.get("uri", ""))
+    ours = kwargs["backend"] == "milvus" and "config_cls" not in kwargs
     status = embedded.status(Path(uri)) if ours and uri.endswith(".db") else None
-    return 0 if status is None else _peak(status.pid)
+    return 0 if status is None else peak(status.pid)
 
 
-def _peak(process: int | str) -> int:
+def peak(process: int | str) -> int:
     """Returns a process' peak of resident memory; getrusage() has that of who started it too."""
     lines = Path(f"/proc/{process}/status").read_text().splitlines()
     return 1024 * int(next(line for line in lines if line.startswith("VmHWM:")).split()[1])

@@ -19,11 +19,14 @@ _COLORS = {
     "built-in, embedded": "#8c8c8c",
     "sklearn": "#b5b5b5",
     "lancedb": "#d9d9d9",
+    "sync, server": "#00a1ea",
+    "sync, embedded": "#ff6d04",
+    "built-in compute_similarity, server": "#555555",
 }
 
 
 def draw(document: Path) -> None:
-    """Draws ``images/views.png`` and ``images/planning.png`` beside a document, if it has them."""
+    """Draws the pictures of ``images/`` beside a document, of those tables that it has."""
     known: dict[str, Any] = json.loads(document.with_suffix(".json").read_text())
     folder = document.parent / "images"
     if "views" in known:
@@ -45,6 +48,32 @@ def draw(document: Path) -> None:
         }
         colors = dict(zip(series, ("#b5b5b5", "#555555", "#00a1ea"), strict=True))
         _bars(folder / "planning.png", list(raw), series, "Milvus, ms (median)", colors)
+    if "syncing-memory" in known:
+        _memory(folder / "sync-memory.png", known["syncing-memory"]["raw"])
+
+
+def _memory(path: Path, found: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=_SIZE, layout="constrained")
+    axes = figure.subplots()
+    for name, runs in found.items():
+        rows = [run["samples"] for run in runs]
+        axes.plot(rows, [run["peak"] / 1e6 for run in runs], "o-", label=name, color=_COLORS[name])
+    largest = max((run for runs in found.values() for run in runs), key=lambda r: r["samples"])
+    vectors = [0, largest["vectors"] / 1e6]
+    axes.plot([0, largest["samples"]], vectors, ":", color="#b5b5b5", label="the vectors")
+    axes.axhline(600, linestyle="--", color="#d9d9d9", label="the goal")
+    axes.set_xlim(0)
+    axes.set_ylim(0, 1_500)
+    axes.set_xlabel("samples")
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+    axes.set_ylabel("peak memory over baseline, MB")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8, frameon=False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
 
 
 def _bars(

@@ -11,10 +11,14 @@ from benchmarks.cases import (
     filtered,
     first_answer,
     index_types,
+    overlap,
     planning,
     querying,
+    reading,
     recall,
     sorting,
+    syncing,
+    uploading,
     views,
 )
 from benchmarks.report import Table
@@ -23,6 +27,7 @@ from benchmarks.world import World
 CASES: dict[str, Callable[[World], list[Table]]] = {
     "querying": querying.run,
     "building": building.run,
+    "uploading": uploading.run,
     "first_answer": first_answer.run,
     "sorting": sorting.run,
     "views": views.run,
@@ -32,4 +37,7 @@ CASES: dict[str, Callable[[World], list[Table]]] = {
     "filtered": filtered.run,
     "duplicates": duplicates.run,
     "planning": planning.run,
+    "overlap": overlap.run,
+    "syncing": syncing.run,
+    "reading": reading.run,
 }
