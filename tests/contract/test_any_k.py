@@ -115,9 +115,8 @@ def test_a_filter_for_more_than_a_window(everything):
         )
 
 
-def test_a_filter_for_more_than_one_read(everything, monkeypatch):
-    """Beyond some 400,000 rows an answer could be larger than a message."""
-    monkeypatch.setattr("fiftyone_milvus.collection.reads._ONE_READ", 1_000)
+def test_a_filter_for_more_than_one_page(everything, monkeypatch):
+    monkeypatch.setattr("fiftyone_milvus.collection.streams.PAGE_ROWS", 1_000)
     ids = sorted(everything.ids)
     expression = f'pk < "{ids[9]}" or pk >= "{ids[10_000]}"'
     scope = ExpressionScope(everything.index._collection, expression)

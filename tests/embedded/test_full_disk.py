@@ -169,7 +169,8 @@ def index_that_does_not_fit(disk: SmallDisk, engine: Engine) -> None:
         rows.check()
         crash(disk, rows)
     indexes = "data.db/collections/rows/partitions/*/indexes/*"
-    assert list(disk.folder.glob(indexes)) == []
+    # Saved whole, where a log that was deleted meanwhile left room, or not at all
+    assert not any("draft" in file.name for file in disk.folder.glob(indexes))
 
     # As a Milvus Lite that is killed leaves it
     disk.make_room()
