@@ -21,8 +21,9 @@ def main(task: dict[str, Any]) -> dict[str, Any]:
     """Syncs a new index of a whole dataset, and what else the task says.
 
     Args:
-        task: ``dataset``, its name; ``folder``, with its images; ``key``, a brain key; ``dim`` and
-            ``batch_size`` of the model; ``kwargs`` of ``compute_similarity``; ``route``:
+        task: ``dataset``, its name; ``folder``, with its images; ``key``, which brain keys begin
+            with; ``dim`` and ``batch_size`` of the model; ``kwargs`` of ``compute_similarity``;
+            ``route``:
             ``"sync"``; ``"compute_similarity"`` for FiftyOne's own way; or ``"add_to_index"`` of an
             array, after which come syncs when little or nothing has changed
     """
@@ -33,15 +34,16 @@ def main(task: dict[str, Any]) -> dict[str, Any]:
     dataset = fo.load_dataset(task["dataset"])
     model = Synthetic(task["dim"])
     build = _ROUTES[task["route"]]
+    key = f"{task['key']}_{task['route']}"
 
     # Once, so that what is loaded at first use is not counted
-    build(dataset[:_WARM], f"{task['key']}_warm", model, task).cleanup()
+    build(dataset[:_WARM], f"{key}_warm", model, task).cleanup()
     gc.collect()
     baseline = _reset_peak()
     model.seconds = 0.0
     found: dict[str, Any] = {}
     indexes = []
-    found["seconds"] = timed(lambda: indexes.append(build(dataset, task["key"], model, task)))()
+    found["seconds"] = timed(lambda: indexes.append(build(dataset, key, model, task)))()
     found["peak"] = peak("self") - baseline
     found["model"] = model.seconds
     found["service"] = service_peak(task["kwargs"])
