@@ -65,7 +65,7 @@ def _memory(path: Path, found: Mapping[str, Sequence[Mapping[str, Any]]]) -> Non
     axes.plot([0, largest["samples"]], vectors, ":", color="#b5b5b5", label="the vectors")
     axes.axhline(600, linestyle="--", color="#d9d9d9", label="the goal")
     axes.set_xlim(0)
-    axes.set_ylim(0, 1_500)
+    axes.set_ylim(0, 2_500)
     axes.set_xlabel("samples")
     axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.set_ylabel("peak memory over baseline, MB")
