@@ -20,11 +20,11 @@ import pytest
 
 from fiftyone_milvus import embedded
 from fiftyone_milvus.connection import Connection, Settings, close_all, connect, resolve
-from fiftyone_milvus.errors import EmbeddedServiceError, EngineError
+from fiftyone_milvus.errors import EngineError
 from tests.conftest import Engine
 from tests.servers import MilvusServer
 from tests.support.certificates import make_certificates
-from tests.support.processes import free_port, freeze
+from tests.support.processes import free_port
 
 ROOT = Path(__file__).parents[1]
 
@@ -192,29 +192,6 @@ class TestEmbeddedService:
         os.kill(status.pid, signal.SIGKILL)
         assert connection.run(names) == ["kept"]
         assert connection.client is client
-
-    def test_what_may_have_been_done_is_not_repeated(self, embedded_path: Path) -> None:
-        connection = connection_to(uri=str(embedded_path))
-        connection.run(names)
-        calls: list[int] = []
-
-        def dies_during(client: Any) -> Any:
-            calls.append(1)
-            status = embedded.status(embedded_path)
-            assert status is not None
-            freeze(status.pid)
-            threading.Timer(0.3, os.kill, (status.pid, signal.SIGKILL)).start()
-            return client.list_collections(timeout=20)
-
-        with pytest.raises(EmbeddedServiceError):
-            connection.run(dies_during, idempotent=False)
-        assert len(calls) == 1
-
-    def test_what_was_not_sent_is(self, embedded_path: Path) -> None:
-        connection = connection_to(uri=str(embedded_path))
-        connection.run(names)
-        assert embedded.stop(embedded_path)
-        assert connection.run(names, idempotent=False) == []
 
     @pytest.mark.parametrize("stopped", [True, False])
     def test_a_directory_that_was_deleted_starts_anew(

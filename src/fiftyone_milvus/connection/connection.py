@@ -98,7 +98,6 @@ class Connection:
         operation: Callable[[Any], T],
         *,
         timeout: float | None = None,
-        idempotent: bool = True,
         patience: float | Patience = PATIENCE,
     ) -> T:
         """Calls Milvus.
@@ -108,9 +107,9 @@ class Connection:
         else fails is raised at once.
 
         Args:
-            operation: is called with the ``MilvusClient``; may be called again
+            operation: is called with the ``MilvusClient``; may be called again, also when it may
+                have been done
             timeout: the seconds that ``operation`` gives pymilvus, for the error's message
-            idempotent: whether ``operation`` may be repeated when it may have been done
             patience: the seconds after which a failure that would pass is final, or more about
                 that
 
@@ -120,7 +119,7 @@ class Connection:
         Raises:
             FiftyOneMilvusError: one line for whatever pymilvus or gRPC raised
         """
-        attempt = _Attempt(self, operation, idempotent)
+        attempt = _Attempt(self, operation)
         try:
             return attempt()
         except Exception as error:
@@ -209,19 +208,13 @@ class Connection:
 class _Attempt(Generic[T]):
     """One call of Milvus, which can be repeated."""
 
-    def __init__(
-        self, connection: Connection, operation: Callable[[Any], T], idempotent: bool
-    ) -> None:
+    def __init__(self, connection: Connection, operation: Callable[[Any], T]) -> None:
         self._connection = connection
         self._operation = operation
-        self._idempotent = idempotent
-        self._opened = False
         self._reopen = False
 
     def __call__(self) -> T:
-        self._opened = False
         client = self._connection._live()
-        self._opened = True
         with quiet():
             return self._operation(client)
 
@@ -236,9 +229,6 @@ class _Attempt(Generic[T]):
         )
         self._reopen = failure.closed or (embedded_away and failure.unauthenticated)
         if not embedded_away and failure.unreachable and not connection._proven:
-            return False
-        sent = self._opened and not failure.unsent and not failure.unauthenticated
-        if sent and not self._idempotent:
             return False
         return embedded_away or failure.transient
 

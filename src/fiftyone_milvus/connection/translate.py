@@ -24,7 +24,6 @@ _COLLECTION_NOT_FOUND = 100
 _DATABASE_NOT_FOUND = 800
 _NOT_AUTHENTICATED, _PRIVILEGE_NOT_PERMITTED = 1400, 1401
 
-_REFUSED = ("failed to connect to all addresses", "errors resolving", "connection refused")
 _NOT_READY = ("service not ready", "find no available", "is not ready", "channel not available")
 # Too many requests, time tick delayed, resources short, collection recovering, replica, channel and
 # nodes not available: https://github.com/milvus-io/milvus/blob/master/pkg/util/merr/errors.go
@@ -77,13 +76,6 @@ class Failure:
             or self.code == _NOT_AUTHENTICATED
             or "auth check failure" in self.message.lower()
         )
-
-    @property
-    def unsent(self) -> bool:
-        """Whether the call certainly never reached Milvus' storage."""
-        if self.status == "UNAVAILABLE":
-            return any(text in self.message.lower() for text in _REFUSED)
-        return self.closed or self.not_ready
 
     @property
     def unreachable(self) -> bool:

@@ -7,19 +7,38 @@ Why it could not embed a sample it says there only: ``Sample: ID, Error: ...`` o
 from __future__ import annotations
 
 import logging
-from types import TracebackType
+from typing import TypeVar
+
+L = TypeVar("L", bound="_Listening")
 
 _MODELS = logging.getLogger("fiftyone.core.models")
 _BRAIN = logging.getLogger("fiftyone.brain.internal.core.utils")
 
 
-class Failures(logging.Filter):
+class _Listening(logging.Filter):
+    """A filter of some loggers, while it is entered."""
+
+    loggers: tuple[logging.Logger, ...]
+
+    def __enter__(self: L) -> L:
+        for logger in self.loggers:
+            logger.addFilter(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for logger in self.loggers:
+            logger.removeFilter(self)
+
+
+class Failures(_Listening):
     """Takes FiftyOne's messages about failed samples while it is entered; others pass.
 
     Attributes:
         reasons: by the ID of a sample, or of the first one of a batch
         batches: whether a whole batch failed, where maybe one sample of it is to blame
     """
+
+    loggers = (_MODELS,)
 
     def __init__(self) -> None:
         super().__init__()
@@ -36,24 +55,14 @@ class Failures(logging.Filter):
         self.reasons[first] = reason(error)
         return False
 
-    def __enter__(self) -> Failures:
-        _MODELS.addFilter(self)
-        return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        _MODELS.removeFilter(self)
-
-
-class Announcements(logging.Filter):
+class Announcements(_Listening):
     """Lets what FiftyOne says of each part pass only once, while it is entered.
 
     Not at all what it says of the start: there is a progress bar already.
     """
+
+    loggers = (_MODELS, _BRAIN)
 
     def __init__(self) -> None:
         super().__init__()
@@ -66,20 +75,6 @@ class Announcements(logging.Filter):
             return False
         self._said.add(message)
         return True
-
-    def __enter__(self) -> Announcements:
-        for logger in (_MODELS, _BRAIN):
-            logger.addFilter(self)
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        for logger in (_MODELS, _BRAIN):
-            logger.removeFilter(self)
 
 
 def reason(error: object) -> str:
