@@ -48,8 +48,10 @@ def draw(document: Path) -> None:
         }
         colors = dict(zip(series, ("#b5b5b5", "#555555", "#00a1ea"), strict=True))
         _bars(folder / "planning.png", list(raw), series, "Milvus, ms (median)", colors)
-    if "syncing-memory" in known:
-        _memory(folder / "sync-memory.png", known["syncing-memory"]["raw"])
+    tables = [known[name] for name in known if name.startswith("syncing-memory-")]
+    if tables:
+        runs = {name: found for table in tables for name, found in table["raw"].items()}
+        _memory(folder / "sync-memory.png", runs)
 
 
 def _memory(path: Path, found: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:

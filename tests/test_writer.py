@@ -98,6 +98,26 @@ def written_calls(proxy: Proxy) -> list[str]:
 # -- what goes well -----------------------------------------------------------------------------
 
 
+def test_a_server_seals_rows_in_the_background(milvus_server: MilvusServer) -> None:
+    collection = make_collection(uri=milvus_server.uri)
+    writing.upload(collection, batch(0, 10), replace=False)
+    start = time.monotonic()
+    writing.flush_if_due(collection, writing.FLUSH_ROWS, wait=False)
+    assert time.monotonic() - start < 1, "a server takes seconds to seal rows"
+    client = collection.connection.client
+    deadline = time.monotonic() + 60
+    while not any(
+        "Flush" in str(s.state) for s in client.list_persistent_segments(collection.name)
+    ):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+    # What is dropped meanwhile is nobody's error
+    writing.upload(collection, batch(10, 10), replace=False)
+    writing.flush_if_due(collection, writing.FLUSH_ROWS, wait=False)
+    collection.drop()
+
+
 def test_batches_of_any_size(collection: MilvusCollection) -> None:
     told: list[int] = []
     sizes = [1, 7, 250, 0, 92, 400, 3]

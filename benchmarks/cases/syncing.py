@@ -30,7 +30,7 @@ CHANGES_DIM = 32
 def run(world: World) -> list[Table]:
     sizes = [rows for rows in SIZES if rows <= world.rows] or [world.rows]
     folder = world.root / "images"
-    memory: dict[str, list[dict[str, Any]]] = {}
+    memory: dict[str, dict[str, list[dict[str, Any]]]] = {}
     changes: list[Table] = []
     for rows in sizes:
         dataset = make_images(rows, folder)
@@ -45,18 +45,19 @@ def run(world: World) -> list[Table]:
         }  # fmt: skip
         for engine in engines:
             task = tasks[engine.name]
-            memory.setdefault(f"sync, {engine.name}", []).append(measure(task))
+            found = memory.setdefault(engine.name, {})
+            found.setdefault(f"sync, {engine.name}", []).append(measure(task))
             if engine.name == "server" and rows == sizes[0]:
                 kwargs = engine.kwargs(built_in=True)
-                found = measure({**task, "route": "compute_similarity", "kwargs": kwargs})
-                memory["built-in compute_similarity, server"] = [found]
+                run = measure({**task, "route": "compute_similarity", "kwargs": kwargs})
+                found["built-in compute_similarity, server"] = [run]
         if rows == sizes[-1]:
             # At the end, as it adds to the dataset
             for engine in engines:
                 task = {**tasks[engine.name], "route": "add_to_index", "dim": CHANGES_DIM}
                 changes += _changes(engine, measure(task))
         dataset.delete()
-    return [_memory(memory), *changes]
+    return [*(_memory(name, found) for name, found in memory.items()), *changes]
 
 
 def measure(task: dict[str, Any]) -> dict[str, Any]:
@@ -71,7 +72,7 @@ def measure(task: dict[str, Any]) -> dict[str, Any]:
     return answer
 
 
-def _memory(found: dict[str, list[dict[str, Any]]]) -> Table:
+def _memory(engine: str, found: dict[str, list[dict[str, Any]]]) -> Table:
     rows, goals = [], []
     for name, runs in found.items():
         for run in runs:
@@ -89,7 +90,7 @@ def _memory(found: dict[str, list[dict[str, Any]]]) -> Table:
         "call, engine", "samples", "peak memory over baseline MB", "the vectors MB",
         "the service's peak MB", "s", "of it the model s",
     )  # fmt: skip
-    return Table("syncing-memory", columns, rows, goals, found)
+    return Table(f"syncing-memory-{engine}", columns, rows, goals, found)
 
 
 def _changes(engine: Engine, run: dict[str, Any]) -> list[Table]:

@@ -188,16 +188,30 @@ def upload(collection: MilvusCollection, batch: Batch, *, replace: bool) -> None
     flush_if_due(collection, len(batch))
 
 
-def flush_if_due(collection: MilvusCollection, rows: int) -> None:
+def flush_if_due(collection: MilvusCollection, rows: int, *, wait: bool = True) -> None:
     """Seals what was written if that is worth its time.
 
     Args:
         collection: an existing collection
         rows: how many were written since it was last sealed
+        wait: whether to return when it is sealed. A server takes seconds for that, however few the
+            rows; they are acknowledged before, and found. The embedded engine is always waited for
     """
     lite = collection.connection.engine.lite
-    if rows >= FLUSH_ROWS or (lite and rows >= batch_rows(collection.layout.dimension)):
+    if rows < FLUSH_ROWS and not (lite and rows >= batch_rows(collection.layout.dimension)):
+        return
+    if wait or lite:
         collection.flush(patience=Patience(WRITE_PATIENCE, _Waiting().begin))
+    else:
+        threading.Thread(target=_flush, args=(collection,), daemon=True).start()
+
+
+def _flush(collection: MilvusCollection) -> None:
+    try:
+        collection.flush()
+    except Exception as error:
+        # Dropped meanwhile, perhaps; a server seals rows by itself in time
+        logger.debug("The %s was not flushed: %s", collection.where, error)
 
 
 class _Waiting:

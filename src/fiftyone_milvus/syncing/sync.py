@@ -71,7 +71,7 @@ def sync(
         added = filling.fill(keys.take(missing), remember=remember)
         updated = filling.fill(keys.take(changed))
     if filling.written:
-        writing.flush_if_due(collection, filling.written)
+        writing.flush_if_due(collection, filling.written, wait=False)
     if watermark is not None and added.count:
         fields.written(watermark, added.sample_ids, all_rows=filling.created)
     removed, kept = (
