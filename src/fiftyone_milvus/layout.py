@@ -67,6 +67,34 @@ class Layout:
         return str(row[self.sample_field or self.id_field])
 
 
+_INDEX_FACTS = {
+    "index_name", "field_name", "index_type", "metric_type", "state", "total_rows",
+    "indexed_rows", "pending_index_rows", "index_state_fail_reason", "index_id",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Built:
+    """How far Milvus is with building a vector index.
+
+    Attributes:
+        share: of the rows that are indexed, in [0, 1]; None if Milvus does not tell
+        params: the build parameters, as Milvus reports them
+    """
+
+    share: float | None
+    params: dict[str, str]
+
+    @classmethod
+    def of(cls, index: Mapping[str, Any]) -> Built:
+        """Reads it from what ``MilvusClient.describe_index`` returns; empty if there is none."""
+        params = {str(n): str(v) for n, v in index.items() if n not in _INDEX_FACTS}
+        total, done = index.get("total_rows"), index.get("indexed_rows")
+        if not index or total is None or done is None:
+            return cls(None, params)
+        return cls(done / total if total else 1.0, params)
+
+
 def read_layout(
     info: Mapping[str, Any],
     index: Mapping[str, Any],

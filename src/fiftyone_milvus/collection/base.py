@@ -23,6 +23,7 @@ from fiftyone_milvus.layout import (
     EMBEDDED,
     FIELDS,
     OWNER,
+    Built,
     Layout,
     find_vector_field,
     parse_record,
@@ -143,6 +144,49 @@ class CollectionBase:
         if self._fresh is not None:
             self._loaded()
         return self._fresh
+
+    def describe(self) -> Layout:
+        """Returns the collection's layout as it is now; loads nothing.
+
+        Raises:
+            CollectionNotFoundError: if it does not exist
+            CollectionMismatchError: if it can't hold an index
+        """
+        if not self.exists():
+            raise self._not_found()
+        return self._describe()
+
+    def estimated_rows(self) -> int:
+        """Returns about how many rows there are; loads nothing.
+
+        Of a collection that is not loaded, as in Milvus' statistics: the sealed ones, deleted ones
+        included.
+        """
+        if self._load_state() == "Loaded":
+            answer = self.connection.run(
+                lambda c: c.query(
+                    self.name,
+                    filter="",
+                    output_fields=["count(*)"],
+                    consistency_level="Bounded",
+                    timeout=self.timeout,
+                )
+            )
+            return int(answer[0]["count(*)"])
+        stats = self.connection.run(
+            lambda c: c.get_collection_stats(self.name, timeout=self.timeout)
+        )
+        return int(stats["row_count"])
+
+    def built(self) -> Built:
+        """Returns how much of the vector index is built."""
+        name = self.layout.vector_field
+
+        def describe(client: MilvusClient) -> dict[str, Any]:
+            found = client.list_indexes(self.name, field_name=name)
+            return dict(client.describe_index(self.name, found[0]) or {}) if found else {}
+
+        return Built.of(self._call(describe, reads=False))
 
     def ensure_index(self, metric_type: str, index_type: str, params: dict[str, Any]) -> None:
         """Gives the vectors of a collection that has none an index, and loads it."""

@@ -11,6 +11,7 @@ from fiftyone.brain.similarity import DuplicatesMixin
 
 from fiftyone_milvus.index.aggregations import AGGREGATIONS
 from fiftyone_milvus.index.duplicates import Duplicates
+from fiftyone_milvus.index.evaluating import Evaluating
 from fiftyone_milvus.index.querying import DEFAULT_RESULTS, Querying
 from fiftyone_milvus.index.reading import Reading
 from fiftyone_milvus.index.syncing import Syncing
@@ -18,7 +19,7 @@ from fiftyone_milvus.index.syncing import Syncing
 __all__ = ["AGGREGATIONS", "DEFAULT_RESULTS", "MilvusSimilarityIndex"]
 
 
-class MilvusSimilarityIndex(Syncing, Reading, Querying, Duplicates, DuplicatesMixin):
+class MilvusSimilarityIndex(Syncing, Reading, Querying, Evaluating, Duplicates, DuplicatesMixin):
     """A similarity index whose vectors are in a Milvus collection.
 
     Made by :func:`fiftyone.brain.compute_similarity` and

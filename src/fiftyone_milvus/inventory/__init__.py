@@ -1,0 +1,30 @@
+"""What there is: the indexes of a dataset, the collections of a Milvus, and whether it answers.
+
+Nothing here writes, but for :func:`clean_up`.
+
+Example::
+
+    from fiftyone_milvus import inventory
+
+    for info in inventory.indexes(dataset):
+        print(info.brain_key, info.vectors, info.missing, info.stale)
+"""
+
+from __future__ import annotations
+
+from fiftyone_milvus.inventory.collections import CollectionInfo, clean_up, collections
+from fiftyone_milvus.inventory.indexes import IndexInfo, index_info, indexes, keys
+from fiftyone_milvus.inventory.status import MilvusStatus, configured, milvus_status
+
+__all__ = [
+    "CollectionInfo",
+    "IndexInfo",
+    "MilvusStatus",
+    "clean_up",
+    "collections",
+    "configured",
+    "index_info",
+    "indexes",
+    "keys",
+    "milvus_status",
+]

@@ -1,0 +1,164 @@
+"""The Milvus indexes of a dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from fiftyone_milvus.errors import CollectionNotFoundError, FiftyOneMilvusError
+from fiftyone_milvus.index import MilvusSimilarityIndex
+from fiftyone_milvus.inventory.opening import keys, open_index
+from fiftyone_milvus.inventory.status import ask
+from fiftyone_milvus.syncing import comparing, wanted
+
+__all__ = ["IndexInfo", "index_info", "indexes", "keys"]
+
+
+@dataclass(frozen=True)
+class IndexInfo:
+    """One Milvus index of a dataset, as recorded and as it is.
+
+    What only Milvus knows is None where it does not answer, and where the collection is gone.
+
+    Attributes:
+        dataset: the dataset's name
+        brain_key: of the run
+        collection: the name of the Milvus collection, or None
+        patches_field: the field of the patches that are indexed, or None
+        model: the name of the model, or None
+        embeddings_field: the field that holds the embeddings too, or None
+        metric: ``"cosine"``, ``"dotproduct"`` or ``"euclidean"``
+        consistency_level: of reads
+        fields: the FiftyOne fields beside the vectors
+        deployment: ``"embedded"``, ``"server"`` or None
+        address: where it is, without credentials
+        exists: whether the collection exists
+        vectors: the exact number of vectors
+        dimension: of the vectors
+        index_type: as ``"HNSW"``
+        index_params: the build parameters, as Milvus reports them
+        built: the share of the rows that the vector index is built for, in [0, 1]
+        missing: how many samples or patches of the dataset are not in the index
+        stale: how many vectors are of samples or patches that are no longer in the dataset
+        fields_stale: whether the fields beside the vectors are older than the dataset
+        error: one line that says why Milvus was not asked in vain, or None
+    """
+
+    dataset: str
+    brain_key: str
+    collection: str | None
+    patches_field: str | None
+    model: str | None
+    embeddings_field: str | None
+    metric: str
+    consistency_level: str
+    fields: tuple[str, ...]
+    deployment: str | None
+    address: str | None = None
+    exists: bool | None = None
+    vectors: int | None = None
+    dimension: int | None = None
+    index_type: str | None = None
+    index_params: Mapping[str, str] = field(default_factory=dict)
+    built: float | None = None
+    missing: int | None = None
+    stale: int | None = None
+    fields_stale: bool | None = None
+    error: str | None = None
+
+    @property
+    def bytes(self) -> int | None:
+        """The bytes of the vectors themselves; a graph and the IDs take more."""
+        if self.vectors is None or self.dimension is None:
+            return None
+        return self.vectors * self.dimension * 4
+
+    @property
+    def in_step(self) -> bool | None:
+        """Whether index and dataset have the same samples, or None if they were not compared."""
+        if self.missing is None or self.stale is None:
+            return None
+        return not (self.missing or self.stale or self.fields_stale)
+
+
+def indexes(dataset: Any, *, compare: bool = True) -> list[IndexInfo]:
+    """Returns the Milvus indexes of a dataset, in the order in which they were made.
+
+    Args:
+        dataset: a :class:`fiftyone.core.dataset.Dataset`
+        compare (True): whether to compare the IDs of each with the dataset's: seconds for a
+            million samples
+    """
+    return [index_info(dataset, key, compare=compare) for key in keys(dataset)]
+
+
+def index_info(dataset: Any, brain_key: str, *, compare: bool = True) -> IndexInfo:
+    """Returns what there is to know of an index.
+
+    Args:
+        dataset: a :class:`fiftyone.core.dataset.Dataset`
+        brain_key: of the run
+        compare (True): whether to compare the index with the dataset
+
+    Raises:
+        InvalidInputError: if the dataset has no such index
+    """
+    index = open_index(dataset, brain_key)
+    config = index.config
+    info = IndexInfo(
+        dataset=dataset.name,
+        brain_key=brain_key,
+        collection=config.collection_name,
+        patches_field=config.patches_field,
+        model=config.model,
+        embeddings_field=config.embeddings_field,
+        metric=config.metric,
+        consistency_level=config.consistency_level,
+        fields=tuple(config.fields or ()),
+        deployment=config.deployment,
+    )
+    try:
+        info = replace(info, address=index.connection.target.address)
+        ask(index.connection)
+        info = _observed(info, index)
+        return _compared(info, index, dataset) if compare else info
+    except FiftyOneMilvusError as error:
+        return replace(info, error=str(error))
+
+
+def _observed(info: IndexInfo, index: MilvusSimilarityIndex) -> IndexInfo:
+    collection = index._collection
+    if not collection.exists():
+        # Nothing was added yet, or somebody dropped it
+        return replace(info, exists=False, vectors=0)
+    try:
+        layout, built = collection.layout, collection.built()
+    except CollectionNotFoundError:
+        return replace(info, exists=False, vectors=0)
+    return replace(
+        info,
+        exists=True,
+        vectors=collection.count(strong=True),
+        dimension=layout.dimension,
+        index_type=layout.index_type,
+        index_params=built.params,
+        built=built.share,
+    )
+
+
+def _compared(info: IndexInfo, index: MilvusSimilarityIndex, dataset: Any) -> IndexInfo:
+    asked = wanted.read(dataset, info.patches_field)
+    if not info.exists:
+        return replace(info, missing=len(asked), stale=0)
+    difference = comparing.compare(index._collection, asked, patches=info.patches_field is not None)
+    surplus = difference.surplus
+    fields = index._synced_fields
+    return replace(
+        info,
+        missing=int(np.count_nonzero(~difference.present)),
+        stale=len(surplus.keys) + len(surplus.others),
+        fields_stale=None if fields is None else not fields.fresh(dataset.view()),
+    )
