@@ -27,6 +27,8 @@ Examples:
 
   fiftyone-milvus enable         use it wherever backend="milvus" is asked for
 
+  fiftyone-milvus plugin install ... and the plugin for the App
+
   fiftyone-milvus status         what runs, and where
 """
 
@@ -137,6 +139,49 @@ def status(as_json: _Json = False) -> None:
     typer.echo(f'backend="milvus"   {whose}')
     typer.echo(f"FiftyOne database  {mongo}")
     _print_services(services)
+
+
+plugin = typer.Typer(no_args_is_help=True, help="The plugin for the FiftyOne App.")
+app.add_typer(plugin, name="plugin")
+
+
+@plugin.command("install", epilog="Example: fiftyone-milvus plugin install && fiftyone app launch")
+def plugin_install(
+    copy: Annotated[bool, typer.Option("--copy", help="Copy it even where links work.")] = False,
+) -> None:
+    """Put the plugin into FiftyOne's plugins directory, where every App finds it."""
+    from fiftyone_milvus.plugin import installing
+
+    done = installing.install(copy=copy)
+    typer.echo(f"Installed the App's plugin as a {done.how} ({done.path}); reload the App's page")
+
+
+@plugin.command("uninstall", epilog="Example: fiftyone-milvus plugin uninstall")
+def plugin_uninstall() -> None:
+    """Take the plugin out of FiftyOne's plugins directory."""
+    from fiftyone_milvus.plugin import installing
+
+    done = installing.uninstall()
+    typer.echo("Uninstalled the App's plugin" if done else "The App's plugin is not installed")
+
+
+@plugin.command("status", epilog="Example: fiftyone-milvus plugin status --json")
+def plugin_status(as_json: _Json = False) -> None:
+    """Show whether FiftyOne finds the plugin."""
+    from fiftyone_milvus.plugin import installing
+
+    found = installing.status()
+    if as_json:
+        typer.echo(json.dumps(dataclasses.asdict(found), indent=2, default=str))
+    elif not found.installed:
+        typer.echo(f"not installed in {found.path.parent}; run `fiftyone-milvus plugin install`")
+    elif not found.current:
+        typer.echo(
+            f"a {found.how} of another installation ({found.path}); run `fiftyone-milvus plugin "
+            "install`"
+        )
+    else:
+        typer.echo(f"installed as a {found.how} ({found.path})")
 
 
 @app.command(epilog="Example: fiftyone-milvus serve ~/vectors.db --idle 3600")

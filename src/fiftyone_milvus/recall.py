@@ -9,15 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from fiftyone_milvus.neighbors import Neighbors
+from fiftyone_milvus import neighborhoods
+from fiftyone_milvus.neighborhoods import Vectors
 from fiftyone_milvus.progress import ProgressBar
 from fiftyone_milvus.scores import Array
 from fiftyone_milvus.searching import Searcher
 
 TOLERANCE = 1e-5
-"""What float32 leaves uncertain of a distance, relative to the largest of a list."""
+"""What float32 leaves uncertain of a distance, relative to the largest of a list, if above 1."""
 
-_BLOCK = 200
 _SHOW_FROM = 200
 
 
@@ -55,74 +55,75 @@ class Evaluation:
         )
 
 
+class Truth:
+    """The true neighbors of some rows of an index among its other rows.
+
+    Reusable: any number of searchers can be compared with it.
+
+    Args:
+        vectors: of all rows; must stay open
+        ids: the primary keys of all rows
+        rows: an ascending integer array: the rows to search for
+        k: how many neighbors of each, at most one fewer than there are rows
+        progress (None): as FiftyOne's progress bars take it
+    """
+
+    def __init__(
+        self, vectors: Vectors, ids: Sequence[str], rows: Array, k: int, *, progress: Any = None
+    ) -> None:
+        self.vectors = vectors
+        self.rows = rows
+        self.keys = [ids[i] for i in rows]
+        self.k = k
+        _, self.distances = neighborhoods.nearest_others(vectors, rows, k, progress=progress)
+        """A ``len(rows) x k`` float64 array, ascending."""
+        self._row_of = {key: row for row, key in enumerate(ids)}
+
+    def right(self, at: int, found: Sequence[str]) -> int:
+        """Returns how many of an answer are among the ``k`` nearest, or as near as the last.
+
+        By their true distances: a compressed index reports others.
+
+        Args:
+            at: which of the rows was searched for
+            found: the primary keys of the answer, without that row's
+        """
+        known = [self._row_of[key] for key in dict.fromkeys(found) if key in self._row_of]
+        if not known:
+            return 0
+        limit = self.distances[at]
+        own = np.full(len(known), self.rows[at])
+        distances = self.vectors.distances(own, np.array(known))
+        close = TOLERANCE * max(1.0, float(np.abs(limit).max()))
+        return min(int(np.count_nonzero(distances <= limit[-1] + close)), self.k)
+
+
 def measure(
-    searcher: Searcher, queries: Array, keys: Sequence[str], truth: Sequence[Neighbors], k: int
+    searcher: Searcher, queries: Array, truth: Truth, *, progress: Any = None
 ) -> tuple[float, Array]:
     """Searches with each query alone, and compares with the truth.
 
     Args:
-        searcher: searches with the parameters in question
-        queries: a ``num_queries x num_dims`` float32 array
-        keys: the row of each query, which does not count as its own neighbor
-        truth: of each query, from :func:`exact`
-        k: how many to look for
+        searcher: searches, with the parameters in question
+        queries: the ``num_queries x num_dims`` vectors of the truth's rows
+        truth: the true neighbors
+        progress (None): as FiftyOne's progress bars take it
 
     Returns:
         the recall, and a float64 array of the seconds of each search
     """
     seconds = np.empty(len(queries))
-    shares = np.empty(len(queries))
-    for i, key in enumerate(keys):
-        start = time.perf_counter()
-        (found,) = searcher.nearest(queries[i : i + 1], k + 1)
-        seconds[i] = time.perf_counter() - start
-        shares[i] = _share(_others(found, key, k), truth[i])
-    return float(shares.mean()), seconds
-
-
-def exact(
-    searcher: Searcher,
-    queries: Array,
-    keys: Sequence[str],
-    k: int,
-    *,
-    title: str,
-    progress: bool | None = None,
-) -> list[Neighbors]:
-    """Returns the true neighbors of rows among the others, from the vectors themselves.
-
-    Args:
-        searcher: of the collection
-        queries: the ``num_queries x num_dims`` vectors of the rows
-        keys: the primary keys of the rows
-        k: how many neighbors of each
-        title: what the progress bar says
-        progress (None): whether to show one where it is worth it
-    """
-    truth: list[Neighbors] = []
-    show = len(keys) > _SHOW_FROM
-    with ProgressBar(len(keys), title, show=show, what="queries", progress=progress) as bar:
-        for start in range(0, len(keys), _BLOCK):
-            block = slice(start, start + _BLOCK)
-            found = searcher.truth(queries[block], k + 1)
-            truth += [_others(one, key, k) for one, key in zip(found, keys[block])]
-            bar.update(len(found))
-    return truth
-
-
-def _others(found: Neighbors, key: str, k: int) -> Neighbors:
-    """Leaves the query's own row out, or else the last."""
-    keep = [i for i, one in enumerate(found.ids) if one != key][:k]
-    return Neighbors(
-        [found.ids[i] for i in keep], [found.sample_ids[i] for i in keep], found.distances[keep]
-    )
-
-
-def _share(found: Neighbors, true: Neighbors) -> float:
-    """Returns the share of the true neighbors that were found; one as near as the last is one."""
-    if not len(true.ids):
-        return 1.0
-    limit = true.distances[-1] + TOLERANCE * max(1.0, float(np.abs(true.distances).max()))
-    known = set(true.ids)
-    hits = sum(i in known or d <= limit for i, d in zip(found.ids, found.distances))
-    return min(hits, len(true.ids)) / len(true.ids)
+    right = 0
+    k, show = truth.k, len(queries) >= _SHOW_FROM
+    # The first one may have to wait for a connection
+    searcher.nearest(queries[:1], k + 1)
+    with ProgressBar(
+        len(queries), "Searching", show=show, what="queries", progress=progress
+    ) as bar:
+        for i, key in enumerate(truth.keys):
+            start = time.perf_counter()
+            (found,) = searcher.nearest(queries[i : i + 1], k + 1)
+            seconds[i] = time.perf_counter() - start
+            right += truth.right(i, [one for one in found.ids if one != key][:k])
+            bar.update(1)
+    return right / (k * len(queries)), seconds

@@ -130,17 +130,6 @@ class Searcher:
             found = None if one is None else [one]
         return self._exact(queries, k, scope) if found is None else found
 
-    def truth(self, queries: Array, k: int) -> list[Neighbors]:
-        """Returns the ``k`` nearest rows of each query, from the vectors, whatever the index is.
-
-        Args:
-            queries: a ``num_queries x num_dims`` float32 array
-            k: how many
-        """
-        return ranking.by_vectors(
-            self._requests, queries, k, ranking.scope_ids(self._requests, None)
-        )
-
     def farthest(
         self, queries: Array, k: int | None, scope: Scope | None = None
     ) -> list[Neighbors]:

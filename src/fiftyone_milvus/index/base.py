@@ -13,6 +13,7 @@ from fiftyone_milvus.collection import MilvusCollection
 from fiftyone_milvus.connection import Connection
 from fiftyone_milvus.fields.store import SyncedFields
 from fiftyone_milvus.fields.translate import translate
+from fiftyone_milvus.identity import database_id
 from fiftyone_milvus.ids import Ids
 from fiftyone_milvus.neighbors import Neighbors
 from fiftyone_milvus.searching import Searcher, Trace
@@ -105,6 +106,7 @@ class IndexBase(SimilarityIndex):
             "dataset_id": str(dataset._doc.id),
             "brain_key": self.key,
             "patches_field": self.config.patches_field,
+            "database": database_id(),
         }
 
     @property

@@ -6,23 +6,26 @@ from typing import Any
 
 import numpy as np
 
-from fiftyone_milvus import recall
+from fiftyone_milvus import neighborhoods, recall
 from fiftyone_milvus.errors import InvalidInputError
 from fiftyone_milvus.index.base import IndexBase
-from fiftyone_milvus.recall import Evaluation
+from fiftyone_milvus.neighborhoods import Vectors
+from fiftyone_milvus.recall import Evaluation, Truth
 from fiftyone_milvus.scores import Array
+from fiftyone_milvus.searching import APPROXIMATE_MAX
 
 
 class Evaluating(IndexBase):
     """What an index finds of what it holds."""
 
     def evaluate(
-        self, queries: int = 1000, k: int = 10, seed: int = 0, progress: bool | None = None
+        self, queries: int = 1000, k: int = 10, seed: int = 0, progress: Any = None
     ) -> Evaluation:
         """Measures the recall and the latency of searches in the whole index, as it is now.
 
         The queries are vectors of the index, drawn at random; each looks for its neighbors among
-        the others. The truth is computed from the vectors, which are read once per 200 queries.
+        the others, of the whole index. The truth is computed from the vectors, which are read once.
+        Equally near ones are equally right.
 
         Example::
 
@@ -30,10 +33,10 @@ class Evaluating(IndexBase):
 
         Args:
             queries (1000): how many vectors to search for; all, if there are fewer
-            k (10): how many neighbors of each
+            k (10): how many neighbors of each; all others, if there are fewer
             seed (0): of the draw
-            progress (None): whether to show a progress bar. By default, as
-                ``fiftyone.config.show_progress_bars`` says
+            progress (None): whether to show progress bars, or a function to call with FiftyOne's.
+                By default, as ``fiftyone.config.show_progress_bars`` says
 
         Returns:
             a :class:`fiftyone_milvus.recall.Evaluation`
@@ -42,17 +45,23 @@ class Evaluating(IndexBase):
             InvalidInputError: if an argument can't be used, or there are no two vectors
         """
         _check("k", k)
-        keys, vectors, size = self._draw("queries", queries, seed)
-        searcher = self._searcher
-        truth = recall.exact(
-            searcher, vectors, keys, k, title="Searching exactly", progress=progress
-        )
-        found, seconds = recall.measure(searcher, vectors, keys, truth, k)
+        if k >= APPROXIMATE_MAX:
+            raise InvalidInputError(
+                f"Invalid k {k}; expected less than {APPROXIMATE_MAX}: longer answers are exact"
+            )
+        ids, rows = self._draw("queries", queries, seed)
+        k = min(int(k), len(ids) - 1)
+        with self._vectors(ids, progress) as vectors:
+            truth = Truth(vectors, ids, rows, k, progress=progress)
+            # Not the normalized ones
+            drawn = self._collection.fetch(truth.keys).vectors
+            found, seconds = recall.measure(self._searcher, drawn, truth, progress=progress)
+        size = len(ids)
         layout = self._collection.layout
         return Evaluation(
             recall=found,
             k=k,
-            queries=len(keys),
+            queries=len(rows),
             p50=float(np.median(seconds)),
             p95=float(np.percentile(seconds, 95)),
             vectors=size,
@@ -61,44 +70,48 @@ class Evaluating(IndexBase):
             search_params=dict(self.config.search_params or {}),
         )
 
-    def nearest_distances(
-        self, sample: int = 1000, seed: int = 0, progress: bool | None = None
-    ) -> Array:
+    def nearest_distances(self, sample: int = 10_000, seed: int = 0, progress: Any = None) -> Array:
         """Returns how far vectors of the index are from the nearest other one, exactly.
 
         A histogram of it shows where near-duplicates end, which is what the threshold of
         ``find_duplicates()`` is about.
 
         Args:
-            sample (1000): how many vectors to draw at random; all, if there are fewer
+            sample (10000): how many vectors to draw at random; all, if there are fewer
             seed (0): of the draw
-            progress (None): whether to show a progress bar
+            progress (None): as for :meth:`evaluate`
 
         Returns:
-            a float64 array of ``min(sample, vectors in the index)`` distances, in no order
+            a float64 array of ``min(sample, vectors in the index)`` distances
 
         Raises:
             InvalidInputError: if ``sample`` can't be used, or there are no two vectors
         """
-        keys, vectors, _ = self._draw("sample", sample, seed)
-        truth = recall.exact(
-            self._searcher, vectors, keys, 1, title="Locating nearest", progress=progress
-        )
-        return np.array([found.distances[0] for found in truth if len(found.ids)])
+        ids, rows = self._draw("sample", sample, seed)
+        with self._vectors(ids, progress) as vectors:
+            _, distances = neighborhoods.nearest_others(vectors, rows, 1, progress=progress)
+        return distances[:, 0]
 
-    def _draw(self, name: str, count: Any, seed: int) -> tuple[list[str], Array, int]:
-        """Returns keys drawn at random, their vectors, and the size of the index."""
+    def _vectors(self, ids: list[str], progress: Any) -> Vectors:
+        return neighborhoods.read(self._collection, ids, self.config.metric, progress=progress)
+
+    def _draw(self, name: str, count: Any, seed: Any) -> tuple[list[str], Array]:
+        """Returns all keys, and which of them were drawn at random, ascending."""
         _check(name, count)
-        there = self._collection.present()
-        ids = self._collection.all_ids(with_samples=False)[0] if there else []
+        if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
+            raise InvalidInputError(f"Invalid seed {seed!r}; expected an integer of at least 0")
+        ids: list[str] = []
+        if self._collection.present():
+            # What this process has just uploaded would be searched here instead
+            self._collection.wait_until_loaded()
+            ids = self._collection.all_ids(with_samples=False)[0]
         if len(ids) < 2:
             raise InvalidInputError(
                 f"There are {len(ids)} vectors in this index, too few to compare; add some with "
                 "sync() or add_to_index()"
             )
-        at = np.random.default_rng(seed).choice(len(ids), min(count, len(ids)), replace=False)
-        rows = self._collection.fetch([ids[i] for i in np.sort(at)])
-        return rows.ids, rows.vectors, len(ids)
+        rng = np.random.default_rng(seed)
+        return ids, np.sort(rng.choice(len(ids), min(count, len(ids)), replace=False))
 
 
 def _check(name: str, value: Any) -> None:

@@ -56,9 +56,13 @@ class Storing(IndexBase):
 
     def rename_owner(self, brain_key: str) -> None:
         """Records another brain key with the collection, if it is recorded as this run's."""
-        collection = self._collection
-        if collection.exists() and collection.layout.owner == self._owner:
-            collection.set_owner({**self._owner, "brain_key": brain_key})
+        collection, own = self._collection, self._owner
+        if not collection.exists():
+            return
+        recorded = collection.layout.owner
+        # Older collections do not record the database
+        if {"database": own["database"], **recorded} == own:
+            collection.set_owner({**own, "brain_key": brain_key})
 
     def add_to_index(
         self,

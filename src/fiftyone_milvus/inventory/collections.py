@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +18,12 @@ from fiftyone_milvus.errors import (
     CollectionNotFoundError,
     InvalidInputError,
 )
+from fiftyone_milvus.identity import database_id
 from fiftyone_milvus.inventory.status import configured
+from fiftyone_milvus.layout import Layout
+
+UNDER_WAY = 24 * 3600
+"""Seconds: a run is stored when its upload is done, so a younger collection may yet get one."""
 
 
 @dataclass(frozen=True)
@@ -28,9 +34,11 @@ class CollectionInfo:
         name: of the collection
         owner: ``"index"`` if a brain run of this FiftyOne database uses it; ``"orphan"`` if it was
             made for a dataset or brain run that this database does not have, any more; ``"other"``
-            if it was not made by this package
+            if it was not made by this package, or for another FiftyOne database, or may be an index
+            that is being computed
         why: one line that says how that is known
-        vectors: about how many; None if it is not an index
+        vectors: how many; about, without those that are not sealed, if the collection is not
+            loaded; None if it is not an index
         dimension: of the vectors; None likewise
         dataset: the name of the dataset that it was made for, or None
         brain_key: of the run that it was made for, or None
@@ -59,11 +67,12 @@ def collections(connection: Connection | None = None) -> list[CollectionInfo]:
     return [_info(connection, name) for name in sorted(names)]
 
 
-def clean_up(names: Iterable[str], connection: Connection | None = None) -> list[str]:
+def clean_up(names: str | Iterable[str], connection: Connection | None = None) -> list[str]:
     """Drops collections whose dataset or brain run is gone.
 
-    Another FiftyOne database may use the same Milvus, and its datasets look like ones that are
-    gone. So the collections are named by who knows, and each is looked at once more before.
+    Another FiftyOne database may use the same Milvus, and datasets of it look like ones that are
+    gone if their collections don't record the database. So the collections are named by who knows,
+    and each is looked at once more right before.
 
     Args:
         names: of the collections
@@ -73,24 +82,37 @@ def clean_up(names: Iterable[str], connection: Connection | None = None) -> list
         the names of those that were dropped
 
     Raises:
-        InvalidInputError: if one is not an orphan; nothing is dropped then
+        InvalidInputError: if one is not an orphan; nothing is dropped then, unless it only just got
+            an owner
         FiftyOneMilvusError: if Milvus does not answer
     """
     connection = connection or configured()
-    names = list(dict.fromkeys(names))
-    there = {info.name: info for info in collections(connection)}
+    names = [names] if isinstance(names, str) else list(dict.fromkeys(names))
+    there = connection.run(lambda client: client.list_collections(timeout=10), patience=0)
     for name in names:
         if name not in there:
             raise InvalidInputError(
                 f"There is no collection '{name}' at {connection.target.address}; see "
                 "inventory.collections()"
             )
-        if there[name].owner != "orphan":
-            raise InvalidInputError(
-                f"Collection '{name}' is no orphan: {there[name].why}; delete its brain run, or "
-                "drop it with pymilvus"
-            )
-    return [name for name in names if MilvusCollection(connection, name).drop()]
+        _check_orphan(connection, name)
+    dropped = []
+    for name in names:
+        collection = MilvusCollection(connection, name)
+        if collection.exists():
+            _check_orphan(connection, name)
+            if collection.drop():
+                dropped.append(name)
+    return dropped
+
+
+def _check_orphan(connection: Connection, name: str) -> None:
+    info = _info(connection, name)
+    if info.owner != "orphan":
+        raise InvalidInputError(
+            f"Collection '{name}' is no orphan: {info.why}; delete its brain run, or drop it with "
+            "pymilvus"
+        )
 
 
 def _info(connection: Connection, name: str) -> CollectionInfo:
@@ -101,28 +123,50 @@ def _info(connection: Connection, name: str) -> CollectionInfo:
         return CollectionInfo(name, "other", "it can't hold a FiftyOne index")
     except CollectionNotFoundError:
         return CollectionInfo(name, "other", "it was dropped just now")
-    owner = layout.owner
-    dataset, key = owner.get("dataset"), owner.get("brain_key")
-    status, why = _owner(owner, name)
+    dataset, key = layout.owner.get("dataset"), layout.owner.get("brain_key")
+    status, why = _owner(layout, name)
     return CollectionInfo(name, status, why, rows, layout.dimension, dataset, key)
 
 
-def _owner(owner: dict[str, Any], name: str) -> tuple[str, str]:
-    if not owner.get("dataset_id"):
-        users = _users(name)
-        if users:
-            return "index", f"used by {users}"
-        return "other", "nothing records that this package made it"
-    dataset, key = owner.get("dataset"), owner.get("brain_key")
-    document = _dataset(str(owner["dataset_id"]))
+def _owner(layout: Layout, name: str) -> tuple[str, str]:
+    owner = layout.owner
     users = _users(name)
     if users:
         return "index", f"used by {users}"
+    if not owner.get("dataset_id"):
+        return "other", "nothing records that this package made it"
+    dataset, key = owner.get("dataset"), owner.get("brain_key")
+    document = _dataset(str(owner["dataset_id"]))
     if document is None:
-        return "orphan", f"this FiftyOne database has no dataset '{dataset}' any more"
+        return _of_no_dataset(owner)
     if key is None:
         return "other", f"made for dataset '{document['name']}' without a brain key"
-    return "orphan", f"no brain run of dataset '{document['name']}' uses it, '{key}' neither"
+    if _age(layout.embedded) < UNDER_WAY:
+        return "other", (
+            f"no brain run of dataset '{document['name']}' uses it, but it was made today: maybe "
+            f"'{key}' is being computed"
+        )
+    return "orphan", f"no brain run of dataset '{dataset}' uses it, '{key}' neither"
+
+
+def _of_no_dataset(owner: Mapping[str, Any]) -> tuple[str, str]:
+    dataset, recorded = owner.get("dataset"), owner.get("database")
+    if recorded is None:
+        return "orphan", (
+            f"this FiftyOne database has no dataset '{dataset}' with the ID it was made for; make "
+            "sure that it is not another database's"
+        )
+    if recorded != database_id():
+        return "other", f"made for dataset '{dataset}' of another FiftyOne database"
+    return "orphan", f"its dataset '{dataset}' was deleted from this FiftyOne database"
+
+
+def _age(embedded: Mapping[str, Any]) -> float:
+    """Returns the seconds since a collection was made; infinity where that is not recorded."""
+    try:
+        return time.time() - int(embedded["seen"]) / 1000
+    except (KeyError, TypeError, ValueError):
+        return float("inf")
 
 
 def _dataset(dataset_id: str) -> Any:
@@ -134,11 +178,11 @@ def _dataset(dataset_id: str) -> Any:
 
 
 def _users(name: str) -> str:
-    """Returns the runs of any dataset whose config names a collection, as text."""
+    """Returns the runs of any dataset that use a Milvus collection of a name, as text."""
     database = foo.get_db_conn()
-    runs = database.runs.find({"config.collection_name": name}, {"key": 1, "_dataset_id": 1})
+    query = {"config.method": "milvus", "config.collection_name": name}
     names = []
-    for run in runs:
+    for run in database.runs.find(query, {"key": 1, "_dataset_id": 1}):
         document = database.datasets.find_one({"_id": run.get("_dataset_id")}, {"name": 1})
         if document is not None:
             names.append(f"'{run.get('key')}' of dataset '{document['name']}'")

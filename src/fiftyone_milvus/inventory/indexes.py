@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from fiftyone_milvus.errors import CollectionNotFoundError, FiftyOneMilvusError
+from fiftyone_milvus.fields import staleness
 from fiftyone_milvus.index import MilvusSimilarityIndex
-from fiftyone_milvus.inventory.opening import keys, open_index
+from fiftyone_milvus.inventory.opening import is_of_samples, keys, open_index
 from fiftyone_milvus.inventory.status import ask
 from fiftyone_milvus.syncing import comparing, wanted
 
@@ -41,9 +42,12 @@ class IndexInfo:
         index_type: as ``"HNSW"``
         index_params: the build parameters, as Milvus reports them
         built: the share of the rows that the vector index is built for, in [0, 1]
-        missing: how many samples or patches of the dataset are not in the index
-        stale: how many vectors are of samples or patches that are no longer in the dataset
-        fields_stale: whether the fields beside the vectors are older than the dataset
+        missing: how many samples or patches of the dataset are not in the index; None for indexes
+            of frames or clips
+        stale: how many vectors are of samples or patches that are no longer in the dataset; 0 in a
+            collection that is not recorded as this dataset's; None for indexes of frames or clips
+        fields_stale: whether the fields beside the vectors are older than the dataset; None if
+            there are none, or they are another dataset's
         error: one line that says why Milvus was not asked in vain, or None
     """
 
@@ -150,15 +154,32 @@ def _observed(info: IndexInfo, index: MilvusSimilarityIndex) -> IndexInfo:
 
 
 def _compared(info: IndexInfo, index: MilvusSimilarityIndex, dataset: Any) -> IndexInfo:
+    if not is_of_samples(dataset, info.brain_key):
+        return info
     asked = wanted.read(dataset, info.patches_field)
     if not info.exists:
         return replace(info, missing=len(asked), stale=0)
     difference = comparing.compare(index._collection, asked, patches=info.patches_field is not None)
-    surplus = difference.surplus
-    fields = index._synced_fields
     return replace(
         info,
         missing=int(np.count_nonzero(~difference.present)),
-        stale=len(surplus.keys) + len(surplus.others),
-        fields_stale=None if fields is None else not fields.fresh(dataset.view()),
+        stale=_stale(index, difference.surplus, dataset),
+        fields_stale=_fields_stale(index, dataset),
     )
+
+
+def _stale(index: MilvusSimilarityIndex, surplus: comparing.Surplus, dataset: Any) -> int:
+    if not index._owned():
+        return 0
+    # Another process may just have added what we did not know of
+    there = wanted.still_there(
+        dataset, index.config.patches_field, surplus.keys, surplus.sample_ids
+    )
+    return int(np.count_nonzero(~there)) + len(surplus.others)
+
+
+def _fields_stale(index: MilvusSimilarityIndex, dataset: Any) -> bool | None:
+    record = index._collection.fields() if index.config.fields else None
+    if record is None or record.dataset_id != str(dataset._doc.id):
+        return None
+    return not staleness.is_fresh(dataset, record.watermark)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from fiftyone.core.brain import BrainMethod
+
 from fiftyone_milvus.backend import MilvusSimilarity, MilvusSimilarityConfig
 from fiftyone_milvus.errors import InvalidInputError
 from fiftyone_milvus.index import MilvusSimilarityIndex
@@ -28,6 +30,16 @@ def config_of(dataset: Any, key: str) -> MilvusSimilarityConfig | None:
         # Of a package that is not there, as the App's server may not have all
         return None
     return config if isinstance(config, MilvusSimilarityConfig) else None
+
+
+def is_of_samples(dataset: Any, key: str) -> bool:
+    """Whether a run is of a dataset's own samples or patches, not of their frames or clips.
+
+    Those are documents of another dataset, which FiftyOne would have to make first.
+    """
+    stages = BrainMethod._get_run_doc(dataset, key).view_stages or ()
+    made = ("ToFrames", "ToClips", "ToTrajectories")
+    return not any(f'stages.{name}"' in stage for stage in stages for name in made)
 
 
 def open_index(dataset: Any, key: str) -> MilvusSimilarityIndex:

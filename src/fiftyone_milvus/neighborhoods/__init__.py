@@ -8,7 +8,7 @@ and the answer.
 
 from __future__ import annotations
 
-from fiftyone_milvus.neighborhoods.around import nearest, nearest_among, within
+from fiftyone_milvus.neighborhoods.around import nearest, nearest_among, nearest_others, within
 from fiftyone_milvus.neighborhoods.greedy import Greedy
 from fiftyone_milvus.neighborhoods.grouping import grouped
 from fiftyone_milvus.neighborhoods.reading import read
@@ -22,6 +22,7 @@ __all__ = [
     "keep_count",
     "nearest",
     "nearest_among",
+    "nearest_others",
     "read",
     "within",
 ]

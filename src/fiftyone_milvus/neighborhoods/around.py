@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from fiftyone_milvus.neighborhoods.best import Best
@@ -85,6 +87,43 @@ def nearest_among(
             found, apart = _ranked(vectors, part, best, 1)
             inds[start : start + len(part)] = found[:, 0]
             dists[start : start + len(part)] = apart[:, 0]
+            bar.update(len(part))
+            vectors.relax()
+    return inds, dists
+
+
+def nearest_others(
+    vectors: Vectors, rows: Array, k: int, tiles: Tiles | None = None, *, progress: Any = None
+) -> tuple[Array, Array]:
+    """Returns the ``k`` nearest other points of some points.
+
+    Args:
+        vectors: all points
+        rows: an ascending integer array: whose neighbors
+        k: how many, at most one fewer than there are points
+        tiles (None): how to compare them
+        progress (None): as FiftyOne's progress bars take it
+
+    Returns:
+        a ``len(rows) x k`` integer array of indexes, nearest first, and one of their float64
+        distances
+    """
+    tiles = tiles or Tiles(vectors)
+    everything = np.arange(len(vectors))
+    inds = np.empty((len(rows), k), np.int64)
+    dists = np.empty((len(rows), k))
+    show = len(vectors) >= SHOW_FROM
+    with ProgressBar(len(rows), "Locating nearest", show=show, progress=progress) as bar:
+        for start in range(0, len(rows), tiles.rows):
+            part = rows[start : start + tiles.rows]
+            best = Best(len(part), min(k + _SPARE, len(vectors) - 1))
+            for among in tiles.columns(everything):
+                tile = tiles.tile(part, among)
+                own = np.flatnonzero((part >= among[0]) & (part <= among[-1]))
+                tile.closeness[own, part[own] - among[0]] = -np.inf
+                best.offer(0, among, tile.closeness)
+            block = slice(start, start + len(part))
+            inds[block], dists[block] = _ranked(vectors, part, best, k)
             bar.update(len(part))
             vectors.relax()
     return inds, dists

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from fiftyone_milvus.collection import MilvusCollection
 from fiftyone_milvus.errors import MissingIDsError
@@ -13,13 +14,16 @@ from fiftyone_milvus.progress import ProgressBar
 _PAGE_BYTES = 8 << 20
 
 
-def read(collection: MilvusCollection, ids: Sequence[str], metric: str) -> Vectors:
+def read(
+    collection: MilvusCollection, ids: Sequence[str], metric: str, *, progress: Any = None
+) -> Vectors:
     """Returns the vectors of IDs, in their order.
 
     Args:
         collection: where they are
         ids: primary keys
         metric: a key of :data:`fiftyone_milvus.scores.METRICS`
+        progress (None): as FiftyOne's progress bars take it
 
     Raises:
         MissingIDsError: if the collection does not have all of them anymore
@@ -29,7 +33,8 @@ def read(collection: MilvusCollection, ids: Sequence[str], metric: str) -> Vecto
     dim = collection.layout.dimension
     vectors = Vectors(len(ids), dim, metric)
     size = max(1, _PAGE_BYTES // (4 * dim))
-    with ProgressBar(len(ids), "Reading vectors", show=len(ids) >= SHOW_FROM) as bar:
+    show = len(ids) >= SHOW_FROM
+    with ProgressBar(len(ids), "Reading vectors", show=show, progress=progress) as bar:
         for start in range(0, len(ids), size):
             page = list(ids[start : start + size])
             rows = collection.fetch(page)

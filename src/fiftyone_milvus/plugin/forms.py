@@ -1,0 +1,181 @@
+"""What forms have in common: an index, a target, a brain key, a confirmation."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import fiftyone.operators.types as types
+
+from fiftyone_milvus import inventory
+from fiftyone_milvus.errors import InvalidInputError
+from fiftyone_milvus.index import MilvusSimilarityIndex
+from fiftyone_milvus.inventory.opening import config_of
+from fiftyone_milvus.plugin.operator import Report
+
+TARGETS = ("dataset", "view", "selection")
+
+
+def choose_index(ctx: Any, inputs: Any, *, patches: bool | None = None) -> str | None:
+    """Adds the choice of an index; returns the key that is chosen, or None if there is none.
+
+    Args:
+        ctx: the execution context
+        inputs: the :class:`fiftyone.operators.types.Object` of the form
+        patches (None): True for indexes of patches only, False for those of samples
+    """
+    choices = types.DropdownView()
+    configs = {key: config_of(ctx.dataset, key) for key in inventory.keys(ctx.dataset)}
+    for key, config in configs.items():
+        if config is None or patches not in (None, config.patches_field is not None):
+            continue
+        what = f"patches in {config.patches_field}" if config.patches_field else "samples"
+        choices.add_choice(key, label=key, description=f"{what}, {config.metric}")
+    keys = choices.values()
+    if not keys:
+        kind = {None: "", True: " of patches", False: " of samples"}[patches]
+        label = f"This dataset has no Milvus index{kind}: create one first"
+        inputs.view("no_index", types.Warning(label=label))
+        inputs.str("brain_key", required=True, view=types.HiddenView())
+        return None
+    inputs.enum(
+        "brain_key",
+        keys,
+        required=True,
+        default=keys[0],
+        label="Index",
+        description="The brain key of the index",
+        view=choices,
+    )
+    chosen = ctx.params.get("brain_key") or keys[0]
+    return chosen if chosen in keys else None
+
+
+def key_of(ctx: Any) -> str:
+    """Returns the brain key that the caller gave.
+
+    Raises:
+        InvalidInputError: if it is none of this dataset's Milvus indexes
+    """
+    key = ctx.params.get("brain_key")
+    if not key:
+        known = ", ".join(map(repr, inventory.keys(ctx.dataset))) or "none: create one first"
+        raise InvalidInputError(f"Give brain_key; the Milvus indexes of this dataset are {known}")
+    inventory.opening.open_index(ctx.dataset, key)
+    return str(key)
+
+
+def index_of(ctx: Any) -> MilvusSimilarityIndex:
+    """Returns the index that the caller named, loaded.
+
+    Raises:
+        InvalidInputError: if there is no such index
+    """
+    return ctx.dataset.load_brain_results(key_of(ctx))
+
+
+def choose_target(ctx: Any, inputs: Any, *, verb: str, default: str = "dataset") -> None:
+    """Adds the choice between the dataset, the view and what is selected, where there is one."""
+    choices = types.RadioGroup(orientation="horizontal")
+    choices.add_choice("dataset", label="Dataset", description=f"{verb} the whole dataset")
+    if ctx.view is not None and ctx.view != ctx.dataset.view():
+        choices.add_choice("view", label="Current view", description=f"{verb} what is shown")
+    if ctx.selected:
+        what = f"{verb} the {len(ctx.selected)} selected samples"
+        choices.add_choice("selection", label="Selected samples", description=what)
+    keys = choices.values()
+    if len(keys) > 1:
+        inputs.enum(
+            "target",
+            keys,
+            required=True,
+            default=default if default in keys else "dataset",
+            label="Samples",
+            view=choices,
+        )
+
+
+def target_of(ctx: Any, default: str = "dataset") -> Any:
+    """Returns the samples that the caller chose.
+
+    Raises:
+        InvalidInputError: if the choice is unknown, or nothing is selected
+    """
+    target = ctx.params.get("target") or default
+    if target not in TARGETS:
+        raise InvalidInputError(f"Unknown target {target!r}; expected one of {TARGETS}")
+    if target == "dataset":
+        return ctx.dataset
+    if target == "view":
+        return ctx.view
+    if not ctx.selected:
+        raise InvalidInputError("No samples are selected; select some, or choose another target")
+    return ctx.dataset.select(ctx.selected)
+
+
+def key_problem(ctx: Any, key: Any) -> str | None:
+    """Returns why a brain key can't be given to a new index, or None if it can."""
+    if not isinstance(key, str) or not key:
+        return "Give the index a brain key"
+    if not key.isidentifier():
+        return f"'{key}' is no brain key: expected letters, digits and underscores, no digit first"
+    if key in ctx.dataset.list_brain_runs():
+        return f"There is a brain run '{key}' already; choose another key, or delete that run"
+    return None
+
+
+def name_key(ctx: Any, inputs: Any, name: str, *, default: str, label: str) -> None:
+    """Adds the field for a new brain key, checked as one types."""
+    problem = key_problem(ctx, ctx.params.get(name, default))
+    inputs.str(
+        name,
+        required=True,
+        default=default,
+        label=label,
+        description="A name for the index, which Python code uses too",
+        invalid=problem is not None,
+        error_message=problem or "",
+    )
+    if problem is not None:
+        inputs.view(f"{name}_problem", types.Warning(label=problem))
+
+
+def new_key(ctx: Any, name: str) -> str:
+    """Returns the new brain key that the caller gave.
+
+    Raises:
+        InvalidInputError: if it can't be used
+    """
+    key = ctx.params.get(name)
+    problem = key_problem(ctx, key)
+    if problem is not None:
+        raise InvalidInputError(problem)
+    return str(key)
+
+
+def confirm(ctx: Any, inputs: Any, label: str) -> None:
+    """Adds a switch without which nothing is done."""
+    inputs.bool("confirmed", required=True, default=False, label=label, view=types.CheckboxView())
+
+
+def confirmed(ctx: Any, what: str) -> None:
+    """Raises unless the caller has confirmed.
+
+    Raises:
+        InvalidInputError: if not
+    """
+    if ctx.params.get("confirmed") is not True:
+        raise InvalidInputError(f"{what} can't be undone; confirm it (confirmed=True)")
+
+
+def bar(report: Report) -> Any:
+    """Returns what FiftyOne's progress bars call: it reports how much is done, and how fast."""
+    start = time.monotonic()
+
+    def update(pb: Any) -> None:
+        done, total = pb.iteration, pb.total
+        rate = done / max(time.monotonic() - start, 1e-6)
+        share = min(done / total, 1.0) if total else None
+        report(share, f"{done:,} of {total or 0:,} ({rate:,.0f} per second)")
+
+    return update

@@ -1,0 +1,89 @@
+"""Delete an index."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import fiftyone.operators as foo
+import fiftyone.operators.types as types
+
+from fiftyone_milvus import inventory
+from fiftyone_milvus.errors import InvalidInputError
+from fiftyone_milvus.plugin import forms
+from fiftyone_milvus.plugin.operator import MilvusOperator, Report
+
+WHAT = ("both", "run", "collection")
+
+
+class DeleteIndex(MilvusOperator):
+    """Deletes the brain run, the Milvus collection, or both."""
+
+    @property
+    def config(self) -> Any:
+        return foo.OperatorConfig(
+            name="delete_index",
+            label="Milvus: delete an index",
+            description="Delete the brain run, its collection, or both",
+            icon="delete_outline",
+            dynamic=True,
+            allow_delegated_execution=True,
+            disable_schema_validation=True,
+            view_target=False,
+            risk_level="HIGH",
+        )
+
+    def resolve_input(self, ctx: Any) -> Any:
+        inputs = types.Object()
+        key = forms.choose_index(ctx, inputs)
+        choices = types.RadioGroup()
+        choices.add_choice("both", label="The brain run and the Milvus collection")
+        choices.add_choice("run", label="The brain run only: the vectors stay in Milvus")
+        choices.add_choice("collection", label="The collection only: the run stays, empty")
+        inputs.enum("what", WHAT, default="both", required=True, label="Delete", view=choices)
+        if key is not None:
+            inputs.view("loss", types.Warning(label=_loss(ctx, key)))
+        forms.confirm(ctx, inputs, "Yes, delete it")
+        return types.Property(inputs, view=types.View(label="Delete a Milvus index"))
+
+    def run(self, ctx: Any, report: Report) -> dict[str, Any]:
+        index = forms.index_of(ctx)
+        key, what = index.key, ctx.params.get("what", "both")
+        if what not in WHAT:
+            raise InvalidInputError(f"Can't delete {what!r}; expected one of {WHAT}")
+        forms.confirmed(ctx, f"Deleting index '{key}'")
+        vectors = 0
+        if what != "run":
+            # First, so that a Milvus that is away leaves the run, and with it the way to try again
+            vectors = index.total_index_size
+            index.cleanup()
+        if what != "collection":
+            ctx.dataset.delete_brain_run(key)
+        return {"brain_key": key, "what": what, "vectors": vectors}
+
+    def then(self, ctx: Any, result: dict[str, Any]) -> Iterable[Any]:
+        what = {"both": "Deleted index", "run": "Deleted the run", "collection": "Emptied index"}
+        text = f"{what[result['what']]} '{result['brain_key']}'"
+        if result["what"] != "run":
+            text += f" with {result['vectors']:,} vectors"
+        yield ctx.ops.notify(text, variant="success")
+        yield ctx.ops.reload_dataset()
+
+
+def _loss(ctx: Any, key: str) -> str:
+    """Returns what would be lost, as one line."""
+    info = inventory.index_info(ctx.dataset, key, compare=False)
+    if info.error is not None:
+        return f"Milvus does not answer: {info.error}"
+    if not info.exists:
+        return f"Index '{key}' has no vectors"
+    text = f"Index '{key}' has {info.vectors:,} vectors in collection '{info.collection}'"
+    others = [
+        other
+        for other in inventory.keys(ctx.dataset)
+        if other != key
+        and ctx.dataset.get_brain_info(other).config.collection_name == info.collection
+    ]
+    if others:
+        text += f", which {', '.join(map(repr, others))} would lose too"
+    return text

@@ -1,0 +1,76 @@
+"""Find what is unique."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import fiftyone.operators as foo
+import fiftyone.operators.types as types
+
+from fiftyone_milvus.errors import InvalidInputError
+from fiftyone_milvus.plugin import forms, showing
+from fiftyone_milvus.plugin.jobs import Job
+from fiftyone_milvus.plugin.operator import MilvusOperator, Report
+from fiftyone_milvus.plugin.operators.find_duplicates import choose_result, result_of, show
+
+
+class FindUnique(MilvusOperator):
+    """Finds a number of samples or patches that differ from each other as much as possible."""
+
+    @property
+    def config(self) -> Any:
+        return foo.OperatorConfig(
+            name="find_unique",
+            label="Milvus: find unique samples",
+            description="Find a number of samples that differ most from each other",
+            icon="auto_awesome",
+            dynamic=True,
+            execute_as_generator=True,
+            allow_delegated_execution=True,
+            disable_schema_validation=True,
+            view_target=False,
+            risk_level="LOW",
+        )
+
+    def resolve_input(self, ctx: Any) -> Any:
+        inputs = types.Object()
+        forms.choose_index(ctx, inputs)
+        inputs.int("count", min=1, required=True, default=100, label="How many")
+        choose_result(ctx, inputs, "unique", "in the order of the index")
+        forms.choose_target(ctx, inputs, verb="Look at", default="dataset")
+        return types.Property(inputs, view=types.View(label="Find unique samples"))
+
+    def job(self, ctx: Any) -> Job:
+        return Job(ctx.dataset_name, ctx.params.get("brain_key"), "Finding unique samples")
+
+    def run(self, ctx: Any, report: Report) -> dict[str, Any]:
+        index = forms.index_of(ctx)
+        params = ctx.params
+        count = params.get("count")
+        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+            raise InvalidInputError(f"Invalid count {count!r}; expected an integer above 0")
+        result = result_of(params)
+        samples = forms.target_of(ctx)
+        report(None, "Reading vectors and comparing")
+        index.use_view(samples)
+        try:
+            index.find_unique(count)
+            found = [str(i) for i in index.unique_ids]
+            thresh = index.thresh
+        finally:
+            index.clear_view()
+        field = index.config.patches_field
+        if result == "tag":
+            showing.tag(ctx.dataset, field, found, params.get("tag") or "unique")
+        return {
+            "brain_key": index.key,
+            "patches_field": field,
+            "ids": found,
+            "shown": found,
+            "thresh": None if thresh is None else float(thresh),
+            "result": result,
+        }
+
+    def then(self, ctx: Any, result: dict[str, Any]) -> Iterable[Any]:
+        yield from show(ctx, result, f"{len(result['ids']):,} unique")

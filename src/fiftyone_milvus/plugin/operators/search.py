@@ -1,0 +1,150 @@
+"""Search an index."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import fiftyone.operators as foo
+import fiftyone.operators.types as types
+
+from fiftyone_milvus.errors import InvalidInputError
+from fiftyone_milvus.plugin import forms, queries, showing
+from fiftyone_milvus.plugin.operator import MilvusOperator, Report
+
+QUERIES = ("selection", "text", "image")
+
+
+class Search(MilvusOperator):
+    """Searches by what is selected, by text or by an image, in every way that an index can."""
+
+    @property
+    def config(self) -> Any:
+        return foo.OperatorConfig(
+            name="search",
+            label="Milvus: search",
+            description="Search by selection, text or image, with filters and distances",
+            icon="image_search",
+            dynamic=True,
+            allow_delegated_execution=True,
+            disable_schema_validation=True,
+            view_target=False,
+            risk_level="LOW",
+        )
+
+    def resolve_input(self, ctx: Any) -> Any:
+        inputs = types.Object()
+        key = forms.choose_index(ctx, inputs)
+        config = None if key is None else ctx.dataset.get_brain_info(key).config
+        prompts = bool(getattr(config, "supports_prompts", False))
+        _choose_query(ctx, inputs, prompts=prompts, model=getattr(config, "model", None))
+        inputs.int("k", min=1, label="How many", description="25, unless you give a distance")
+        inputs.float("max_distance", label="Within a distance", description="All that near, or k")
+        inputs.bool("advanced", default=False, label="Advanced", view=types.SwitchView())
+        if ctx.params.get("advanced"):
+            inputs.str(
+                "filter",
+                label="Filter",
+                description='A Milvus expression over its fields, as split == "test"',
+            )
+            if config is not None and config.patches_field is not None:
+                inputs.bool(
+                    "best_only", label="Best of each sample", description="One patch per sample"
+                )
+            inputs.bool("reverse", label="Least similar", description="Farthest first")
+            inputs.str(
+                "dist_field", label="Distance field", description="Store each distance there"
+            )
+        forms.choose_target(ctx, inputs, verb="Search", default="view")
+        return types.Property(inputs, view=types.View(label="Search a Milvus index"))
+
+    def run(self, ctx: Any, report: Report) -> dict[str, Any]:
+        index = forms.index_of(ctx)
+        params = ctx.params
+        query = _query(ctx, index)
+        dist_field = params.get("dist_field") or None
+        if dist_field is not None:
+            _check_dist_field(dist_field)
+        samples = forms.target_of(ctx)
+        index.use_view(samples)
+        try:
+            found = index.search(
+                query,
+                k=params.get("k"),
+                filter=params.get("filter") or None,
+                max_distance=params.get("max_distance"),
+                group_by="sample_id" if params.get("best_only") else None,
+                reverse=bool(params.get("reverse")),
+            )
+            if dist_field is not None:
+                found.view(dist_field=dist_field)
+        finally:
+            index.clear_view()
+        return {
+            "brain_key": index.key,
+            "patches_field": index.config.patches_field,
+            "ids": found.ids,
+            "sample_ids": found.sample_ids,
+            "distances": found.distances.tolist(),
+        }
+
+    def then(self, ctx: Any, result: dict[str, Any]) -> Iterable[Any]:
+        ids, distances = result["ids"], result["distances"]
+        if not ids:
+            yield ctx.ops.notify("Nothing was found; search wider", variant="warning")
+            return
+        yield ctx.ops.clear_selected_samples()
+        yield ctx.ops.clear_selected_labels()
+        yield ctx.ops.set_view(showing.view_of(ctx.dataset, result["patches_field"], ids))
+        what = "samples" if result["patches_field"] is None else "patches"
+        text = f"{len(ids):,} {what}, distances {distances[0]:.3g} to {distances[-1]:.3g}"
+        yield ctx.ops.notify(text, variant="success")
+
+
+def _choose_query(ctx: Any, inputs: Any, *, prompts: bool, model: str | None) -> None:
+    choices = types.RadioGroup(orientation="horizontal")
+    count = len(ctx.selected or ()) or len(ctx.selected_labels or ())
+    choices.add_choice("selection", label=f"Selection ({count})")
+    if prompts:
+        choices.add_choice("text", label="Text")
+    if model is not None:
+        choices.add_choice("image", label="Image")
+    default = "text" if prompts and not count else "selection"
+    inputs.enum("query", choices.values(), default=default, label="Search by", view=choices)
+    query = ctx.params.get("query", default)
+    if query == "text":
+        inputs.str("text", required=True, label="Text")
+    elif query == "image":
+        inputs.uploaded_file("image", required=True, label="Image")
+    elif not count:
+        inputs.view(
+            "nothing",
+            types.Warning(label="Select samples in the grid first; Alt-click selects negatives"),
+        )
+
+
+def _query(ctx: Any, index: Any) -> Any:
+    params = ctx.params
+    query = params.get("query") or ("text" if params.get("text") else "selection")
+    if query not in QUERIES:
+        raise InvalidInputError(f"Unknown query {query!r}; expected one of {QUERIES}")
+    if query == "selection":
+        return queries.selection(ctx, index)
+    if query == "image":
+        return queries.uploaded(ctx, index)
+    text = params.get("text")
+    if not isinstance(text, str) or not text.strip():
+        raise InvalidInputError("Give a text to search for")
+    if not index.config.supports_prompts:
+        raise InvalidInputError(
+            f"Index '{index.key}' can't be searched by text: its model embeds no prompts; create "
+            "one with a CLIP model"
+        )
+    return text
+
+
+def _check_dist_field(name: Any) -> None:
+    if not isinstance(name, str) or not name.isidentifier() or name.startswith("_"):
+        raise InvalidInputError(
+            f"Invalid dist_field {name!r}; expected letters, digits and underscores"
+        )
