@@ -99,6 +99,15 @@ def test_of_patches(scans: Scans, digits: fo.Dataset, run: Run) -> None:
     ctx = {"selected": [digits.skip(1).first().id]}
     assert run("remove_from_index", digits, ctx=ctx, brain_key="mine")["removed"] == 2
 
+    # In a view of patches, patches are what one selects
+    patches = digits.to_patches("objects")
+    ctx = {"view": patches, "selected": [ids[1], ids[4]]}
+    assert run("remove_from_index", digits, ctx=ctx, brain_key="mine")["removed"] == 2
+    missing = run("sync_index", digits, ctx=ctx, brain_key="mine", target="selection")
+    assert missing["added"] == 2
+    run("create_index", digits, brain_key="whole", model=MODEL)
+    assert "select samples" in refuses(run, "remove_from_index", digits, ctx=ctx, brain_key="whole")
+
 
 def test_by_a_collection_that_exists(scans: Scans, digits: fo.Dataset, run: Run) -> None:
     run("create_index", digits, brain_key="mine", model=MODEL, metric="cosine")

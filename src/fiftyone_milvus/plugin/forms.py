@@ -110,7 +110,8 @@ def target_of(ctx: Any, default: str = "dataset") -> Any:
         return ctx.view
     if not ctx.selected:
         raise InvalidInputError("No samples are selected; select some, or choose another target")
-    return ctx.dataset.select(ctx.selected)
+    # In a view of patches, what is selected are patches
+    return (ctx.view if ctx.view._is_patches else ctx.dataset).select(ctx.selected)
 
 
 def key_problem(ctx: Any, key: Any) -> str | None:

@@ -83,16 +83,16 @@ def install(*, copy: bool = False) -> PluginStatus:
     _check_free(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _remove(path)
-        if copy or not _link(path):
-            path.mkdir()
+        # Made beside it, so that an interruption leaves the old one or the new one
+        new = path.with_name(f".{FOLDER}-{os.getpid()}")
+        if copy or not _link(new):
+            new.mkdir()
             for file in _files():
-                shutil.copyfile(file, path / file.name)
+                shutil.copyfile(file, new / file.name)
+        _remove(path)
+        new.replace(path)
     except OSError as error:
-        raise InvalidInputError(
-            f"Can't write to FiftyOne's plugins directory '{path.parent}': {error.strerror}; set "
-            "FIFTYONE_PLUGINS_DIR to one that you may write to"
-        ) from error
+        raise _not_writable(path, error) from error
     return status()
 
 
@@ -106,8 +106,18 @@ def uninstall() -> bool:
     if not path.exists() and not path.is_symlink():
         return False
     _check_free(path)
-    _remove(path)
+    try:
+        _remove(path)
+    except OSError as error:
+        raise _not_writable(path, error) from error
     return True
+
+
+def _not_writable(path: Path, error: OSError) -> InvalidInputError:
+    return InvalidInputError(
+        f"Can't write to FiftyOne's plugins directory '{path.parent}': {error.strerror}; set "
+        "FIFTYONE_PLUGINS_DIR to one that you may write to"
+    )
 
 
 def _files() -> list[Path]:

@@ -86,8 +86,9 @@ class CreateIndex(MilvusOperator):
         kwargs = _settings(params)
         report(None, "Preparing")
         if source == "collection":
-            return self._connect(ctx.dataset, key, kwargs)
-        if source == "field":
+            samples = ctx.dataset
+            kwargs = {**_connection(kwargs), "embeddings": False}
+        elif source == "field":
             kwargs["embeddings"] = _given(params, "embeddings_field", "a field with embeddings")
         else:
             kwargs["model"] = _given(params, "model", "the name of a zoo model")
@@ -126,21 +127,13 @@ class CreateIndex(MilvusOperator):
             )
         return {"brain_key": index.key, "vectors": index.total_index_size, "failed": synced.failed}
 
-    def _connect(self, dataset: Any, key: str, kwargs: dict[str, Any]) -> dict[str, Any]:
-        name = _given(kwargs, "collection_name", "the name of a collection")
-        connection = inventory.configured()
-        if "metric" not in kwargs:
-            found = MilvusCollection(connection, name).describe().metric_type
-            metric = None if found is None else scores.metric_of(found)
-            kwargs.update({} if metric is None else {"metric": metric})
-        elif not MilvusCollection(connection, name).exists():
-            raise InvalidInputError(
-                f"There is no collection '{name}' at {connection.target.address}"
-            )
-        index = fob.compute_similarity(
-            dataset, backend="milvus", brain_key=key, embeddings=False, **kwargs
-        )
-        return {"brain_key": key, "vectors": index.total_index_size, "failed": {}}
+
+def _connection(kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Returns what connects to a collection: with its own metric, if none was given."""
+    name = _given(kwargs, "collection_name", "the name of a collection")
+    found = MilvusCollection(inventory.configured(), name).describe().metric_type
+    metric = None if found is None else scores.metric_of(found)
+    return {**({} if metric is None else {"metric": metric}), **kwargs}
 
 
 def _given(params: Any, name: str, what: str) -> Any:
@@ -209,7 +202,9 @@ def _choose_model(inputs: Any) -> None:
 
 def _choose_field(ctx: Any, inputs: Any) -> None:
     schema = ctx.dataset.get_field_schema(flat=True)
-    fields = [path for path, field in schema.items() if isinstance(field, fo.VectorField)]
+    fields = [
+        path for path, field in schema.items() if isinstance(field, (fo.VectorField, fo.ArrayField))
+    ]
     if not fields:
         inputs.view("no_field", types.Warning(label="This dataset has no field of vectors"))
     inputs.enum("embeddings_field", fields, required=True, label="Field")

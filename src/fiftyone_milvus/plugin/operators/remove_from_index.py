@@ -44,20 +44,22 @@ class RemoveFromIndex(MilvusOperator):
     def run(self, ctx: Any, report: Report) -> dict[str, Any]:
         index = forms.index_of(ctx)
         samples, labels = _selected(ctx)
-        if labels and index.config.patches_field is None:
+        patches = index.config.patches_field is not None
+        if ctx.view._is_patches:
+            # What is selected in the grid are patches
+            samples, labels = [], [*samples, *labels]
+        if samples and labels:
+            raise InvalidInputError(
+                f"{len(samples)} samples and {len(labels)} labels are selected; select either"
+            )
+        if labels and not patches:
             raise InvalidInputError(
                 f"Index '{index.key}' holds samples, and labels are selected; select samples"
             )
         if not samples and not labels:
             raise InvalidInputError("Nothing is selected; select what is to be removed")
         before = index.total_index_size
-        if labels:
-            index.remove_from_index(label_ids=labels)
-        elif index.config.patches_field is not None and ctx.view._is_patches:
-            # In a view of patches, what one selects are labels
-            index.remove_from_index(label_ids=samples)
-        else:
-            index.remove_from_index(sample_ids=samples)
+        index.remove_from_index(sample_ids=samples or None, label_ids=labels or None)
         return {"brain_key": index.key, "removed": before - index.total_index_size}
 
     def then(self, ctx: Any, result: dict[str, Any]) -> Iterable[Any]:
