@@ -8,7 +8,8 @@ PYTHON ?= python3
 VENV ?= .venv
 LOWEST ?= .venv-lowest
 OUT ?= demo-out
-PYTEST_ARGS ?= -n 2 --dist loadfile
+# In this order the App's tests, which take longest, come first
+PYTEST_ARGS ?= -n 2 --dist loadfile --no-loadscope-reorder
 
 UV := $(shell command -v uv 2>/dev/null)
 BIN := $(VENV)/bin
@@ -57,6 +58,10 @@ format: $(VENV)/.dev  ## Format, and fix what ruff can fix
 bench: test-env  ## Measure speed on both engines, next to bare pymilvus and the built-in
 	@$(call install,$(VENV)) --group bench
 	@$(BIN)/python -m benchmarks
+
+.PHONY: screenshots
+screenshots: test-env  ## Take the documentation's pictures of the App anew
+	@$(BIN)/python -m pytest -q -n 0 tests/app/screenshots.py
 
 .PHONY: clean
 clean:  ## Remove all that these commands made

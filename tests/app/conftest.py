@@ -80,7 +80,7 @@ def open_app(browser: Browser) -> OpenApp:
     def open_(server: AppServer, dataset: fo.Dataset) -> AppPage:
         context = browser.new_context(viewport=_VIEWPORT)
         context.add_init_script(_INIT)
-        context.set_default_timeout(30_000)
+        context.set_default_timeout(15_000)
         return AppPage(context.new_page(), server.url, dataset)
 
     return open_

@@ -42,6 +42,32 @@ class AppPage:
         self._cy("checkbox-number").click()
         self._numbers(1)
 
+    @property
+    def tab(self) -> Page:
+        """The browser's tab."""
+        return self._page
+
+    def await_samples(self, count: int) -> None:
+        """Waits until the App counts that many samples in what it shows."""
+        self._await_count(count)
+
+    def numbers(self, expected: list[int]) -> list[int]:
+        """Returns the numbers on the thumbnails, as soon as they are the expected ones."""
+        return self._numbers(len(expected), expected)
+
+    def select(self, *numbers: int) -> None:
+        """Selects samples in the grid, which must be among the first of what it shows."""
+        for number in numbers:
+            thumbnail = self._page.locator('[data-cy="fo-grid"] [data-cy="looker"]').filter(
+                has_text=re.compile(rf"^\s*{number}(?!\d)")
+            )
+            thumbnail.hover()
+            thumbnail.locator('[data-cy="looker-checkbox-"]').click()
+
+    def clear(self) -> None:
+        """Shows the whole dataset again."""
+        self._clear()
+
     def search_by_image(self, number: int) -> list[int]:
         """Searches for what resembles a sample, which must be among the first of the dataset.
 
@@ -49,11 +75,7 @@ class AppPage:
             the numbers on the thumbnails, in the order that a user sees
         """
         self._clear()
-        thumbnail = self._page.locator('[data-cy="fo-grid"] [data-cy="looker"]').filter(
-            has_text=re.compile(rf"^\s*{number}(?!\d)")
-        )
-        thumbnail.hover()
-        thumbnail.locator('[data-cy="looker-checkbox-"]').click()
+        self.select(number)
         self._cy("action-sort-by-similarity").click()
         self._page.locator('[data-cy^="button-Search by similarity"]').click()
         return self._show_results()

@@ -25,7 +25,7 @@ _TICK = 0.25
 
 
 class MilvusOperator(foo.Operator):
-    """An operator that works in :meth:`run` and shows what came of it in :meth:`then`.
+    """An operator that works in :meth:`run`; :meth:`told` and :meth:`then` say what came of it.
 
     Called from the App it may show progress, which FiftyOne takes from generators only; from
     Python, and delegated, it returns a result, which FiftyOne takes from functions only.
@@ -46,8 +46,12 @@ class MilvusOperator(foo.Operator):
         """
         raise NotImplementedError
 
+    def told(self, result: dict[str, Any]) -> tuple[str, str]:
+        """Returns what the user is told of a result, and how: ``"success"``, ``"warning"``, ..."""
+        raise NotImplementedError
+
     def then(self, ctx: Any, result: dict[str, Any]) -> Iterable[Any]:
-        """Yields what the App is to do about the result, as ``ctx.ops.notify(...)``."""
+        """Yields what the App is to do about a result, as ``ctx.ops.set_view(...)``."""
         return ()
 
     def job(self, ctx: Any) -> Job:
@@ -63,7 +67,8 @@ class MilvusOperator(foo.Operator):
                 result = self.run(ctx, _reporting(job, lambda p, s: ctx.set_progress(p, s)))
         except Exception as error:
             raise one_line(error) from error
-        for _ in self.then(ctx, result):
+        # The App does what was yielded when all is done
+        for _ in self._end(ctx, result):
             pass
         return result
 
@@ -93,6 +98,13 @@ class MilvusOperator(foo.Operator):
             yield ctx.ops.set_progress(progress=1, label=str(result))
             yield ctx.ops.notify(str(result), variant="error")
             return
+        # A toast does not survive that the App reloads the dataset; the progress bar's label does
+        yield ctx.ops.set_progress(progress=1, label=self.told(result)[0])
+        yield from self._end(ctx, result)
+
+    def _end(self, ctx: Any, result: dict[str, Any]) -> Iterator[Any]:
+        text, variant = self.told(result)
+        yield ctx.ops.notify(text, variant=variant)
         yield from self.then(ctx, result)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import fiftyone.operators as foo
@@ -62,5 +61,5 @@ class CleanUp(MilvusOperator):
         forms.confirmed(ctx, f"Dropping {', '.join(names)}")
         return {"dropped": inventory.clean_up(names)}
 
-    def then(self, ctx: Any, result: dict[str, Any]) -> Iterable[Any]:
-        yield ctx.ops.notify(f"Dropped {', '.join(result['dropped'])}", variant="success")
+    def told(self, result: dict[str, Any]) -> tuple[str, str]:
+        return f"Dropped {', '.join(result['dropped'])}", "success"

@@ -103,12 +103,14 @@ class CreateIndex(MilvusOperator):
             _undo(ctx.dataset, key)
             raise
 
-    def then(self, ctx: Any, result: dict[str, Any]) -> Iterable[Any]:
+    def told(self, result: dict[str, Any]) -> tuple[str, str]:
         failed = result["failed"]
         text = f"Index '{result['brain_key']}' has {result['vectors']:,} vectors"
         if failed:
             text += f"; {len(failed):,} could not be embedded, eg: {next(iter(failed.values()))}"
-        yield ctx.ops.notify(text, variant="warning" if failed else "success")
+        return text, "warning" if failed else "success"
+
+    def then(self, ctx: Any, result: dict[str, Any]) -> Iterable[Any]:
         yield ctx.ops.reload_dataset()
 
     def _fill(self, index: Any, samples: Any, params: Any, report: Report) -> dict[str, Any]:

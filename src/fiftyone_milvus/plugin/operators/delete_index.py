@@ -61,12 +61,14 @@ class DeleteIndex(MilvusOperator):
             ctx.dataset.delete_brain_run(key)
         return {"brain_key": key, "what": what, "vectors": vectors}
 
-    def then(self, ctx: Any, result: dict[str, Any]) -> Iterable[Any]:
+    def told(self, result: dict[str, Any]) -> tuple[str, str]:
         what = {"both": "Deleted index", "run": "Deleted the run", "collection": "Emptied index"}
         text = f"{what[result['what']]} '{result['brain_key']}'"
         if result["what"] != "run":
             text += f" with {result['vectors']:,} vectors"
-        yield ctx.ops.notify(text, variant="success")
+        return text, "success"
+
+    def then(self, ctx: Any, result: dict[str, Any]) -> Iterable[Any]:
         yield ctx.ops.reload_dataset()
 
 

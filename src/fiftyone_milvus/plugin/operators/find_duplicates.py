@@ -88,9 +88,12 @@ class FindDuplicates(MilvusOperator):
             "result": result,
         }
 
-    def then(self, ctx: Any, result: dict[str, Any]) -> Iterable[Any]:
+    def told(self, result: dict[str, Any]) -> tuple[str, str]:
         text = f"{len(result['ids']):,} near-duplicates within {result['thresh']:.3g}"
-        yield from show(ctx, result, text)
+        return text, "success" if result["ids"] else "info"
+
+    def then(self, ctx: Any, result: dict[str, Any]) -> Iterable[Any]:
+        yield from show(ctx, result)
 
 
 def choose_result(ctx: Any, inputs: Any, tag: str, how: str) -> None:
@@ -112,10 +115,9 @@ def result_of(params: Any) -> str:
     return str(result)
 
 
-def show(ctx: Any, result: dict[str, Any], text: str) -> Iterable[Any]:
+def show(ctx: Any, result: dict[str, Any]) -> Iterable[Any]:
     """Yields what the App is to do about what was found."""
     ids, what = result["ids"], result["result"]
-    yield ctx.ops.notify(text, variant="success" if ids else "info")
     if not ids:
         return
     if what == "tag":

@@ -72,5 +72,8 @@ class FindUnique(MilvusOperator):
             "result": result,
         }
 
+    def told(self, result: dict[str, Any]) -> tuple[str, str]:
+        return f"{len(result['ids']):,} unique", "success"
+
     def then(self, ctx: Any, result: dict[str, Any]) -> Iterable[Any]:
-        yield from show(ctx, result, f"{len(result['ids']):,} unique")
+        yield from show(ctx, result)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import fiftyone.operators as foo
@@ -62,9 +61,9 @@ class RemoveFromIndex(MilvusOperator):
         index.remove_from_index(sample_ids=samples or None, label_ids=labels or None)
         return {"brain_key": index.key, "removed": before - index.total_index_size}
 
-    def then(self, ctx: Any, result: dict[str, Any]) -> Iterable[Any]:
+    def told(self, result: dict[str, Any]) -> tuple[str, str]:
         text = f"Removed {result['removed']:,} vectors from index '{result['brain_key']}'"
-        yield ctx.ops.notify(text, variant="success")
+        return text, "success"
 
 
 def _selected(ctx: Any) -> tuple[list[str], list[str]]:

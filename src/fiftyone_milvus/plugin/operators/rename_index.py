@@ -41,7 +41,9 @@ class RenameIndex(MilvusOperator):
         ctx.dataset.rename_brain_run(key, new_key)
         return {"brain_key": new_key, "was": key}
 
-    def then(self, ctx: Any, result: dict[str, Any]) -> Iterable[Any]:
+    def told(self, result: dict[str, Any]) -> tuple[str, str]:
         text = f"Index '{result['was']}' is now '{result['brain_key']}'"
-        yield ctx.ops.notify(text, variant="success")
+        return text, "success"
+
+    def then(self, ctx: Any, result: dict[str, Any]) -> Iterable[Any]:
         yield ctx.ops.reload_dataset()

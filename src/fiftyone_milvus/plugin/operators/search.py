@@ -88,17 +88,20 @@ class Search(MilvusOperator):
             "distances": found.distances.tolist(),
         }
 
-    def then(self, ctx: Any, result: dict[str, Any]) -> Iterable[Any]:
+    def told(self, result: dict[str, Any]) -> tuple[str, str]:
         ids, distances = result["ids"], result["distances"]
         if not ids:
-            yield ctx.ops.notify("Nothing was found; search wider", variant="warning")
-            return
-        yield ctx.ops.clear_selected_samples()
-        yield ctx.ops.clear_selected_labels()
-        yield ctx.ops.set_view(showing.view_of(ctx.dataset, result["patches_field"], ids))
+            return "Nothing was found; search wider", "warning"
         what = "samples" if result["patches_field"] is None else "patches"
         text = f"{len(ids):,} {what}, distances {distances[0]:.3g} to {distances[-1]:.3g}"
-        yield ctx.ops.notify(text, variant="success")
+        return text, "success"
+
+    def then(self, ctx: Any, result: dict[str, Any]) -> Iterable[Any]:
+        if result["ids"]:
+            yield ctx.ops.clear_selected_samples()
+            yield ctx.ops.clear_selected_labels()
+            found = showing.view_of(ctx.dataset, result["patches_field"], result["ids"])
+            yield ctx.ops.set_view(found)
 
 
 def _choose_query(ctx: Any, inputs: Any, *, prompts: bool, model: str | None) -> None:

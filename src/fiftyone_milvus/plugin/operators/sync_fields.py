@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import fiftyone.operators as foo
@@ -48,9 +47,9 @@ class SyncFields(MilvusOperator):
         done = index.sync_fields(progress=forms.bar(report))
         return {"brain_key": index.key, "checked": done.checked, "updated": done.updated}
 
-    def then(self, ctx: Any, result: dict[str, Any]) -> Iterable[Any]:
+    def told(self, result: dict[str, Any]) -> tuple[str, str]:
         text = (
             f"Fields of index '{result['brain_key']}': updated {result['updated']:,} of "
             f"{result['checked']:,} that were checked"
         )
-        yield ctx.ops.notify(text, variant="success")
+        return text, "success"

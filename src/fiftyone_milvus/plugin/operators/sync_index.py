@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import fiftyone.operators as foo
@@ -77,8 +76,8 @@ class SyncIndex(MilvusOperator):
             "report": str(done),
         }
 
-    def then(self, ctx: Any, result: dict[str, Any]) -> Iterable[Any]:
+    def told(self, result: dict[str, Any]) -> tuple[str, str]:
         text = f"Index '{result['brain_key']}': {result['report']}"
         if result["failed"]:
             text += f", eg: {next(iter(result['failed'].values()))}"
-        yield ctx.ops.notify(text, variant="warning" if result["failed"] else "success")
+        return text, "warning" if result["failed"] else "success"

@@ -21,6 +21,15 @@ from fiftyone_milvus.plugin.panel import texts
 logger = logging.getLogger(__name__)
 
 _URI = "@fiftyone-milvus/milvus"
+
+try:
+    from fiftyone.operators.categories import Categories
+
+    _CATEGORY: Any = Categories.CURATE
+except ImportError:
+    # Older Apps group panels by names
+    _CATEGORY = "Curate"
+
 _COMPARE_UP_TO = 200_000
 """Samples and vectors up to which a panel compares without being asked to: a second at most."""
 
@@ -73,7 +82,7 @@ class MilvusPanel(foo.Panel):
             label="Milvus",
             icon="hub",
             surfaces="grid",
-            category="Curate",
+            category=_CATEGORY,
             help_markdown="Milvus indexes of this dataset, and the Milvus that holds them",
         )
 
@@ -212,14 +221,16 @@ class MilvusPanel(foo.Panel):
         if state.key:
             self._show_details(panel, state)
         self._show_collections(panel, state)
-        return types.Property(panel, view=types.GridView(orientation="vertical", gap=2, padding=2))
+        spaced = {"container": {"sx": {"p": 2}}}
+        view = types.GridView(orientation="vertical", gap=2, componentsProps=spaced)
+        return types.Property(panel, view=view)
 
     def _show_indexes(self, panel: Any, state: Any) -> None:
         if not state.get("keys"):
             text = "This dataset has no Milvus index. Create one to search it by similarity."
             panel.md(text, name="no_index")
             return
-        panel.md("#### Indexes of this dataset", name="indexes_title")
+        panel.md("**Indexes of this dataset**", name="indexes_title")
         table = types.TableView()
         for key, label in _INDEX_COLUMNS:
             table.add_column(key, label=label)
@@ -235,7 +246,7 @@ class MilvusPanel(foo.Panel):
 
     def _show_details(self, panel: Any, state: Any) -> None:
         box = panel.v_stack("box", gap=1)
-        box.md(f"#### Index {state.key}", name="details_title")
+        box.md(f"**Index {state.key}**", name="details_title")
         box.md(state.details or "", name="details")
         buttons = box.h_stack("measures", gap=1)
         buttons.btn(
@@ -263,7 +274,7 @@ class MilvusPanel(foo.Panel):
     def _show_collections(self, panel: Any, state: Any) -> None:
         if not state.collection_count:
             return
-        panel.md("#### Collections of this Milvus", name="collections_title")
+        panel.md("**Collections of this Milvus**", name="collections_title")
         table = types.TableView()
         for key, label in _COLLECTION_COLUMNS:
             table.add_column(key, label=label)

@@ -1,0 +1,210 @@
+"""Indexes are made, watched, searched and deleted by point-and-click."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import fiftyone as fo
+import numpy as np
+import pytest
+from playwright.sync_api import expect
+
+from fiftyone_milvus import embedded, inventory
+from fiftyone_milvus.demo.model import NAME as MODEL
+from fiftyone_milvus.plugin import installing
+from tests import oracle
+from tests.app.conftest import OpenApp, StartServer
+from tests.app.digits import COUNT, KEY, Scans
+from tests.app.milvus_panel import MilvusPanelPage
+from tests.app.page import AppPage
+
+pytestmark = pytest.mark.app
+
+TEXT = "a handwritten seven"
+
+
+@pytest.fixture(scope="module")
+def path() -> Iterator[Path]:
+    """The default place of the embedded engine, for this process and the App's server."""
+    folder = Path(tempfile.mkdtemp(prefix="fom-"))
+    with pytest.MonkeyPatch.context() as context:
+        context.setenv("FIFTYONE_MILVUS_PATH", str(folder / "app.db"))
+        yield folder / "app.db"
+    embedded.stop(folder / "app.db")
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def dataset(scans: Scans, path: Path) -> Iterator[fo.Dataset]:
+    dataset = scans.dataset("point-and-click")
+    yield dataset
+    dataset.delete()
+
+
+@pytest.fixture(scope="module")
+def app(dataset: fo.Dataset, start_server: StartServer, open_app: OpenApp) -> AppPage:
+    installing.install()
+    return open_app(start_server(), dataset)
+
+
+@pytest.fixture(scope="module")
+def panel(app: AppPage) -> MilvusPanelPage:
+    return MilvusPanelPage(app)
+
+
+def test_an_index_is_created(
+    panel: MilvusPanelPage, app: AppPage, dataset: fo.Dataset, scans: Scans, path: Path
+) -> None:
+    panel.shows("This dataset has no Milvus index")
+    panel.shows(str(path))
+    panel.click("Create index")
+    panel.field("Brain key").fill("no key")
+    expect(panel.form).to_contain_text("'no key' is no brain key")
+    expect(panel.form.get_by_role("button", name="Execute")).to_be_disabled()
+    panel.field("Brain key").fill(KEY)
+    panel.choose("Model", MODEL)
+    panel.execute()
+    assert panel.told("has 300 vectors") == f"Index '{KEY}' has {COUNT} vectors"
+    panel.row(KEY, str(COUNT), "in step", "cosine", "FLAT")
+
+    # It is FiftyOne's own search that finds it now, and Python
+    scans.check(app.search_by_image(3), 3)
+    dataset.reload()
+    found = dataset.load_brain_results(KEY).search(scans.vectors[7], k=25)
+    numbers = dict(zip(*dataset.values(["id", "number"]), strict=True))
+    scans.check([numbers[i] for i in found.ids], 7)
+    app.clear()
+
+
+def test_a_creation_that_fails_leaves_nothing(panel: MilvusPanelPage, dataset: fo.Dataset) -> None:
+    before = {info.name for info in inventory.collections()}
+    panel.click("Create index")
+    panel.field("Brain key").fill("in_vain")
+    box = panel.field("Model")
+    box.fill("no-such-model")
+    box.press("Tab")
+    panel.execute()
+    said = panel.told("no-such-model")
+    assert "\n" not in said
+    dataset.reload()
+    assert dataset.list_brain_runs() == [KEY]
+    assert {info.name for info in inventory.collections()} == before
+
+
+def test_details_and_measures(panel: MilvusPanelPage, dataset: fo.Dataset, scans: Scans) -> None:
+    panel.act(KEY, "Details")
+    panel.shows(MODEL)
+    panel.click("Measure recall")
+    panel.shows(re.compile(r"recall@10 1\.0000"))
+    panel.click("Nearest distances")
+    panel.shows("Distance to the nearest other")
+
+
+def test_a_search_by_text_with_distances(
+    panel: MilvusPanelPage, app: AppPage, dataset: fo.Dataset, scans: Scans
+) -> None:
+    panel.click("Search")
+    panel.field("Text").last.fill(TEXT)
+    panel.field("How many").fill("12")
+    panel.form.get_by_label("Advanced").check()
+    panel.field("Distance field").fill("far")
+    panel.execute()
+    said = panel.told("12 samples")
+    true = scans.distances(TEXT)
+    nearest = sorted(true, key=true.__getitem__)[:12]
+    oracle.check_ranking(app.numbers(nearest), true, 12)
+    assert f"{true[nearest[0]]:.3g}" in said
+    dataset.reload()
+    stored = dict(zip(*dataset.exists("far").values(["number", "far"]), strict=True))
+    assert stored == pytest.approx({n: true[n] for n in nearest}, abs=1e-5)
+    app.clear()
+
+
+def test_a_search_by_selection(panel: MilvusPanelPage, app: AppPage, scans: Scans) -> None:
+    app.select(2, 4)
+    panel.click("Search")
+    expect(panel.form).to_contain_text("Selection (2)")
+    panel.field("How many").fill("9")
+    panel.execute()
+    panel.told("9 samples")
+    query = scans.vectors[[2, 4]].mean(axis=0)
+    distances = oracle.distances("cosine", query, scans.vectors)[0]
+    true = dict(enumerate(distances.tolist()))
+    nearest = sorted(true, key=true.__getitem__)[:9]
+    oracle.check_ranking(app.numbers(nearest), true, 9)
+    app.clear()
+
+
+def test_near_duplicates_are_tagged(
+    panel: MilvusPanelPage, app: AppPage, dataset: fo.Dataset, scans: Scans
+) -> None:
+    distances = oracle.distances("cosine", scans.vectors, scans.vectors)
+    np.fill_diagonal(distances, np.inf)
+    thresh = round(float(np.percentile(distances.min(axis=1), 10)), 4)
+    panel.click("Near-duplicates")
+    panel.field("Distance").fill(str(thresh))
+    near = int((distances.min(axis=1) <= thresh).sum())
+    expect(panel.form.get_by_role("row", name=f"{thresh:.3g} {near}", exact=True)).to_be_visible()
+    panel.form.get_by_text("Tag", exact=True).click()
+    panel.field("Tag").last.fill("twin")
+    panel.execute()
+    panel.told("near-duplicates")
+    dataset.reload()
+    tagged = dataset.match_tags("twin").values("number")
+    rest = sorted({*range(COUNT)} - {*tagged})
+    assert tagged
+    assert distances[np.ix_(rest, rest)].min() > thresh
+    assert distances[np.ix_(tagged, rest)].min(axis=1).max() <= thresh
+
+
+def test_an_index_is_synced(panel: MilvusPanelPage, dataset: fo.Dataset, scans: Scans) -> None:
+    dataset.delete_samples(dataset.match(fo.ViewField("number") < 3))
+    dataset.add_samples(
+        [fo.Sample(filepath=path, number=i) for i, path in enumerate(scans.paths[:2])]
+    )
+    panel.refresh()
+    panel.row(KEY, "2 missing, 3 stale")
+    panel.act(KEY, "Sync")
+    panel.execute()
+    assert "2 added, 3 removed" in panel.told("2 added")
+    panel.row(KEY, "in step", str(COUNT - 1))
+    index = dataset.load_brain_results(KEY)
+    assert {*index.sample_ids} == {*dataset.values("id")}
+
+
+def test_orphans_are_cleaned_up(panel: MilvusPanelPage, scans: Scans) -> None:
+    other = scans.dataset("soon-gone")
+    index = scans.index(other, deployment="embedded")
+    name = index.config.collection_name
+    other.delete()
+    panel.refresh()
+    panel.shows("its dataset 'soon-gone' was deleted")
+    panel.click("Clean up 1")
+    panel.field("Collections").click()
+    panel.form.page.get_by_role("option").filter(has_text=name).click()
+    panel.form.page.keyboard.press("Tab")
+    panel.form.get_by_label("Yes, drop them with all their vectors").check()
+    panel.execute()
+    panel.told(f"Dropped {name}")
+    assert name not in {info.name for info in inventory.collections()}
+
+
+def test_an_index_is_renamed_and_deleted(panel: MilvusPanelPage, dataset: fo.Dataset) -> None:
+    panel.act(KEY, "Rename")
+    panel.field("New brain key").fill("other")
+    panel.execute()
+    panel.told("is now 'other'")
+    panel.row("other", "in step")
+    panel.act("other", "Delete")
+    expect(panel.form).to_contain_text(f"has {len(dataset)} vectors in collection")
+    panel.form.get_by_label("Yes, delete it").check()
+    panel.execute()
+    panel.told("Deleted index 'other'")
+    panel.shows("This dataset has no Milvus index")
+    dataset.reload()
+    assert dataset.list_brain_runs() == []
+    assert inventory.collections() == []
