@@ -55,14 +55,23 @@ class AppPage:
         """Returns the numbers on the thumbnails, as soon as they are the expected ones."""
         return self._numbers(len(expected), expected)
 
-    def select(self, *numbers: int) -> None:
+    @property
+    def dataset(self) -> fo.Dataset:
+        """What the tab shows."""
+        return self._dataset
+
+    def select(self, *numbers: int, negative: bool = False) -> None:
         """Selects samples in the grid, which must be among the first of what it shows."""
+        if negative:
+            self._page.keyboard.down("Alt")
         for number in numbers:
             thumbnail = self._page.locator('[data-cy="fo-grid"] [data-cy="looker"]').filter(
                 has_text=re.compile(rf"^\s*{number}(?!\d)")
             )
             thumbnail.hover()
             thumbnail.locator('[data-cy="looker-checkbox-"]').click()
+        if negative:
+            self._page.keyboard.up("Alt")
 
     def clear(self) -> None:
         """Shows the whole dataset again."""
