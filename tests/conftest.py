@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -51,6 +52,9 @@ def _private_fiftyone() -> tuple[Path, Mongo]:
 
 
 _ROOT, _MONGO = _private_fiftyone()
+
+# A shell's background job ignores Ctrl-C, and so would the processes that tests start and interrupt
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @atexit.register

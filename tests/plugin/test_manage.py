@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import re
 import sys
+import time
 from typing import Any
 
 import fiftyone as fo
 import fiftyone.operators as foo
 import pytest
 from fiftyone.operators.delegated import DelegatedOperationService
-from fiftyone.operators.executor import ExecutionContext, ExecutionError
+from fiftyone.operators.executor import ExecutionContext, ExecutionError, Executor
+from fiftyone.operators.registry import OperatorRegistry
 
 from fiftyone_milvus import inventory
 from fiftyone_milvus.demo.model import NAME as MODEL
-from fiftyone_milvus.plugin import NAME, jobs
+from fiftyone_milvus.plugin import NAME, jobs, operator
 from tests import oracle
 from tests.app.digits import Scans
 from tests.plugin.conftest import Run
@@ -242,6 +244,48 @@ def test_an_index_that_is_not_there(digits: fo.Dataset, run: Run) -> None:
         assert "Give brain_key" in refuses(run, name, digits)
 
 
+def streamed(dataset: fo.Dataset, **params: Any) -> Any:
+    """Returns what the App gets of an operator: a generator of messages."""
+    uri = f"{NAME}/create_index"
+    request = {"dataset_name": dataset.name, "operator_uri": uri, "params": params}
+    return (
+        OperatorRegistry()
+        .get_operator(uri)
+        .execute(ExecutionContext(request, executor=Executor(), operator_uri=uri))
+    )
+
+
+def test_the_app_sees_progress_and_result(digits: fo.Dataset) -> None:
+    requests = [message.body for message in streamed(digits, brain_key="mine", model=MODEL)]
+    progress = [r.params for r in requests if r.operator_uri == "set_progress"]
+    assert progress[-1] == {"progress": 1, "label": "Index 'mine' has 60 vectors"}
+    assert [r.operator_uri for r in requests[-2:]] == ["notify", "reload_dataset"]
+
+    # FiftyOne would show nothing of an error that is raised
+    requests = [message.body for message in streamed(digits, brain_key="mine", model=MODEL)]
+    assert requests[-1].operator_uri == "notify"
+    assert requests[-1].params["variant"] == "error"
+    assert "brain run 'mine' already" in requests[-1].params["message"]
+    assert "already" in requests[-2].params["label"]
+
+
+def test_work_goes_on_if_the_browser_is_closed(
+    digits: fo.Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # So that the first message is not the last
+    monkeypatch.setattr(operator, "_TICK", 0)
+    stream = streamed(digits, brain_key="mine", model=MODEL)
+    next(stream)
+    assert [job.key for job in jobs.jobs(digits.name)] == ["mine"]
+    stream.close()
+    deadline = time.monotonic() + 60
+    while jobs.jobs(digits.name):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    digits.reload()
+    assert digits.load_brain_results("mine").total_index_size == 60
+
+
 def test_delegated(scans: Scans, digits: fo.Dataset) -> None:
     service = DelegatedOperationService()
     params = {"brain_key": "later", "model": MODEL, "metric": "cosine"}
@@ -280,11 +324,11 @@ def test_the_forms(digits: fo.Dataset, run: Run) -> None:
     for made in (False, True):
         if made:
             run("create_index", digits, brain_key="mine", model=MODEL, metric="cosine")
-        for operator in foo.list_operators():
-            if operator.plugin_name != NAME or operator.name == "milvus_panel":
+        for found in foo.list_operators():
+            if found.plugin_name != NAME or found.name == "milvus_panel":
                 continue
             for params in ({}, {"advanced": True}, {"source": "field"}, {"source": "collection"}):
                 request = {"dataset_name": digits.name, "params": params, "target": "inputs"}
-                form = operator.resolve_input(ExecutionContext(request, operator_uri=operator.uri))
+                form = found.resolve_input(ExecutionContext(request, operator_uri=found.uri))
                 text = str(form.to_json())
-                assert ("mine" in text) == made or operator.name in ("create_index", "clean_up")
+                assert ("mine" in text) == made or found.name in ("create_index", "clean_up")

@@ -75,7 +75,8 @@ def uploaded(ctx: Any, index: MilvusSimilarityIndex) -> Array:
 
 def _samples(ctx: Any) -> dict[str, list[str]]:
     """Returns the selected samples, or those of the selected labels, by kind of selection."""
-    items = getattr(ctx, "selected_samples", None) or ctx.selected or ()
+    # Older versions of FiftyOne have no ctx.selected_samples
+    items = ctx.request_params.get("selected_samples") or ctx.selected or ()
     if not items:
         items = [{**label, "id": label["sample_id"]} for label in ctx.selected_labels or ()]
     return _by_kind(items, "id")
