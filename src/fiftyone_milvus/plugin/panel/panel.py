@@ -161,7 +161,7 @@ class MilvusPanel(foo.Panel):
         found = inventory.indexes(ctx.dataset, compare=compare)
         keys = [info.brain_key for info in found]
         data.set("indexes", [texts.index_row(info) for info in found])
-        state.set({"keys": keys, "jobs": texts.jobs(jobs(ctx.dataset.name))})
+        state.set({"keys": keys, "compared": compare, "jobs": texts.jobs(jobs(ctx.dataset.name))})
         if state.key not in keys:
             state.set({"key": None, "recall": "", "plotted": False})
         problems = [info.error for info in found if info.error is not None]
@@ -217,6 +217,14 @@ class MilvusPanel(foo.Panel):
                     on_click=self.on_button,
                     params={"operator": name},
                 )
+        if state.get("keys") and not state.compared:
+            buttons.btn(
+                "compare",
+                label="Compare with the dataset",
+                icon="difference",
+                variant="outlined",
+                on_click=self.compare,
+            )
         self._show_indexes(panel, state)
         if state.key:
             self._show_details(panel, state)
