@@ -56,6 +56,12 @@ def panel(app: AppPage) -> MilvusPanelPage:
     return MilvusPanelPage(app)
 
 
+@pytest.fixture(autouse=True)
+def _no_form_is_left(panel: MilvusPanelPage) -> Iterator[None]:
+    yield
+    panel.dismiss()
+
+
 def test_an_index_is_created(
     panel: MilvusPanelPage, app: AppPage, dataset: fo.Dataset, scans: Scans, path: Path
 ) -> None:
@@ -150,7 +156,8 @@ def test_near_duplicates_are_tagged(
     near = int((distances.min(axis=1) <= thresh).sum())
     expect(panel.form.get_by_role("row", name=f"{thresh:.3g} {near}", exact=True)).to_be_visible()
     panel.form.get_by_text("Tag", exact=True).click()
-    panel.field("Tag").last.fill("twin")
+    # The only text box of this form, once the App has drawn it
+    panel.form.get_by_role("textbox").fill("twin")
     panel.execute()
     panel.told("near-duplicates")
     dataset.reload()
