@@ -79,7 +79,7 @@ class MilvusOperator(foo.Operator):
 
         def work() -> None:
             try:
-                with running(self.job(ctx)) as job, ctx:
+                with running(self.job(ctx)) as job:
                     outcome.append(self.run(ctx, _reporting(job, lambda p, s: reports.put((p, s)))))
             except Exception as error:
                 logger.debug("%s failed", self.uri, exc_info=True)
