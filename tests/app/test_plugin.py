@@ -132,17 +132,42 @@ def test_a_search_by_text_with_distances(
 
 def test_a_search_by_selection(panel: MilvusPanelPage, app: AppPage, scans: Scans) -> None:
     app.select(2, 4)
+    app.select(5, negative=True)
     panel.click("Search")
-    expect(panel.form).to_contain_text("Selection (2)")
+    expect(panel.form).to_contain_text("Selection (3)")
     panel.field("How many").fill("9")
     panel.execute()
     panel.told("9 samples")
-    query = scans.vectors[[2, 4]].mean(axis=0)
+    query = 2 * scans.vectors[[2, 4]].mean(axis=0) - scans.vectors[5]
     distances = oracle.distances("cosine", query, scans.vectors)[0]
     true = dict(enumerate(distances.tolist()))
     nearest = sorted(true, key=true.__getitem__)[:9]
     oracle.check_ranking(app.numbers(nearest), true, 9)
     app.clear()
+
+
+def test_a_search_by_an_uploaded_image(panel: MilvusPanelPage, app: AppPage, scans: Scans) -> None:
+    panel.click("Search")
+    panel.form.get_by_text("Image", exact=True).click()
+    panel.form.locator("input[type=file]").set_input_files(scans.paths[70])
+    expect(panel.form).to_contain_text("70.png")
+    panel.field("How many").fill("9")
+    panel.execute()
+    panel.told("9 samples")
+    true = scans.distances(70)
+    nearest = sorted(true, key=true.__getitem__)[:9]
+    oracle.check_ranking(app.numbers(nearest), true, 9)
+    app.clear()
+
+
+def test_a_search_that_fails_says_why(panel: MilvusPanelPage) -> None:
+    panel.click("Search")
+    panel.field("Text").last.fill(TEXT)
+    panel.form.get_by_label("Advanced").check()
+    panel.field("Filter").fill("nonsense ===")
+    panel.execute()
+    # A toast behind the dialog is no alert to those who can't see it
+    expect(panel.content.page.get_by_text("Invalid filter 'nonsense ==='")).to_be_visible()
 
 
 def test_near_duplicates_are_tagged(

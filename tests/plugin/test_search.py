@@ -11,11 +11,15 @@ import fiftyone as fo
 import fiftyone.brain as fob
 import numpy as np
 import pytest
+from bson import ObjectId
 from fiftyone import ViewField as F
+from fiftyone.operators.executor import ExecutionContext
 from PIL import Image
 
 from fiftyone_milvus.demo.model import NAME as MODEL
-from fiftyone_milvus.plugin import preview, queries
+from fiftyone_milvus.errors import InvalidInputError
+from fiftyone_milvus.plugin import NAME, preview, queries, showing
+from fiftyone_milvus.plugin.operators.find_duplicates import FindDuplicates
 from tests import oracle
 from tests.app.digits import KEY, Scans
 from tests.plugin.conftest import Run
@@ -129,10 +133,10 @@ def test_what_restricts_a_search(scans: Scans, indexed: fo.Dataset, run: Run) ->
 
     view = indexed.match(F("number") >= 30)
     ctx = {"view": view}
-    found = run("search", indexed, ctx=ctx, brain_key=KEY, text=text, target="view", k=5)
+    found = run("search", indexed, ctx=ctx, brain_key=KEY, text=text, k=5)
     check(found, truth(scans, ids, query, [*range(30, COUNT)]), 5)
-    # The index itself is as it was
-    assert not indexed.load_brain_results(KEY).has_view
+    found = run("search", indexed, ctx=ctx, brain_key=KEY, text=text, target="dataset", k=5)
+    check(found, true, 5)
 
     found = run("search", indexed, brain_key=KEY, text=text, reverse=True, k=5)
     check(found, true, 5, reverse=True)
@@ -202,6 +206,61 @@ def test_text_needs_a_model(scans: Scans, patched: fo.Dataset, run: Run) -> None
     assert "no model" in refuses(run, "search", patched, brain_key=KEY, query="image", image=image)
 
 
+def test_an_image_that_would_fill_the_memory_is_refused(
+    indexed: fo.Dataset, run: Run, tmp_path: Path
+) -> None:
+    path = tmp_path / "huge.png"
+    Image.new("1", (40_000, 40_000)).save(path)
+    image = {"name": path.name, "content": base64.b64encode(path.read_bytes()).decode()}
+    text = refuses(run, "search", indexed, brain_key=KEY, query="image", image=image)
+    assert text.endswith("'huge.png' is no image that can be read; upload a PNG or a JPEG")
+
+
+def test_more_results_than_a_view_holds_are_refused(indexed: fo.Dataset) -> None:
+    ids = [str(ObjectId())] * 430_000
+    with pytest.raises(InvalidInputError, match="430,000 results are too many"):
+        showing.view_of(indexed, None, ids)
+
+
+def test_the_index_of_a_notebook_stays_as_it_is(indexed: fo.Dataset, run: Run) -> None:
+    index = indexed.load_brain_results(KEY)
+    view = indexed.match(F("number") < 20)
+    index.use_view(view)
+    index.find_duplicates(fraction=0.2)
+    mine = list(index.duplicate_ids)
+    assert len(run("search", indexed, brain_key=KEY, text="a three", k=50)["ids"]) == 50
+    assert len(run("find_duplicates", indexed, brain_key=KEY, fraction=0.5)["ids"]) == COUNT // 2
+    assert indexed.load_brain_results(KEY) is index
+    assert index.view == view
+    assert list(index.duplicate_ids) == mine
+
+
+def test_distances_replace_nothing_else(indexed: fo.Dataset, run: Run) -> None:
+    before = indexed.values(["number", "filepath", "tags"])
+    for name in ("number", "filepath", "id", "tags", "ground_truth", "created_at"):
+        said = refuses(run, "search", indexed, brain_key=KEY, text="a three", dist_field=name)
+        assert f"Invalid dist_field '{name}'" in said
+    indexed.reload()
+    assert indexed.values(["number", "filepath", "tags"]) == before
+
+
+def test_distances_replace_nothing_else_of_labels(patched: fo.Dataset, run: Run) -> None:
+    paths = ["objects.detections.number", "objects.detections.confidence"]
+    before = patched.values(paths)
+    ctx = {"selected": patched.values("id")[:1]}
+    for name in ("number", "confidence", "label"):
+        said = refuses(run, "search", patched, ctx=ctx, brain_key=KEY, dist_field=name)
+        assert f"Invalid dist_field '{name}'" in said
+    found = run("search", patched, ctx=ctx, brain_key=KEY, k=3, dist_field="far")
+    again = run("search", patched, ctx=ctx, brain_key=KEY, k=3, dist_field="far")
+    assert found == again
+    patched.reload()
+    assert patched.values(paths) == before
+    ids, far = patched.values(["objects.detections.id", "objects.detections.far"], unwind=True)
+    stored = {i: d for i, d in zip(ids, far, strict=True) if d is not None}
+    assert stored == pytest.approx(dict(zip(found["ids"], found["distances"], strict=True)))
+
+
 def test_near_duplicates(scans: Scans, indexed: fo.Dataset, run: Run) -> None:
     ids = indexed.values("id")
     distances = oracle.distances("cosine", scans.vectors[:COUNT], scans.vectors[:COUNT])
@@ -213,7 +272,10 @@ def test_near_duplicates(scans: Scans, indexed: fo.Dataset, run: Run) -> None:
     assert distances[np.ix_(kept, kept)].min() > thresh
     dropped = [ids.index(i) for i in found["ids"]]
     assert distances[np.ix_(dropped, kept)].min(axis=1).max() <= thresh
-    assert {*found["ids"]} < {*found["shown"]}
+    # Each group begins with its original, and the closest group comes first
+    index = indexed.load_brain_results(KEY)
+    index.find_duplicates(thresh=thresh)
+    assert found["shown"] == index.duplicates_view().values("id")
     assert found["thresh"] == pytest.approx(thresh)
 
     near = preview.of(indexed, KEY)
@@ -228,8 +290,11 @@ def test_near_duplicates(scans: Scans, indexed: fo.Dataset, run: Run) -> None:
 
     some = run("find_duplicates", indexed, brain_key=KEY, fraction=0.5)
     assert len(some["ids"]) == COUNT // 2
+    none = run("find_duplicates", indexed, brain_key=KEY, fraction=0)
+    assert (none["ids"], none["thresh"]) == ([], None)
     for expected, kwargs in {
         "thresh or fraction": {},
+        "Invalid tag": {"thresh": thresh, "result": "tag", "tag": 5},
         "Unknown result": {"thresh": thresh, "result": "eat"},
         "Invalid thresh": {"thresh": "near"},
     }.items():
@@ -247,7 +312,44 @@ def test_unique(scans: Scans, indexed: fo.Dataset, run: Run) -> None:
     found = run("find_unique", indexed, brain_key=KEY, count=10, result="tag", tag="rare")
     assert len(found["ids"]) == 10
     assert {*indexed.match_tags("rare").values("id")} == {*found["ids"]}
+    distances = oracle.distances("cosine", scans.vectors[:COUNT], scans.vectors[:COUNT])
+    found = run("find_unique", indexed, brain_key=KEY, thresh=0.08)
+    ids = indexed.values("id")
+    kept = [i for i, _id in enumerate(ids) if _id in {*found["ids"]}]
+    rest = sorted({*range(COUNT)} - {*kept})
+    among = distances[np.ix_(kept, kept)] + np.diag(np.full(len(kept), np.inf))
+    assert rest
+    assert among.min() > 0.08 >= distances[np.ix_(rest, kept)].min(axis=1).max()
     view = indexed.match(F("number") < 20)
     found = run("find_unique", indexed, ctx={"view": view}, brain_key=KEY, count=5, target="view")
     assert {*found["ids"]} <= {*view.values("id")}
     assert "Invalid count" in refuses(run, "find_unique", indexed, brain_key=KEY, count=0)
+    both = refuses(run, "find_unique", indexed, brain_key=KEY, count=5, thresh=0.1)
+    assert "count or thresh" in both
+
+
+def form(dataset: fo.Dataset, **params: Any) -> Any:
+    """Returns the form of near-duplicates as the App asks for it."""
+    request = {
+        "dataset_name": dataset.name,
+        "params": {"brain_key": KEY, **params},
+        "operator_uri": f"{NAME}/find_duplicates",
+    }
+    return FindDuplicates().resolve_input(ExecutionContext(request)).type.properties
+
+
+def test_the_preview_is_made_when_it_is_wanted(
+    indexed: fo.Dataset, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preview, "_known", {})
+    run("find_duplicates", indexed, brain_key=KEY, thresh=0.05)
+    assert not preview._known
+    monkeypatch.setattr(preview, "AT_ONCE", COUNT - 1)
+    assert form(indexed)["preview"].type.__class__.__name__ == "Boolean"
+    assert not preview._known
+    form(indexed, preview=True, thresh=0.05)
+    (near,) = preview._known.values()
+    assert near.vectors == COUNT
+    monkeypatch.setattr(preview, "AT_ONCE", COUNT)
+    assert "preview" in form(indexed)
+    assert [*preview._known.values()] == [near]

@@ -60,16 +60,20 @@ class MilvusOperator(foo.Operator):
 
     def execute(self, ctx: Any) -> Any:
         """Runs the operator; see the base class."""
-        if self.config.execute_as_generator and _from_app(ctx):
+        if self.config.execute_as_generator and from_app(ctx):
             return self._stream(ctx)
         try:
             with running(self.job(ctx)) as job:
                 result = self.run(ctx, _reporting(job, lambda p, s: ctx.set_progress(p, s)))
+            # The App does what was yielded when all is done
+            for _ in self._end(ctx, result):
+                pass
         except Exception as error:
-            raise one_line(error) from error
-        # The App does what was yielded when all is done
-        for _ in self._end(ctx, result):
-            pass
+            shown = one_line(error)
+            if from_app(ctx):
+                # The App folds what an operator raises into a traceback under "Error occurred"
+                ctx.ops.notify(str(shown), variant="error")
+            raise shown from error
         return result
 
     def _stream(self, ctx: Any) -> Iterator[Any]:
@@ -99,8 +103,12 @@ class MilvusOperator(foo.Operator):
             yield ctx.ops.notify(str(result), variant="error")
             return
         # A toast does not survive that the App reloads the dataset; the progress bar's label does
-        yield ctx.ops.set_progress(progress=1, label=self.told(result)[0])
-        yield from self._end(ctx, result)
+        try:
+            yield ctx.ops.set_progress(progress=1, label=self.told(result)[0])
+            yield from self._end(ctx, result)
+        except Exception as error:
+            yield ctx.ops.set_progress(progress=1, label=str(one_line(error)))
+            yield ctx.ops.notify(str(one_line(error)), variant="error")
 
     def _end(self, ctx: Any, result: dict[str, Any]) -> Iterator[Any]:
         text, variant = self.told(result)
@@ -118,7 +126,8 @@ def one_line(error: Exception) -> Exception:
     return RuntimeError(f"{type(error).__name__}: {text}" if text else type(error).__name__)
 
 
-def _from_app(ctx: Any) -> bool:
+def from_app(ctx: Any) -> bool:
+    """Returns whether the App calls, and waits for messages."""
     # The App names the operator in its request; Python and the delegate do not wait for messages
     return "operator_uri" in ctx.request_params and not ctx.delegated
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from typing import Any
 
 import eta.core.image as etai
@@ -53,6 +52,8 @@ def uploaded(ctx: Any, index: MilvusSimilarityIndex) -> Array:
         InvalidInputError: if it is no image, too large, or the index has no model
     """
     file = ctx.params.get("image") or {}
+    if not isinstance(file, dict):
+        raise InvalidInputError("Invalid image; expected a dict of its name and base64 content")
     content, name = file.get("content"), file.get("name", "image")
     if not isinstance(content, str) or not content:
         raise InvalidInputError("Upload an image to search by")
@@ -66,7 +67,7 @@ def uploaded(ctx: Any, index: MilvusSimilarityIndex) -> Array:
         )
     try:
         image = etai.decode(base64.b64decode(content, validate=True))
-    except (binascii.Error, ValueError, TypeError, AttributeError, OSError):
+    except Exception:  # OpenCV has errors of its own, as for too many pixels
         image = None
     if image is None or not getattr(image, "size", 0):
         raise InvalidInputError(f"'{name}' is no image that can be read; upload a PNG or a JPEG")

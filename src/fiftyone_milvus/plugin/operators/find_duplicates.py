@@ -9,9 +9,9 @@ import fiftyone.operators as foo
 import fiftyone.operators.types as types
 
 from fiftyone_milvus.errors import FiftyOneMilvusError, InvalidInputError
-from fiftyone_milvus.plugin import forms, preview, showing
+from fiftyone_milvus.plugin import forms, preview, scope, showing
 from fiftyone_milvus.plugin.jobs import Job
-from fiftyone_milvus.plugin.operator import MilvusOperator, Report
+from fiftyone_milvus.plugin.operator import MilvusOperator, Report, from_app
 
 RESULTS = ("view", "tag", "select")
 
@@ -37,12 +37,7 @@ class FindDuplicates(MilvusOperator):
     def resolve_input(self, ctx: Any) -> Any:
         inputs = types.Object()
         key = forms.choose_index(ctx, inputs)
-        near = None
-        if key is not None:
-            try:
-                near = preview.of(ctx.dataset, key)
-            except FiftyOneMilvusError as error:
-                inputs.view("no_preview", types.Error(label=str(error)))
+        near = None if key is None else _preview(ctx, inputs, key)
         default = None if near is None else near.suggestion
         inputs.float(
             "thresh",
@@ -66,34 +61,57 @@ class FindDuplicates(MilvusOperator):
         thresh, fraction = params.get("thresh"), params.get("fraction")
         result = result_of(params)
         samples = forms.target_of(ctx)
+        tag = tag_of(params, "duplicate")
         report(None, "Reading vectors and comparing")
-        index.use_view(samples)
-        try:
-            index.find_duplicates(thresh=thresh, fraction=fraction)
-            found = [str(i) for i in index.duplicate_ids]
-            groups = index.neighbors_map or {}
-            thresh = float(index.thresh)
-        finally:
-            index.clear_view()
-        shown = [i for one, others in groups.items() for i in (one, *(o for o, _ in others))]
+        own = scope.restricted(index, samples)
+        own.find_duplicates(thresh=thresh, fraction=fraction)
+        found = [str(i) for i in own.duplicate_ids]
+        # The closest first, as in FiftyOne's duplicates_view()
+        groups = sorted((own.neighbors_map or {}).items(), key=lambda group: group[1][0][1])
+        shown = [i for one, others in groups for i in (one, *(o for o, _ in others))]
         field = index.config.patches_field
         if result == "tag":
-            showing.tag(ctx.dataset, field, found, params.get("tag") or "duplicate")
+            showing.tag(ctx.dataset, field, found, tag)
         return {
             "brain_key": index.key,
             "patches_field": field,
             "ids": found,
             "shown": [str(i) for i in shown],
-            "thresh": thresh,
+            "thresh": None if own.thresh is None else float(own.thresh),
             "result": result,
         }
 
     def told(self, result: dict[str, Any]) -> tuple[str, str]:
-        text = f"{len(result['ids']):,} near-duplicates within {result['thresh']:.3g}"
+        text = f"{len(result['ids']):,} near-duplicates"
+        if result["thresh"] is not None:
+            text += f" within {result['thresh']:.3g}"
         return text, "success" if result["ids"] else "info"
 
     def then(self, ctx: Any, result: dict[str, Any]) -> Iterable[Any]:
         yield from show(ctx, result)
+
+
+def _preview(ctx: Any, inputs: Any, key: str) -> preview.Preview | None:
+    """Adds a switch for the preview of a large index; returns the preview if it is wanted."""
+    # FiftyOne resolves forms before it executes, for Python and the delegate too
+    if not from_app(ctx):
+        return None
+    try:
+        size = preview.size_of(ctx.dataset, key)
+        if size > preview.AT_ONCE:
+            inputs.bool(
+                "preview",
+                default=False,
+                label="Preview",
+                description=f"Count what is within a distance; reads all {size:,} vectors once",
+                view=types.SwitchView(),
+            )
+            if not ctx.params.get("preview"):
+                return None
+        return preview.of(ctx.dataset, key)
+    except FiftyOneMilvusError as error:
+        inputs.view("no_preview", types.Error(label=str(error)))
+    return None
 
 
 def choose_result(ctx: Any, inputs: Any, tag: str, how: str) -> None:
@@ -113,6 +131,14 @@ def result_of(params: Any) -> str:
     if result not in RESULTS:
         raise InvalidInputError(f"Unknown result {result!r}; expected one of {RESULTS}")
     return str(result)
+
+
+def tag_of(params: Any, default: str) -> str:
+    """Returns the tag that the caller wants."""
+    tag = params.get("tag") or default
+    if not isinstance(tag, str):
+        raise InvalidInputError(f"Invalid tag {tag!r}; expected a string")
+    return tag
 
 
 def show(ctx: Any, result: dict[str, Any]) -> Iterable[Any]:

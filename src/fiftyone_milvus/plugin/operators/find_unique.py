@@ -9,14 +9,22 @@ import fiftyone.operators as foo
 import fiftyone.operators.types as types
 
 from fiftyone_milvus.errors import InvalidInputError
-from fiftyone_milvus.plugin import forms, showing
+from fiftyone_milvus.plugin import forms, scope, showing
 from fiftyone_milvus.plugin.jobs import Job
 from fiftyone_milvus.plugin.operator import MilvusOperator, Report
-from fiftyone_milvus.plugin.operators.find_duplicates import choose_result, result_of, show
+from fiftyone_milvus.plugin.operators.find_duplicates import (
+    choose_result,
+    result_of,
+    show,
+    tag_of,
+)
+
+DEFAULT_COUNT = 100
+"""How many are found where neither a number nor a distance is given."""
 
 
 class FindUnique(MilvusOperator):
-    """Finds a number of samples or patches that differ from each other as much as possible."""
+    """Finds samples or patches that differ from each other: a number of them, or all that do."""
 
     @property
     def config(self) -> Any:
@@ -36,7 +44,10 @@ class FindUnique(MilvusOperator):
     def resolve_input(self, ctx: Any) -> Any:
         inputs = types.Object()
         forms.choose_index(ctx, inputs)
-        inputs.int("count", min=1, required=True, default=100, label="How many")
+        inputs.int("count", min=1, label="How many", description="100, unless you give a distance")
+        inputs.float(
+            "thresh", label="Distance", description="All that are farther than it from each other"
+        )
         choose_result(ctx, inputs, "unique", "in the order of the index")
         forms.choose_target(ctx, inputs, verb="Look at", default="dataset")
         return types.Property(inputs, view=types.View(label="Find unique samples"))
@@ -47,22 +58,27 @@ class FindUnique(MilvusOperator):
     def run(self, ctx: Any, report: Report) -> dict[str, Any]:
         index = forms.index_of(ctx)
         params = ctx.params
-        count = params.get("count")
-        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+        count, thresh = params.get("count"), params.get("thresh")
+        if count is not None and thresh is not None:
+            raise InvalidInputError("Give count or thresh, not both")
+        if count is None and thresh is None:
+            count = DEFAULT_COUNT
+        if thresh is None and (isinstance(count, bool) or not isinstance(count, int) or count < 1):
             raise InvalidInputError(f"Invalid count {count!r}; expected an integer above 0")
         result = result_of(params)
         samples = forms.target_of(ctx)
+        tag = tag_of(params, "unique")
         report(None, "Reading vectors and comparing")
-        index.use_view(samples)
-        try:
-            index.find_unique(count)
-            found = [str(i) for i in index.unique_ids]
-            thresh = index.thresh
-        finally:
-            index.clear_view()
+        own = scope.restricted(index, samples)
+        if thresh is None:
+            own.find_unique(count)
+        else:
+            own.find_duplicates(thresh=thresh)
+        found = [str(i) for i in own.unique_ids]
+        thresh = own.thresh
         field = index.config.patches_field
         if result == "tag":
-            showing.tag(ctx.dataset, field, found, params.get("tag") or "unique")
+            showing.tag(ctx.dataset, field, found, tag)
         return {
             "brain_key": index.key,
             "patches_field": field,

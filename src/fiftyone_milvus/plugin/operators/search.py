@@ -9,7 +9,7 @@ import fiftyone.operators as foo
 import fiftyone.operators.types as types
 
 from fiftyone_milvus.errors import InvalidInputError
-from fiftyone_milvus.plugin import forms, queries, showing
+from fiftyone_milvus.plugin import dist_field, forms, queries, scope, showing
 from fiftyone_milvus.plugin.operator import MilvusOperator, Report
 
 QUERIES = ("selection", "text", "image")
@@ -62,24 +62,20 @@ class Search(MilvusOperator):
         index = forms.index_of(ctx)
         params = ctx.params
         query = _query(ctx, index)
-        dist_field = params.get("dist_field") or None
-        if dist_field is not None:
-            _check_dist_field(dist_field)
-        samples = forms.target_of(ctx)
-        index.use_view(samples)
-        try:
-            found = index.search(
-                query,
-                k=params.get("k"),
-                filter=params.get("filter") or None,
-                max_distance=params.get("max_distance"),
-                group_by="sample_id" if params.get("best_only") else None,
-                reverse=bool(params.get("reverse")),
-            )
-            if dist_field is not None:
-                found.view(dist_field=dist_field)
-        finally:
-            index.clear_view()
+        samples = forms.target_of(ctx, "view")
+        field = params.get("dist_field") or None
+        if field is not None:
+            dist_field.check(samples, index.config.patches_field, field)
+        found = scope.restricted(index, samples).search(
+            query,
+            k=params.get("k"),
+            filter=params.get("filter") or None,
+            max_distance=params.get("max_distance"),
+            group_by="sample_id" if params.get("best_only") else None,
+            reverse=bool(params.get("reverse")),
+        )
+        if field is not None:
+            found.view(dist_field=field)
         return {
             "brain_key": index.key,
             "patches_field": index.config.patches_field,
@@ -144,10 +140,3 @@ def _query(ctx: Any, index: Any) -> Any:
             "one with a CLIP model"
         )
     return text
-
-
-def _check_dist_field(name: Any) -> None:
-    if not isinstance(name, str) or not name.isidentifier() or name.startswith("_"):
-        raise InvalidInputError(
-            f"Invalid dist_field {name!r}; expected letters, digits and underscores"
-        )
