@@ -135,7 +135,7 @@ class MilvusSimilarityConfig(SimilarityConfig):
             # The base class would make it an attribute and store it, a misspelt password too
             raise InvalidInputError(
                 f"Unknown parameter '{unknown[0]}' of backend 'milvus'; the parameters are "
-                f"{', '.join(_own_parameters())}"
+                f"{', '.join(parameter_names())}"
             )
 
         super().__init__(**kwargs)
@@ -319,7 +319,8 @@ class MilvusSimilarity(Similarity):
         index.rename_owner(new_key)
 
 
-def _own_parameters() -> list[str]:
+def parameter_names() -> list[str]:
+    """Returns the parameters of the backend, credentials included."""
     names = inspect.signature(MilvusSimilarityConfig.__init__).parameters
     return [name for name in names if name not in ("self", "kwargs")]
 

@@ -15,7 +15,7 @@ import pytest
 from fiftyone_milvus import __version__
 from fiftyone_milvus.errors import InvalidInputError
 from fiftyone_milvus.plugin import NAME, installing
-from tests.test_cli import call
+from tests.cli.support import call
 
 
 @pytest.fixture

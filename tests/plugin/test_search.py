@@ -213,7 +213,7 @@ def test_an_image_that_would_fill_the_memory_is_refused(
     Image.new("1", (40_000, 40_000)).save(path)
     image = {"name": path.name, "content": base64.b64encode(path.read_bytes()).decode()}
     text = refuses(run, "search", indexed, brain_key=KEY, query="image", image=image)
-    assert text.endswith("'huge.png' is no image that can be read; upload a PNG or a JPEG")
+    assert text.endswith("'huge.png' is no image that can be read; give a PNG or a JPEG")
 
 
 def test_more_results_than_a_view_holds_are_refused(indexed: fo.Dataset) -> None:

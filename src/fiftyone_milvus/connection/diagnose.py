@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import ssl
+import time
 from contextlib import suppress
 
 from fiftyone_milvus.connection.settings import Settings
@@ -68,6 +69,30 @@ def tls_problem(target: Target, *, timeout: float) -> ConnectionFailedError | No
     except OSError:
         return None
     return None
+
+
+def certificate_days(target: Target, *, timeout: float = 2.0) -> int | None:
+    """Returns for how many more days a server's certificate is valid, or None if it is not known.
+
+    Args:
+        target: a server with TLS
+        timeout: seconds
+    """
+    if via_proxy():
+        return None
+    name = target.settings.server_name or target.host
+    try:
+        with (
+            socket.create_connection((target.host, target.port), timeout=timeout) as raw,
+            _context(target.settings).wrap_socket(raw, server_hostname=name) as sock,
+        ):
+            certificate = sock.getpeercert() or {}
+    except OSError:
+        return None
+    end = certificate.get("notAfter")
+    if not isinstance(end, str):
+        return None
+    return int((ssl.cert_time_to_seconds(end) - time.time()) // 86_400)
 
 
 def _context(settings: Settings) -> ssl.SSLContext:

@@ -33,15 +33,18 @@ class MilvusStatus:
     error: str | None = None
 
 
-def configured() -> Connection:
+def configured(uri: str | None = None) -> Connection:
     """Returns the connection to the Milvus that FiftyOne's brain config names; opens nothing.
+
+    Args:
+        uri (None): another address, with the credentials of the brain config
 
     Raises:
         FiftyOneMilvusError: if the configuration can't be used
     """
     from fiftyone_milvus.backend import MilvusSimilarityConfig
 
-    config = MilvusSimilarityConfig()
+    config = MilvusSimilarityConfig(uri=uri)
     config.load_credentials()
     return config.connect()
 

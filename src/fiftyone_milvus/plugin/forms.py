@@ -7,7 +7,7 @@ from typing import Any
 
 import fiftyone.operators.types as types
 
-from fiftyone_milvus import inventory
+from fiftyone_milvus import inventory, lifecycle
 from fiftyone_milvus.errors import InvalidInputError
 from fiftyone_milvus.index import MilvusSimilarityIndex
 from fiftyone_milvus.inventory.opening import config_of
@@ -114,20 +114,9 @@ def target_of(ctx: Any, default: str = "dataset") -> Any:
     return (ctx.view if ctx.view._is_patches else ctx.dataset).select(ctx.selected)
 
 
-def key_problem(ctx: Any, key: Any) -> str | None:
-    """Returns why a brain key can't be given to a new index, or None if it can."""
-    if not isinstance(key, str) or not key:
-        return "Give the index a brain key"
-    if not key.isidentifier():
-        return f"'{key}' is no brain key: expected letters, digits and underscores, no digit first"
-    if key in ctx.dataset.list_brain_runs():
-        return f"There is a brain run '{key}' already; choose another key, or delete that run"
-    return None
-
-
 def name_key(ctx: Any, inputs: Any, name: str, *, default: str, label: str) -> None:
     """Adds the field for a new brain key, checked as one types."""
-    problem = key_problem(ctx, ctx.params.get(name, default))
+    problem = lifecycle.key_problem(ctx.dataset, ctx.params.get(name, default))
     inputs.str(
         name,
         required=True,
@@ -148,7 +137,7 @@ def new_key(ctx: Any, name: str) -> str:
         InvalidInputError: if it can't be used
     """
     key = ctx.params.get(name)
-    problem = key_problem(ctx, key)
+    problem = lifecycle.key_problem(ctx.dataset, key)
     if problem is not None:
         raise InvalidInputError(problem)
     return str(key)

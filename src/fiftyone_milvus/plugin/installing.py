@@ -36,6 +36,16 @@ class PluginStatus:
     how: str | None
     current: bool
 
+    def __str__(self) -> str:
+        if not self.installed:
+            return f"not installed in {self.path.parent}; run `fiftyone-milvus plugin install`"
+        if not self.current:
+            return (
+                f"a {self.how} of another installation ({self.path}); run `fiftyone-milvus plugin "
+                "install`"
+            )
+        return f"installed as a {self.how} ({self.path})"
+
 
 def plugins_dir() -> Path:
     """Returns FiftyOne's plugins directory; does not import FiftyOne, which takes seconds."""

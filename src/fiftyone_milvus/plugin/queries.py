@@ -5,9 +5,9 @@ from __future__ import annotations
 import base64
 from typing import Any
 
-import eta.core.image as etai
 import numpy as np
 
+from fiftyone_milvus import images
 from fiftyone_milvus.errors import InvalidInputError
 from fiftyone_milvus.index import MilvusSimilarityIndex
 from fiftyone_milvus.scores import Array
@@ -61,17 +61,12 @@ def uploaded(ctx: Any, index: MilvusSimilarityIndex) -> Array:
         raise InvalidInputError(
             f"Image '{name}' is larger than {MAX_IMAGE_BYTES >> 20} MB; upload a smaller one"
         )
-    if index.config.model is None:
-        raise InvalidInputError(
-            f"Index '{index.key}' has no model to embed an image with; create one with a zoo model"
-        )
+    model = images.model_of(index)
     try:
-        image = etai.decode(base64.b64decode(content, validate=True))
-    except Exception:  # OpenCV has errors of its own, as for too many pixels
-        image = None
-    if image is None or not getattr(image, "size", 0):
-        raise InvalidInputError(f"'{name}' is no image that can be read; upload a PNG or a JPEG")
-    return np.asarray(index.get_model().embed(image)).reshape(-1)
+        data = base64.b64decode(content, validate=True)
+    except ValueError:
+        data = b""
+    return images.embed(model, data, name)
 
 
 def _samples(ctx: Any) -> dict[str, list[str]]:

@@ -7,23 +7,21 @@ from contextlib import suppress
 from typing import Any
 
 import fiftyone as fo
-import fiftyone.brain as fob
 import fiftyone.operators as foo
 import fiftyone.operators.types as types
 import fiftyone.zoo as foz
 
-from fiftyone_milvus import inventory, scores
+from fiftyone_milvus import inventory, lifecycle, scores
 from fiftyone_milvus.backend import CONSISTENCY_LEVELS
-from fiftyone_milvus.collection import MilvusCollection
 from fiftyone_milvus.errors import FiftyOneMilvusError, InvalidInputError
 from fiftyone_milvus.fields.columns import resolve_columns
-from fiftyone_milvus.inventory.opening import open_index
 from fiftyone_milvus.plugin import forms
 from fiftyone_milvus.plugin.jobs import Job
 from fiftyone_milvus.plugin.operator import MilvusOperator, Report
 
 SOURCES = ("model", "field", "collection")
 INDEX_TYPES = ("HNSW", "IVF_FLAT", "IVF_SQ8", "FLAT", "AUTOINDEX")
+_OPTIONS = ("batch_size", "num_workers", "skip_failures")
 _PATCHES = (fo.Detections, fo.Detection, fo.Polylines, fo.Polyline)
 
 
@@ -82,26 +80,22 @@ class CreateIndex(MilvusOperator):
         source = params.get("source", "model")
         if source not in SOURCES:
             raise InvalidInputError(f"Unknown source {source!r}; expected one of {SOURCES}")
-        samples = forms.target_of(ctx)
-        kwargs = _settings(params)
-        report(None, "Preparing")
+        given: dict[str, Any] = {}
         if source == "collection":
-            samples = ctx.dataset
-            kwargs = {**_connection(kwargs), "embeddings": False}
+            _given(params, "collection_name", "the name of a collection")
         elif source == "field":
-            kwargs["embeddings"] = _given(params, "embeddings_field", "a field with embeddings")
+            name = "embeddings_field"
+            given[name] = _given(params, name, "a field with embeddings")
         else:
-            kwargs["model"] = _given(params, "model", "the name of a zoo model")
-            kwargs["embeddings"] = False
-        try:
-            index = fob.compute_similarity(samples, backend="milvus", brain_key=key, **kwargs)
-            if source == "model":
-                return self._fill(index, samples, params, report)
+            given["model"] = _given(params, "model", "the name of a zoo model")
+        samples = ctx.dataset if source == "collection" else forms.target_of(ctx)
+        report(None, "Preparing")
+        options = {name: params[name] for name in _OPTIONS if name in params}
+        options["progress"] = forms.bar(report)
+        done = lifecycle.create(samples, key, **given, settings=_settings(params), options=options)
+        if source != "model":
             report(1, "Done")
-            return {"brain_key": key, "vectors": index.total_index_size, "failed": {}}
-        except BaseException:
-            _undo(ctx.dataset, key)
-            raise
+        return {"brain_key": key, "vectors": done.vectors, "failed": dict(done.failed)}
 
     def told(self, result: dict[str, Any]) -> tuple[str, str]:
         failed = result["failed"]
@@ -112,30 +106,6 @@ class CreateIndex(MilvusOperator):
 
     def then(self, ctx: Any, result: dict[str, Any]) -> Iterable[Any]:
         yield ctx.ops.reload_dataset()
-
-    def _fill(self, index: Any, samples: Any, params: Any, report: Report) -> dict[str, Any]:
-        synced = index.sync(
-            samples,
-            batch_size=params.get("batch_size"),
-            num_workers=params.get("num_workers"),
-            skip_failures=params.get("skip_failures", True),
-            progress=forms.bar(report),
-        )
-        if synced.failed and not synced.added:
-            reason = next(iter(synced.failed.values()))
-            raise InvalidInputError(
-                f"None of {len(synced.failed)} could be embedded, eg: {reason}; choose another "
-                "model, or check the media"
-            )
-        return {"brain_key": index.key, "vectors": index.total_index_size, "failed": synced.failed}
-
-
-def _connection(kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Returns what connects to a collection: with its own metric, if none was given."""
-    name = _given(kwargs, "collection_name", "the name of a collection")
-    found = MilvusCollection(inventory.configured(), name).describe().metric_type
-    metric = None if found is None else scores.metric_of(found)
-    return {**({} if metric is None else {"metric": metric}), **kwargs}
 
 
 def _given(params: Any, name: str, what: str) -> Any:
@@ -151,18 +121,6 @@ def _settings(params: Any) -> dict[str, Any]:
         "patches_field", "search_params",
     )  # fmt: skip
     return {name: params[name] for name in names if params.get(name) not in (None, "", [])}
-
-
-def _undo(dataset: Any, key: str) -> None:
-    """Leaves nothing of an index that could not be made."""
-    if key not in dataset.list_brain_runs():
-        return
-    with suppress(FiftyOneMilvusError):
-        index = open_index(dataset, key)
-        collection = index._collection
-        if collection.exists() and collection.describe().owner == index._owner:
-            index.cleanup()
-    dataset.delete_brain_run(key)
 
 
 # -- the form -------------------------------------------------------------------------------------

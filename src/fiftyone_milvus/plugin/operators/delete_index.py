@@ -8,12 +8,9 @@ from typing import Any
 import fiftyone.operators as foo
 import fiftyone.operators.types as types
 
-from fiftyone_milvus import inventory
-from fiftyone_milvus.errors import InvalidInputError
+from fiftyone_milvus import inventory, lifecycle
 from fiftyone_milvus.plugin import forms
 from fiftyone_milvus.plugin.operator import MilvusOperator, Report
-
-WHAT = ("both", "run", "collection")
 
 
 class DeleteIndex(MilvusOperator):
@@ -40,25 +37,18 @@ class DeleteIndex(MilvusOperator):
         choices.add_choice("both", label="The brain run and the Milvus collection")
         choices.add_choice("run", label="The brain run only: the vectors stay in Milvus")
         choices.add_choice("collection", label="The collection only: the run stays, empty")
-        inputs.enum("what", WHAT, default="both", required=True, label="Delete", view=choices)
+        inputs.enum(
+            "what", lifecycle.PARTS, default="both", required=True, label="Delete", view=choices
+        )
         if key is not None:
             inputs.view("loss", types.Warning(label=_loss(ctx, key)))
         forms.confirm(ctx, inputs, "Yes, delete it")
         return types.Property(inputs, view=types.View(label="Delete a Milvus index"))
 
     def run(self, ctx: Any, report: Report) -> dict[str, Any]:
-        index = forms.index_of(ctx)
-        key, what = index.key, ctx.params.get("what", "both")
-        if what not in WHAT:
-            raise InvalidInputError(f"Can't delete {what!r}; expected one of {WHAT}")
+        key, what = forms.key_of(ctx), ctx.params.get("what", "both")
         forms.confirmed(ctx, f"Deleting index '{key}'")
-        vectors = 0
-        if what != "run":
-            # First, so that a Milvus that is away leaves the run, and with it the way to try again
-            vectors = index.total_index_size
-            index.cleanup()
-        if what != "collection":
-            ctx.dataset.delete_brain_run(key)
+        vectors = lifecycle.delete(ctx.dataset, key, what)
         return {"brain_key": key, "what": what, "vectors": vectors}
 
     def told(self, result: dict[str, Any]) -> tuple[str, str]:

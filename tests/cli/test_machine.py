@@ -1,3 +1,5 @@
+"""What is installed and what runs on this machine, from the command line."""
+
 from __future__ import annotations
 
 import json
@@ -10,10 +12,10 @@ import time
 from pathlib import Path
 
 import pytest
+import typer
 
-from fiftyone_milvus import __version__, embedded
-
-PROGRAM = str(Path(sys.executable).with_name("fiftyone-milvus"))
+from fiftyone_milvus import __version__, cli, embedded
+from tests.cli.support import PROGRAM, call
 
 
 @pytest.fixture
@@ -24,15 +26,6 @@ def config_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-def call(*arguments: str, exit_code: int = 0) -> tuple[str, str]:
-    run = subprocess.run(
-        [PROGRAM, *arguments], capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL
-    )
-    assert run.returncode == exit_code, run.stdout + run.stderr
-    assert "Traceback" not in run.stderr
-    return run.stdout, run.stderr
-
-
 def test_version() -> None:
     out, _ = call("--version")
     assert re.match(rf"fiftyone-milvus {re.escape(__version__)} \(fiftyone \S+, pymilvus ", out)
@@ -40,9 +33,11 @@ def test_version() -> None:
 
 def test_help_shows_every_command_and_examples_and_is_quick() -> None:
     out, _ = call("--help")
-    for command in ("enable", "disable", "status", "serve", "stop", "setup", "demo"):
-        assert re.search(rf"^\W*{command} ", out, re.MULTILINE), command
-        assert "Example" in call(command, "--help")[0]
+    commands = typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]
+    for name, command in commands.items():
+        assert re.search(rf"^\W*{name} ", out, re.MULTILINE), name
+        for one in getattr(command, "commands", {"": command}).values():
+            assert "Example" in (one.epilog or ""), name
 
     times = []
     for _ in range(3):

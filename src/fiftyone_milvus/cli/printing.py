@@ -1,0 +1,116 @@
+"""What commands print: tables for people, JSON for programs."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, TextIO
+
+import typer
+
+_output: TextIO | None = None
+
+
+@contextmanager
+def own_output() -> Iterator[None]:
+    """Keeps the standard output for what a command prints, if that is JSON."""
+    global _output
+    _output = sys.stdout
+    try:
+        yield
+    finally:
+        sys.stdout = _output
+
+
+def _only_json(wanted: bool) -> bool:
+    if wanted:
+        # FiftyOne logs, and shows its progress, on the standard output
+        sys.stdout = sys.stderr
+    return wanted
+
+
+Json = Annotated[
+    bool, typer.Option("--json", callback=_only_json, help="Print JSON, and the rest to stderr.")
+]
+
+
+def print_json(value: Any) -> None:
+    """Prints a dataclass, or anything that consists of JSON types, paths and numpy numbers."""
+    print(json.dumps(_plain(value), indent=2, default=_as_text), file=_output, flush=True)
+
+
+def print_table(
+    columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str | None = None
+) -> None:
+    """Prints a table; numbers stand to the right.
+
+    Args:
+        columns: the heads
+        rows: of each column a string, a number, or None for nothing
+        title (None): of the table
+    """
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    rows = list(rows)
+    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left")
+    for at, name in enumerate(columns):
+        numeric = all(_is_number(row[at]) for row in rows if row[at] is not None)
+        table.add_column(name, justify="right" if rows and numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*map(_cell, row))
+    console = Console()
+    # What is piped into a file must not be cut to the width of a terminal that is not there
+    console.print(table, width=None if console.is_terminal else max(console.width, 200))
+
+
+def print_facts(facts: Mapping[str, Any]) -> None:
+    """Prints names and values, a line each; leaves out what is None."""
+    shown = {name: _cell(value) for name, value in facts.items() if value not in (None, "")}
+    width = max(map(len, shown), default=0)
+    for name, value in shown.items():
+        typer.echo(f"{name:<{width}}  {value}")
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name}={_cell(item)}" for name, item in value.items())
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(_cell, value))
+    return str(value)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        names = [f.name for f in dataclasses.fields(value) if not f.name.startswith("_")]
+        return {name: _plain(getattr(value, name)) for name in names}
+    if isinstance(value, Mapping):
+        return {str(name): _plain(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _as_text(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    return str(value)

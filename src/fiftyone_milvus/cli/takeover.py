@@ -1,0 +1,57 @@
+"""Whose ``backend="milvus"`` is: enable, disable, setup."""
+
+from __future__ import annotations
+
+import typer
+
+from fiftyone_milvus.cli import opening
+
+PANEL = "Set up"
+
+
+def add_to(app: typer.Typer) -> None:
+    """Adds the commands to the command line."""
+    app.command(
+        rich_help_panel=PANEL,
+        epilog="Example: fiftyone-milvus enable && fiftyone app launch quickstart",
+    )(enable)
+    app.command(
+        rich_help_panel=PANEL,
+        epilog="Example: fiftyone-milvus disable && pip uninstall fiftyone-milvus",
+    )(disable)
+    app.command(rich_help_panel=PANEL, epilog="Example: fiftyone-milvus setup")(setup)
+
+
+def enable() -> None:
+    """Make `backend="milvus"` this package's in every process, the App's server included.
+
+    Sets `similarity_backends.milvus.config_cls` in FiftyOne's brain config file and keeps
+    everything else that is in it.
+    """
+    from fiftyone_milvus import takeover
+
+    changed = takeover.enable()
+    typer.echo(
+        f'backend="milvus" is {"now" if changed else "already"} fiftyone-milvus in every process '
+        f"({takeover.config_path()})"
+    )
+
+
+def disable() -> None:
+    """Undo `enable`. Do this before you uninstall the package."""
+    from fiftyone_milvus import takeover
+
+    changed = takeover.disable()
+    typer.echo(
+        f'backend="milvus" is {"again" if changed else "already"} FiftyOne\'s built-in '
+        f"({takeover.config_path()})"
+    )
+
+
+def setup() -> None:
+    """Make sure that FiftyOne has a database: install `mongod` where it has none."""
+    database = opening.ensure_mongod()
+    if database.path is None:
+        typer.echo("FiftyOne uses the database that its configuration names")
+    else:
+        typer.echo(f"FiftyOne uses mongod {database.version} ({database.path})")

@@ -1,0 +1,130 @@
+"""What is installed and configured on this machine."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+from typing import Any
+
+from packaging.requirements import Requirement
+
+from fiftyone_milvus.doctor.verdict import Verdict, checked
+
+_SHOWN = ("fiftyone", "fiftyone-brain", "pymilvus", "milvus-lite")
+
+
+@checked("packages")
+def packages() -> Verdict:
+    """Checks the versions of what this package needs."""
+    wrong = []
+    for text in importlib.metadata.requires("fiftyone-milvus") or ():
+        needed = Requirement(text)
+        if needed.marker is not None and not needed.marker.evaluate():
+            continue
+        try:
+            version = importlib.metadata.version(needed.name)
+        except importlib.metadata.PackageNotFoundError:
+            wrong.append(f"{needed.name} is missing")
+            continue
+        if not needed.specifier.contains(version, prereleases=True):
+            wrong.append(f"{needed.name} {version} is not {needed.specifier}")
+    if wrong:
+        remedy = "pip install --upgrade fiftyone-milvus"
+        return Verdict("packages", "problem", "; ".join(wrong), remedy)
+    versions = [f"{name} {importlib.metadata.version(name)}" for name in _SHOWN]
+    own = f"fiftyone-milvus {importlib.metadata.version('fiftyone-milvus')}"
+    return Verdict(
+        "packages", "ok", ", ".join([own, *versions, f"Python {platform.python_version()}"])
+    )
+
+
+def has_database() -> bool:
+    """Whether FiftyOne can be imported: it has a database, or a way to start one."""
+    from fiftyone_milvus import mongod
+
+    return mongod.find_mongod() is not None
+
+
+@checked("MongoDB")
+def database() -> Verdict:
+    """Checks that FiftyOne's database answers."""
+    if not has_database():
+        return Verdict(
+            "MongoDB", "problem", "FiftyOne has no database", "run `fiftyone-milvus setup`"
+        )
+    import fiftyone as fo
+    import fiftyone.core.odm as foo
+
+    try:
+        version = foo.get_db_conn().client.server_info()["version"]
+    except Exception as error:
+        where = "FIFTYONE_DATABASE_URI" if fo.config.database_uri else "FiftyOne's mongod"
+        return Verdict(
+            "MongoDB",
+            "problem",
+            f"it does not answer: {' '.join(str(error).split())[:200]}",
+            f"check {where}, and that MongoDB runs",
+        )
+    return Verdict("MongoDB", "ok", f"version {version}, {len(fo.list_datasets())} datasets")
+
+
+@checked("brain config")
+def brain_config() -> Verdict:
+    """Checks whose ``backend="milvus"`` is, and that its parameters are known."""
+    import fiftyone.brain as fob
+
+    from fiftyone_milvus import takeover
+    from fiftyone_milvus.backend import parameter_names
+
+    path = takeover.config_path()
+    parameters: dict[str, Any] = fob.brain_config.similarity_backends.get("milvus") or {}
+    named = parameters.get("config_cls")
+    if named != takeover.CONFIG_CLS:
+        exposed = os.environ.get("FIFTYONE_BRAIN_SIMILARITY_BACKENDS")
+        why = f"FIFTYONE_BRAIN_SIMILARITY_BACKENDS is '{exposed}'" if named is None else named
+        return Verdict(
+            "brain config",
+            "problem",
+            f'backend="milvus" is not this package: {why}',
+            f"take the other class out of {path} and of the environment",
+        )
+    unknown = sorted(set(parameters) - {"config_cls", *parameter_names()})
+    if unknown:
+        return Verdict(
+            "brain config",
+            "problem",
+            f"backend 'milvus' has no parameter '{unknown[0]}'",
+            f"correct it in {path}, or in the variable "
+            f"FIFTYONE_BRAIN_SIMILARITY_MILVUS_{unknown[0].upper()}",
+        )
+    if not takeover.is_enabled():
+        return Verdict(
+            "brain config",
+            "warning",
+            'backend="milvus" is this package only where fiftyone_milvus is imported',
+            "run `fiftyone-milvus enable` for every process, the App's included",
+        )
+    default = fob.brain_config.default_similarity_backend
+    return Verdict(
+        "brain config",
+        "ok",
+        f'backend="milvus" is this package ({path}); default_similarity_backend is {default}',
+    )
+
+
+@checked("plugin")
+def plugin() -> Verdict:
+    """Checks that the App finds the plugin."""
+    import fiftyone.plugins as fop
+
+    from fiftyone_milvus.plugin import NAME, installing
+
+    found = installing.status()
+    if not (found.installed and found.current):
+        return Verdict("plugin", "warning", str(found), "run `fiftyone-milvus plugin install`")
+    if NAME in fop.list_disabled_plugins():
+        return Verdict(
+            "plugin", "warning", "it is disabled", f"run `fiftyone plugins enable {NAME}`"
+        )
+    return Verdict("plugin", "ok", str(found))
