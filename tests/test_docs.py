@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
@@ -182,6 +183,33 @@ def test_links_and_images_exist(page: Path) -> None:
         if not path.exists() or missing_anchor:
             broken.append(link)
     assert broken == []
+
+
+def templates() -> list[str]:
+    """Returns the texts of our errors, with ``…`` for what differs."""
+    found = []
+    for path in (ROOT / "src").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.JoinedStr):
+                parts = [v.value if isinstance(v, ast.Constant) else "…" for v in node.values]
+                found.append("".join(map(str, parts)))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                found.append(node.value)
+    return found
+
+
+def test_the_errors_of_troubleshooting_exist() -> None:
+    text = prose(ROOT / "docs" / "troubleshooting.md")
+    headings = re.findall(r"^### (.+)$", text, re.MULTILINE)
+    known = templates()
+    lost = []
+    for heading in headings:
+        # What a heading abbreviates may be several parts of a message, which may be one of several
+        parts = [part for part in re.split("…", heading) if len(part.strip(" ':")) > 3]
+        if not all(any(part.strip(" '") in one for one in known) for part in parts):
+            lost.append(heading)
+    assert headings
+    assert lost == []
 
 
 def test_the_public_names_are_these() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from benchmarks.cases import (
+    app,
     backends,
     building,
     duplicates,
@@ -40,4 +41,5 @@ CASES: dict[str, Callable[[World], list[Table]]] = {
     "overlap": overlap.run,
     "syncing": syncing.run,
     "reading": reading.run,
+    "app": app.run,
 }

@@ -11,21 +11,18 @@ import fiftyone as fo
 import fiftyone.zoo as foz
 import fiftyone.zoo.models as fozm
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, sync_playwright
 
 from fiftyone_milvus.demo import model
 from tests.app.digits import Scans
-from tests.app.page import AppPage
+from tests.app.page import VIEWPORT, AppPage
 from tests.app.server import AppServer
-
-# With a panel open, a narrower App hides its buttons in a menu
-_VIEWPORT = {"width": 2000, "height": 1000}
 
 # The App's switch for tests: no analytics, no hints that cover the grid
 _INIT = "window.IS_PLAYWRIGHT = true"
 
 StartServer = Callable[..., AppServer]
-OpenApp = Callable[[AppServer, fo.Dataset], AppPage]
+OpenApp = Callable[..., AppPage]
 
 
 @pytest.fixture(scope="package", autouse=True)
@@ -79,13 +76,24 @@ def start_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartServ
 
 
 @pytest.fixture(scope="module")
-def open_app(browser: Browser) -> OpenApp:
-    """Opens a dataset in a new tab."""
+def open_app(browser: Browser) -> Iterator[OpenApp]:
+    """Opens a dataset in a new tab, which takes the place of the last one."""
+    tabs: list[BrowserContext] = []
 
-    def open_(server: AppServer, dataset: fo.Dataset) -> AppPage:
-        context = browser.new_context(viewport=_VIEWPORT)
+    def close() -> None:
+        # A tab costs a fifth of a processor even where nobody looks at it
+        while tabs:
+            tabs.pop().close()
+
+    def open_(
+        server: AppServer, dataset: fo.Dataset, numbers: Mapping[str, int] | None = None
+    ) -> AppPage:
+        close()
+        context = browser.new_context(viewport=VIEWPORT, reduced_motion="reduce")
+        tabs.append(context)
         context.add_init_script(_INIT)
         context.set_default_timeout(15_000)
-        return AppPage(context.new_page(), server.url, dataset)
+        return AppPage(context.new_page(), server.url, dataset, numbers)
 
-    return open_
+    yield open_
+    close()

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import fiftyone as fo
 from fiftyone.operators.store import ExecutionStore
 from playwright.sync_api import Locator, Page, expect
+
+VIEWPORT = {"width": 2000, "height": 1000}
+"""With a panel open, a narrower App hides its buttons in a menu."""
 
 _SECONDS = 60
 
@@ -30,12 +34,17 @@ class AppPage:
         page: a blank page
         url: the App's address
         dataset: what to open
+        numbers: the number of each ID that a search may find; by default, those of the samples
     """
 
-    def __init__(self, page: Page, url: str, dataset: fo.Dataset) -> None:
+    def __init__(
+        self, page: Page, url: str, dataset: fo.Dataset, numbers: Mapping[str, int] | None = None
+    ) -> None:
         self._page = page
-        self._size = len(dataset)
+        everything = dataset.select_group_slices() if dataset.group_field else dataset
+        self._size = len(everything)
         self._dataset = dataset
+        self._number_of = numbers or dict(zip(*everything.values(["id", "number"]), strict=True))
         self._searches = 0
         page.goto(f"{url}/datasets/{dataset.name}")
         self._await_count(self._size)
@@ -85,9 +94,7 @@ class AppPage:
         """
         self._clear()
         self.select(number)
-        self._cy("action-sort-by-similarity").click()
-        self._page.locator('[data-cy^="button-Search by similarity"]').click()
-        return self._show_results()
+        return self._search_by_selection(self._page.locator("body"))
 
     def search_by_text(self, text: str) -> list[int]:
         """Searches by text; see :meth:`search_by_image`."""
@@ -97,6 +104,42 @@ class AppPage:
         box.fill(text)
         box.press("Enter")
         return self._show_results()
+
+    def search_by_patch(self, field: str, number: int) -> list[int]:
+        """Searches for what resembles a patch, of which the label is its number."""
+        self._clear()
+        self._cy("action-clips-patches").click()
+        self._cy(f"item-action-{field}").click()
+        self._await_count(len(self._number_of))
+        self._numbers(number + 1)
+        self.select(number)
+        return self._search_by_selection(self._page.locator("body"))
+
+    def search_by_label(self, sample: int, at: tuple[float, float]) -> list[int]:
+        """Opens a sample, clicks on a label, and searches for what resembles it.
+
+        Args:
+            sample: the sample's number, among the first of the dataset
+            at: where the label is, in [0, 1] of the width and the height of a square image
+        """
+        self._clear()
+        thumbnails = self._page.locator('[data-cy="fo-grid"] [data-cy="looker"]')
+        thumbnails.filter(has_text=re.compile(rf"^\s*{sample}(?!\d)")).click()
+        box = self._cy("modal-looker-container").bounding_box()
+        assert box is not None
+        side = min(box["width"], box["height"])
+        x = box["x"] + box["width"] / 2 + (at[0] - 0.5) * side
+        y = box["y"] + box["height"] / 2 + (at[1] - 0.5) * side
+        selected = self._cy("modal").locator('[data-cy="action-manage-selected"]')
+        deadline = time.monotonic() + _SECONDS
+        # The labels are drawn some time after the box that they are drawn in
+        while "1" not in selected.inner_text():
+            assert time.monotonic() < deadline, "the label can't be selected"
+            self._page.mouse.move(x - 5, y)
+            self._page.mouse.move(x, y)
+            self._page.mouse.click(x, y)
+            self._page.wait_for_timeout(500)
+        return self._search_by_selection(self._cy("modal"))
 
     def fail_to_search(self, text: str) -> tuple[str, str]:
         """Searches by text in the panel's form, in vain.
@@ -128,6 +171,11 @@ class AppPage:
         self._await_count(self._size)
         self._numbers(1)
 
+    def _search_by_selection(self, where: Locator) -> list[int]:
+        where.locator('[data-cy="action-sort-by-similarity"]').first.click()
+        self._page.locator('[data-cy^="button-Search by similarity"]').click()
+        return self._show_results()
+
     def _show_results(self) -> list[int]:
         self._searches += 1
         self._await_searches()
@@ -144,7 +192,7 @@ class AppPage:
         store = ExecutionStore.create("similarity_search_panel", self._dataset._doc.id)
         runs = [store.get(key) for key in store.list_keys() if key.startswith("run:")]
         newest = max((run for run in runs if run), key=lambda run: run["creation_time"])
-        return self._dataset.select(newest["result_ids"], ordered=True).values("number")
+        return [self._number_of[_id] for _id in newest["result_ids"]]
 
     @property
     def _panel(self) -> Locator:
@@ -163,7 +211,7 @@ class AppPage:
         )
 
     def _await_count(self, count: int) -> None:
-        counted = re.compile(rf"(?<!\d){count} sample")
+        counted = re.compile(rf"(?<!\d){count} (sample|patch)")
         expect(self._cy("entry-counts")).to_contain_text(counted, timeout=1000 * _SECONDS)
 
     def _numbers(self, at_least: int, expected: list[int] | None = None) -> list[int]:

@@ -19,7 +19,12 @@ class SearchForm:
 
     Args:
         app: the tab
+
+    Attributes:
+        seconds: from the last click on Execute until the grid showed what was found
     """
+
+    seconds = 0.0
 
     def __init__(self, app: AppPage) -> None:
         self._app = app
@@ -78,7 +83,10 @@ class SearchForm:
         if name is not None:
             self.content.get_by_placeholder("My search").fill(name)
         self.content.get_by_role("button", name="Search", exact=True).click()
-        self._tab.get_by_role("menuitem").filter(has_text="Execute").click()
+        execute = self._tab.get_by_role("menuitem").filter(has_text="Execute")
+        execute.wait_for()
+        start = time.monotonic()
+        execute.click()
         run = self._finished()
         assert name in (None, run["run_name"])
         # The form shows what it found by itself, but not always
@@ -87,7 +95,9 @@ class SearchForm:
         )
         card.first.get_by_label("Show results").dispatch_event("click")
         samples = self._app.dataset.select(run["result_ids"], ordered=True)
-        return self._app.numbers(samples.values("number"))
+        found = self._app.numbers(samples.values("number"))
+        self.seconds = time.monotonic() - start
+        return found
 
     def _finished(self) -> Any:
         """Waits for the search to be done; returns what the panel has stored of it."""

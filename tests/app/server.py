@@ -69,9 +69,9 @@ class AppServer:
         self._process.kill()
         self._process.wait(10)
 
-    def execute(self, operator: str, dataset: str) -> Any:
+    def execute(self, operator: str, dataset: str, params: Mapping[str, Any] | None = None) -> Any:
         """Runs an operator of a plugin, as the App's browser side does; returns its result."""
-        body = {"operator_uri": operator, "dataset_name": dataset, "params": {}}
+        body = {"operator_uri": operator, "dataset_name": dataset, "params": dict(params or {})}
         request = urllib.request.Request(
             f"{self.url}/operators/execute",
             json.dumps(body).encode(),
