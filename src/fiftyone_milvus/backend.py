@@ -269,7 +269,7 @@ class MilvusSimilarity(Similarity):
         connection = config.connect()
         names = connection.run(lambda c: c.list_collections())
         if config.collection_name is None:
-            config.collection_name = _unique_name(samples, brain_key, names)
+            config.collection_name = unique_name(samples, brain_key, names)
         index = MilvusSimilarityIndex(samples, config, brain_key, backend=self)
         if config.collection_name in names:
             index.adopt()
@@ -330,8 +330,14 @@ def _choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
         raise InvalidInputError(f"Unsupported {name} {value!r}; expected one of {choices}")
 
 
-def _unique_name(samples: Any, brain_key: str | None, taken: list[str]) -> str:
-    """Returns a name for a new collection: Milvus takes letters, digits and underscores."""
+def unique_name(samples: Any, brain_key: str | None, taken: Sequence[str]) -> str:
+    """Returns a name for a new collection: Milvus takes letters, digits and underscores.
+
+    Args:
+        samples: a :class:`fiftyone.core.collections.SampleCollection`
+        brain_key: the brain key, or None
+        taken: the names that exist; the first choice gets a random end if it is among them
+    """
     dataset = samples._root_dataset
     slug = re.sub(r"[^A-Za-z0-9]+", "_", dataset.name).strip("_").lower()[:_MAX_SLUG]
     name = f"fiftyone_{slug or dataset._doc.id}"

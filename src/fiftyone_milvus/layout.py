@@ -25,6 +25,9 @@ MAKER = "fiftyone_maker"
 FIELDS = "fiftyone_fields"
 """The collection property that records which FiftyOne fields are beside the vectors."""
 
+MOVING = "moving"
+"""What an owner records besides while vectors are moved to it from elsewhere."""
+
 EMBEDDED = "fiftyone_embedded"
 """The collection property that records as of when the vectors were computed."""
 

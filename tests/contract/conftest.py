@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 import fiftyone_milvus  # noqa: F401  (makes backend="milvus" ours)
+from fiftyone_milvus.index import MilvusSimilarityIndex
 from tests import oracle
 from tests.conftest import Engine
 
@@ -112,6 +113,24 @@ def datasets() -> Iterator[Callable[..., fo.Dataset]]:
     for dataset in made:
         if not dataset.deleted:
             dataset.delete()
+
+
+@pytest.fixture
+def finished() -> Iterator[Callable[[fo.Dataset], fo.Dataset]]:
+    """Cleans up datasets with all their indexes that are loaded."""
+    made: list[fo.Dataset] = []
+
+    def add(dataset: fo.Dataset) -> fo.Dataset:
+        made.append(dataset)
+        return dataset
+
+    yield add
+    for dataset in made:
+        for key in dataset.list_brain_runs():
+            index = dataset._brain_cache.get(key)
+            if isinstance(index, MilvusSimilarityIndex):
+                index.cleanup()
+        dataset.delete()
 
 
 _ZOO_MODEL = '''

@@ -7,15 +7,23 @@ import os
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import fiftyone as fo
 import fiftyone.brain as fob
 import numpy as np
+import pytest
 from bson import ObjectId
 
+from fiftyone_milvus import embedded
+from fiftyone_milvus.connection import close_all
+from fiftyone_milvus.index import MilvusSimilarityIndex
+from fiftyone_milvus.moving import builtin
+from fiftyone_milvus.writing import Writer
 from tests import oracle
 
 DIM = 16
@@ -168,6 +176,56 @@ def index_patches(engine: Any, count: int, metric: str, **kwargs: Any) -> Indexe
     return Indexed(
         dataset, index, metric, dict(zip(owner, data, strict=True)), dict(engine.kwargs), owner
     )
+
+
+def built_in(engine: Any, dataset: fo.Dataset, data: Any = False, **kwargs: Any) -> Any:
+    """Returns an index of FiftyOne's own ``milvus`` backend, which opens Milvus Lite itself."""
+    if engine.name == "embedded":
+        embedded.stop(engine.kwargs["uri"])
+        close_all()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it uses pymilvus' ORM
+        return fob.compute_similarity(
+            dataset,
+            embeddings=data,
+            backend=builtin.config_class(),
+            **{"brain_key": KEY, "metric": "cosine", **engine.kwargs, **kwargs},
+        )
+
+
+def holds(dataset: fo.Dataset, key: str, metric: str, truth: dict[str, np.ndarray]) -> None:
+    """The index holds these vectors, bit by bit, and finds what it should."""
+    index = dataset.load_brain_results(key)
+    assert type(index) is MilvusSimilarityIndex
+    found, sample_ids, label_ids = index.get_embeddings()
+    ids = (sample_ids if label_ids is None else label_ids).tolist()
+    assert sorted(ids) == sorted(truth)
+    assert index.total_index_size == len(truth)
+    for _id, vector in zip(ids, found):
+        np.testing.assert_array_equal(vector, truth[_id])
+    query = vectors(1, len(found[0]), seed=9)[0]
+    samples, labels, dists = index._kneighbors(query=query, k=9, return_dists=True)
+    values = oracle.distances(metric, query, np.stack(list(truth.values())))[0]
+    true = dict(zip(truth, values.tolist(), strict=True))
+    oracle.check_ranking(samples if labels is None else labels, true, 9, reported=dists)
+
+
+@contextmanager
+def interrupted(after: int) -> Iterator[None]:
+    """Expects a block to be ended by Ctrl-C, which comes when so many batches were written."""
+    add, count = Writer.add, itertools.count()
+
+    def added(self: Writer, batch: Any) -> None:
+        if next(count) == after:
+            raise KeyboardInterrupt
+        add(self, batch)
+        self.send()
+        self._collect(0)
+
+    with pytest.MonkeyPatch.context() as context:
+        context.setattr(Writer, "add", added)
+        with pytest.raises(KeyboardInterrupt):
+            yield
 
 
 def credentials(kwargs: Mapping[str, Any]) -> dict[str, str]:

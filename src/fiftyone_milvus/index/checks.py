@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 import numpy as np
@@ -35,3 +36,19 @@ def check_fraction(fraction: Any) -> float:
     if np.isnan(value):
         raise InvalidInputError(f"Invalid fraction {fraction!r}; expected a number in [0, 1]")
     return min(max(value, 0.0), 1.0)
+
+
+def check_batch_size(batch_size: Any) -> int | None:
+    """Returns a number of embeddings as an integer, or None; or raises."""
+    if batch_size is None:
+        return None
+    try:
+        size = operator.index(batch_size)
+    except TypeError:
+        size = 0
+    if size < 1 or isinstance(batch_size, bool):
+        raise InvalidInputError(
+            f"batch_size={batch_size!r} is not a number of embeddings; expected an integer of at "
+            "least 1, or None for a default"
+        )
+    return size

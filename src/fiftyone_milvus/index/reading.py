@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from fiftyone_milvus import filters
-from fiftyone_milvus.errors import InvalidInputError
 from fiftyone_milvus.fresh import Rows
 from fiftyone_milvus.index.base import IndexBase
+from fiftyone_milvus.index.checks import check_batch_size
 from fiftyone_milvus.scores import Array
 
 Embeddings = tuple[Array, npt.NDArray[np.str_], "npt.NDArray[np.str_] | None"]
@@ -98,7 +96,7 @@ class Reading(IndexBase):
         Raises:
             InvalidInputError: if ``batch_size`` is not a positive integer
         """
-        return self._iterate(_checked(batch_size))
+        return self._iterate(check_batch_size(batch_size))
 
     def _iterate(self, batch_size: int | None) -> Iterator[Embeddings]:
         if self._collection.present():
@@ -117,18 +115,3 @@ class Reading(IndexBase):
         found, samples = self._lookup.with_samples(rows.ids, rows.sample_ids)
         labels = np.array(found, dtype=str) if self._patches else None
         return rows.vectors, np.array(samples, dtype=str), labels
-
-
-def _checked(batch_size: Any) -> int | None:
-    if batch_size is None:
-        return None
-    try:
-        size = operator.index(batch_size)
-    except TypeError:
-        size = 0
-    if size < 1 or isinstance(batch_size, bool):
-        raise InvalidInputError(
-            f"batch_size={batch_size!r} is not a number of embeddings; expected an integer of at "
-            "least 1, or None for a default"
-        )
-    return size

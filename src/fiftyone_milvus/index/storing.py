@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy.typing as npt
 
@@ -137,18 +138,27 @@ class Storing(IndexBase):
         if reload:
             self.reload()
 
-    def _create(self, dimension: int, fields: SyncedFields) -> bool:
-        """Makes the collection; returns False if another process just made it."""
+    def _create(
+        self, dimension: int, fields: SyncedFields, mark: Mapping[str, Any] | None = None
+    ) -> bool:
+        """Makes the collection; returns False if another process just made it.
+
+        Args:
+            dimension: of the vectors
+            fields: those beside the vectors
+            mark: what else to record with the owner, where vectors are moved, and not computed now
+        """
         config = self.config
+        embedded = None if mark else Embedded.now(self._samples._root_dataset).to_dict()
         index_type = config.index_type or parameters.default_index_type(self.connection.engine)
         return self._collection.create(
             dimension,
             scores.metric_type(config.metric),
             index_type,
             parameters.build_params(index_type, config.index_params),
-            self._owner,
+            {**self._owner, **(mark or {})},
             fields.record,
-            Embedded.now(self._samples._root_dataset).to_dict(),
+            embedded,
         )
 
     def _report_existing(

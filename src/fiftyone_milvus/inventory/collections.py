@@ -20,7 +20,7 @@ from fiftyone_milvus.errors import (
 )
 from fiftyone_milvus.identity import database_id
 from fiftyone_milvus.inventory.status import configured
-from fiftyone_milvus.layout import Layout
+from fiftyone_milvus.layout import MOVING, Layout
 
 UNDER_WAY = 24 * 3600
 """Seconds: a run is stored when its upload is done, so a younger collection may yet get one."""
@@ -141,10 +141,12 @@ def _owner(layout: Layout, name: str) -> tuple[str, str]:
         return _of_no_dataset(owner)
     if key is None:
         return "other", f"made for dataset '{document['name']}' without a brain key"
-    if _age(layout.embedded) < UNDER_WAY:
+    moving = owner.get(MOVING)
+    if _age(moving or layout.embedded) < UNDER_WAY:
+        what = "moved here, or was when that was interrupted" if moving else "computed"
         return "other", (
             f"no brain run of dataset '{document['name']}' uses it, but it was made today: maybe "
-            f"'{key}' is being computed"
+            f"'{key}' is being {what}"
         )
     return "orphan", f"no brain run of dataset '{dataset}' uses it, '{key}' neither"
 

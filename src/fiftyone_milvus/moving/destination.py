@@ -1,0 +1,207 @@
+"""A new index that vectors are moved to, and that is no brain run before it is complete.
+
+The collection is the state: it says with its owner from where it is filled, so a later call finds
+it and goes on.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fiftyone_milvus import checking, object_ids, writing
+from fiftyone_milvus.backend import MilvusSimilarity, MilvusSimilarityConfig, unique_name
+from fiftyone_milvus.collection import MilvusCollection
+from fiftyone_milvus.connection import Connection
+from fiftyone_milvus.errors import CollectionError, CollectionMismatchError
+from fiftyone_milvus.filters import batches
+from fiftyone_milvus.fresh import Rows
+from fiftyone_milvus.layout import MOVING
+from fiftyone_milvus.progress import ProgressBar
+from fiftyone_milvus.syncing import comparing
+from fiftyone_milvus.syncing.wanted import Wanted
+from fiftyone_milvus.writing import Writer
+
+logger = logging.getLogger(__name__)
+
+_DELETE = 10_000
+
+
+@dataclass
+class Filled:
+    """What was written.
+
+    Attributes:
+        count: the number of vectors
+        skipped: why others can't be in the index, by key
+    """
+
+    count: int = 0
+    skipped: dict[str, str] = field(default_factory=dict)
+
+
+class Destination:
+    """A new index, or one that was begun before.
+
+    Args:
+        samples: what the run is of: a dataset, or a view of its frames or clips
+        key: the brain key that the run will have
+        config: its config
+        origin: tells what the vectors come from
+
+    Raises:
+        CollectionMismatchError: if the collection that the config names is there already
+        FiftyOneMilvusError: if Milvus does not answer, or the config can't be used
+    """
+
+    def __init__(
+        self, samples: Any, key: str, config: MilvusSimilarityConfig, origin: Mapping[str, Any]
+    ) -> None:
+        self._mark = {
+            **origin,
+            "to": key,
+            "metric": config.metric,
+            "index_type": config.index_type,
+            "index_params": config.index_params,
+            "fields": config.fields,
+        }
+        connection = config.connect()
+        names = connection.run(lambda client: client.list_collections())
+        begun = self._begun(connection, samples, key, config.collection_name, names)
+        if begun is None and config.collection_name in names:
+            raise CollectionMismatchError(
+                f"Collection '{config.collection_name}' is at {connection.target.address} already, "
+                "and was not begun by a call like this; use another collection_name, or none"
+            )
+        config.collection_name = begun or config.collection_name
+        self.index = MilvusSimilarity(config).initialize(samples, key)
+        self._samples = samples
+        self._collection = self.index._collection
+        self._created = False
+
+    def difference(self, keys: Wanted) -> npt.NDArray[np.bool_]:
+        """Returns which keys are there already; removes what is there of others."""
+        if not self._collection.present():
+            return np.zeros(len(keys), dtype=bool)
+        found = comparing.compare(self._collection, keys, patches=False)
+        stale = [*object_ids.to_strings(found.surplus.keys), *found.surplus.others]
+        for part in batches(stale, _DELETE):
+            self._collection.delete(part)
+        return found.present
+
+    def fill(self, rows: Iterator[Rows], total: int, *, title: str, progress: Any = None) -> Filled:
+        """Writes rows in the background while the next are read.
+
+        What was written before an error or an interruption stays.
+
+        Args:
+            rows: the rows
+            total: about how many there are
+            title: for the progress bar
+            progress (None): as FiftyOne's progress bars take it
+        """
+        filled = Filled()
+        fields = self.index._beside()
+        watermark = fields.watermark()
+        writer: Writer | None = None
+        try:
+            with ExitStack() as stack:
+                bar = stack.enter_context(
+                    ProgressBar(total, title, show=total > 0, progress=progress)
+                )
+                for some in rows:
+                    batch = self._checked(some, filled)
+                    if not len(batch):
+                        continue
+                    if watermark is not None:
+                        values = fields.values(batch.ids, batch.sample_ids)
+                        batch = replace(batch, fields=values)
+                    if writer is None:
+                        self._create(batch.vectors.shape[1])
+                        # Another process may be moving the same
+                        writer = stack.enter_context(
+                            Writer(self._collection, replace=True, on_written=bar.update)
+                        )
+                    writer.add(batch)
+        except BaseException:
+            if writer is not None and writer.written:
+                logger.info(
+                    "%d vectors were moved before this; the same call goes on from there",
+                    writer.written,
+                )
+            raise
+        filled.count = writer.written if writer is not None else 0
+        if filled.count:
+            writing.flush_if_due(self._collection, filled.count, wait=False)
+        if watermark is not None and self._collection.present():
+            if self._created:
+                fields.written(watermark, (), all_rows=True)
+            else:
+                fields.sync(progress=progress)
+        return filled
+
+    def count(self) -> int:
+        """Returns how many rows there are."""
+        return self._collection.count(strong=True) if self._collection.present() else 0
+
+    def read(self, ids: Sequence[str]) -> Rows:
+        """Returns rows with their vectors."""
+        return self._collection.fetch(ids, strong=True)
+
+    def complete(self, embedded: Mapping[str, Any]) -> None:
+        """Records that nothing is missing any more.
+
+        Args:
+            embedded: as of when the vectors were computed, as recorded elsewhere
+        """
+        if self._collection.present():
+            self._collection.set_owner(self.index._owner)
+            if embedded:
+                self._collection.record_embedded(embedded)
+        self.index.connection.register_orm()
+        self.index.reload()
+
+    def _create(self, dimension: int) -> None:
+        if not self._collection.present():
+            mark = {MOVING: {**self._mark, "seen": time.time_ns() // 1_000_000}}
+            self._created = self.index._create(dimension, self.index._beside(), mark)
+
+    def _checked(self, rows: Rows, filled: Filled) -> checking.Batch:
+        vectors = checking.as_vectors(rows.vectors, "embeddings")
+        collection = self._collection
+        known = collection.layout.dimension if collection.opened() else None
+        checking.check_dimension(vectors.shape[1], known)
+        bad = checking.unusable(vectors, self.index.config.metric)
+        batch = checking.Batch(list(rows.ids), list(rows.sample_ids), vectors)
+        if not bad:
+            return batch
+        why = {rows.ids[row]: f"its vector {what}" for row, (what, _) in bad.items()}
+        filled.skipped.update(why)
+        return batch.without(set(why))
+
+    def _begun(
+        self, connection: Connection, samples: Any, key: str, named: str | None, names: list[str]
+    ) -> str | None:
+        """Returns the collection that an earlier call of the same kind has begun."""
+        first = unique_name(samples, key, ())
+        pattern = re.compile(re.escape(named or first) + ("" if named else "(_[0-9a-f]{8})?"))
+        dataset_id = str(samples._root_dataset._doc.id)
+        for name in filter(pattern.fullmatch, names):
+            try:
+                owner = MilvusCollection(connection, name).describe().owner
+            except CollectionError:
+                continue
+            mark = dict(owner.get(MOVING) or {})
+            mark.pop("seen", None)
+            if owner.get("dataset_id") == dataset_id and mark == self._mark:
+                logger.info("Going on with the %s", MilvusCollection(connection, name).where)
+                return name
+        return None

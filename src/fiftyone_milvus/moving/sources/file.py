@@ -1,0 +1,157 @@
+"""Vectors in a Parquet file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from fiftyone_milvus import object_ids
+from fiftyone_milvus.errors import InvalidInputError
+from fiftyone_milvus.fresh import Rows
+from fiftyone_milvus.layout import PK, VECTOR
+from fiftyone_milvus.moving.parquet import FORMAT, METADATA, FileInfo
+from fiftyone_milvus.moving.sources.base import BATCH_ROWS, Finder, Held, as_keys, rows_of
+from fiftyone_milvus.moving.vectors import to_matrix
+from fiftyone_milvus.syncing.wanted import Wanted
+
+_IDS = 65_536
+
+
+class FileSource:
+    """A Parquet file with the columns ``pk`` and ``vector``; a context manager.
+
+    Args:
+        path: of the file
+
+    Attributes:
+        info: what the file records; None if it was not exported by this package
+
+    Raises:
+        InvalidInputError: if it can't be read as such
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._path = Path(path).expanduser()
+        self.name = f"file '{self._path}'"
+        try:
+            # Which would keep all of the file in memory
+            self._file = pq.ParquetFile(self._path, pre_buffer=False)
+        except (OSError, pa.ArrowInvalid) as error:
+            reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+            raise InvalidInputError(
+                f"Can't read '{self._path}' as a Parquet file ({reason}); give one that "
+                "export_index() wrote, or one with columns 'pk' and 'vector'"
+            ) from None
+        try:
+            self._check_schema()
+            self.info = self._read_info()
+        except BaseException:
+            self._file.close()
+            raise
+        self.embedded: Mapping[str, Any] = self.info.embedded if self.info else {}
+
+    def __enter__(self) -> FileSource:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    @property
+    def origin(self) -> dict[str, Any]:
+        """What tells this file from others, and from itself after a change."""
+        stat = self._path.stat()
+        return {"from": str(self._path.resolve()), "made": f"{stat.st_size} {stat.st_mtime_ns}"}
+
+    def holds(self, wanted: Wanted) -> Held:
+        """Returns which of the given keys it has.
+
+        Raises:
+            InvalidInputError: if a key is missing, or there twice
+        """
+        keys = self._keys()
+        known = keys[keys != np.zeros(1, object_ids.DTYPE)[0]]
+        repeated = len(known) - len(np.unique(known))
+        if repeated:
+            raise InvalidInputError(
+                f"The {self.name} has {repeated} rows that repeat a '{PK}'; leave one row per key"
+            )
+        positions = Finder(wanted.keys).find(keys)
+        present = np.zeros(len(wanted), dtype=bool)
+        present[positions[positions >= 0]] = True
+        return Held(present, True, int(np.count_nonzero(positions < 0)))
+
+    def rows(self, keys: Wanted, batch_size: int | None = None) -> Iterator[Rows]:
+        """Yields the rows of keys in the file's order."""
+        if not len(keys):
+            return
+        finder = Finder(keys.keys)
+        known = self.info.dimension if self.info else 0
+        size = batch_size or (rows_of(known) if known > 0 else BATCH_ROWS)
+        for batch in self._file.iter_batches(size, columns=[PK, VECTOR]):
+            found = finder.find(as_keys(batch.column(PK).to_pylist()))
+            take = np.flatnonzero(found >= 0)
+            if take.size:
+                part = keys.take(found[take])
+                yield Rows(
+                    object_ids.to_strings(part.keys),
+                    object_ids.to_strings(part.documents),
+                    to_matrix(batch.column(VECTOR))[take],
+                )
+
+    def _keys(self) -> object_ids.IdArray:
+        blocks = []
+        for batch in self._file.iter_batches(_IDS, columns=[PK]):
+            column = batch.column(0)
+            if column.null_count:
+                raise InvalidInputError(f"The {self.name} has rows without a '{PK}'")
+            blocks.append(as_keys(column.to_pylist()))
+        return np.concatenate(blocks) if blocks else np.empty(0, object_ids.DTYPE)
+
+    def _check_schema(self) -> None:
+        schema = self._file.schema_arrow
+        for name, expected, fits in (
+            (PK, "strings", _is_string),
+            (VECTOR, "lists of floats", _is_list),
+        ):
+            if name not in schema.names:
+                raise InvalidInputError(
+                    f"The {self.name} has no column '{name}' of {expected}; its columns are "
+                    f"{', '.join(map(repr, schema.names))}"
+                )
+            found = schema.field(name).type
+            if not fits(found):
+                raise InvalidInputError(
+                    f"Column '{name}' of the {self.name} holds {found}; expected {expected}"
+                )
+
+    def _read_info(self) -> FileInfo | None:
+        text = (self._file.metadata.metadata or {}).get(METADATA)
+        if text is None:
+            return None
+        try:
+            info = FileInfo.from_json(text)
+        except ValueError as error:
+            raise InvalidInputError(
+                f"The metadata of the {self.name} can't be read ({error}); export it again"
+            ) from None
+        if info.format > FORMAT:
+            raise InvalidInputError(
+                f"The {self.name} has format {info.format}, and this version of fiftyone-milvus "
+                f"reads up to {FORMAT}; upgrade it"
+            )
+        return info
+
+
+def _is_string(kind: Any) -> bool:
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+
+
+def _is_list(kind: Any) -> bool:
+    lists = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+    return any(is_a(kind) for is_a in lists) and pa.types.is_floating(kind.value_type)

@@ -1,0 +1,48 @@
+"""Vectors in Milvus: of this package's runs, and of the built-in backend's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from fiftyone_milvus.fresh import Rows
+from fiftyone_milvus.index import MilvusSimilarityIndex
+from fiftyone_milvus.moving.sources.base import Held, parts, rows_of
+from fiftyone_milvus.syncing import comparing
+from fiftyone_milvus.syncing.wanted import Wanted
+
+
+class MilvusSource:
+    """An index in Milvus.
+
+    Args:
+        index: the index
+    """
+
+    def __init__(self, index: MilvusSimilarityIndex) -> None:
+        self.name = f"Milvus index '{index.key}'"
+        self._index = index
+        self._collection = index._collection
+        self.embedded: Mapping[str, Any] = {}
+
+    def holds(self, wanted: Wanted) -> Held:
+        """Returns which of the given keys it has."""
+        if not self._collection.present():
+            return Held(np.zeros(len(wanted), dtype=bool), True, 0)
+        self.embedded = self._collection.layout.embedded
+        found = comparing.compare(self._collection, wanted, patches=self._index._patches)
+        others = len(found.surplus.keys) + len(found.surplus.others)
+        return Held(found.present, True, others)
+
+    def rows(self, keys: Wanted, batch_size: int | None = None) -> Iterator[Rows]:
+        """Yields the rows of keys in their order, reading ahead."""
+        if not len(keys):
+            return
+        size = batch_size or rows_of(self._collection.layout.dimension)
+        for rows in self._collection.fetch_pages(ids for ids, _ in parts(keys, size)):
+            if rows.ids:
+                yield Rows(
+                    *self._index._lookup.with_samples(rows.ids, rows.sample_ids), rows.vectors
+                )
