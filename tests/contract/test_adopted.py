@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import numpy as np
 import pytest
 
 from fiftyone_milvus import moving
@@ -67,7 +66,7 @@ def _shared(engine: Any) -> Iterator[Callable[[str, str], Indexed]]:
 
 def _images(engine: Any) -> Indexed:
     dataset, data = image_dataset(300), vectors(300)
-    index = built_in(engine, dataset, np.concatenate([data[:AGAIN][::-1], data[AGAIN:]]))
+    index = built_in(engine, dataset, data)
     ids = dataset.values("id")
     # What it appends to rows of the same keys
     index.add_to_index(data[:AGAIN], ids[:AGAIN])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import fiftyone.core.odm as foo
@@ -77,9 +77,12 @@ def adopt(dataset: Any, brain_key: str, *, progress: Any = None, **credentials: 
 
     Nothing is uploaded: the collection stays, and so does all that the run records. Rows that
     repeat a primary key, which the built-in leaves when vectors are added again, are reduced to
-    one. Everything is checked before anything is written, and the run is changed last, by one
-    atomic update; so a call that fails or is interrupted leaves the run to the built-in, and can
-    be repeated. :func:`revert` goes back.
+    one. Milvus does not tell which of them is the newest: if they may differ, call
+    ``sync(refresh=True)`` afterwards.
+
+    Everything is checked before anything is written, and the run is changed last, by one atomic
+    update; so a call that fails or is interrupted leaves the run to the built-in, and can be
+    repeated. :func:`revert` goes back.
 
     Other processes that have the dataset loaded see the change after ``dataset.reload()``.
 
@@ -110,7 +113,8 @@ def adopt(dataset: Any, brain_key: str, *, progress: Any = None, **credentials: 
     """
     document = runs.document(dataset, brain_key)
     if brain_key in keys(dataset):
-        return _adopted_before(open_index(dataset, brain_key))
+        ours = open_index(dataset, brain_key)
+        return replace(_tidy(ours, progress), owned=ours._owned(), changed=False)
     if not builtin.is_builtin(document):
         raise InvalidInputError(
             f"Brain run '{brain_key}' of dataset '{dataset.name}' is of "
@@ -131,25 +135,10 @@ def adopt(dataset: Any, brain_key: str, *, progress: Any = None, **credentials: 
     layout = collection.describe()
     _check(index, layout)
 
-    asked = wanted.read(index._samples, index.config.patches_field)
-    found = comparing.compare(collection, asked, patches=index._patches)
-    surplus = len(found.surplus.keys) + len(found.surplus.others)
-    distinct = int(np.count_nonzero(found.present)) + surplus
-    removed = repeated.repair(collection, distinct, progress=progress)
+    found = _tidy(index, progress)
     index.adopt()
-    owned = _claim(index, layout, surplus)
-    adopted = Adopted(
-        brain_key=brain_key,
-        collection=collection.name,
-        address=index.connection.target.address,
-        vectors=distinct,
-        dimension=layout.dimension,
-        repeated=removed,
-        missing=int(np.count_nonzero(~found.present)),
-        stale=surplus,
-        owned=owned,
-        dropped=dropped,
-    )
+    owned = _claim(index, layout, found.stale)
+    adopted = replace(found, owned=owned, dropped=dropped)
     runs.rewrite(dataset, brain_key, index.config.serialize(), index.serialize())
     # With the credentials of this call, as compute_similarity() does
     runs.remember(dataset, brain_key, index)
@@ -164,17 +153,22 @@ def adopt(dataset: Any, brain_key: str, *, progress: Any = None, **credentials: 
     return adopted
 
 
-def _adopted_before(index: MilvusSimilarityIndex) -> Adopted:
+def _tidy(index: MilvusSimilarityIndex, progress: Any) -> Adopted:
+    """Leaves one row per key; returns what is in the collection then."""
     collection = index._collection
-    layout = collection.describe()
+    asked = wanted.read(index._samples, index.config.patches_field)
+    found = comparing.compare(collection, asked, patches=index._patches)
+    stale = len(found.surplus.keys) + len(found.surplus.others)
+    distinct = int(np.count_nonzero(found.present)) + stale
     return Adopted(
         brain_key=str(index.key),
         collection=collection.name,
         address=index.connection.target.address,
-        vectors=index.total_index_size,
-        dimension=layout.dimension,
-        owned=index._owned(),
-        changed=False,
+        vectors=distinct,
+        dimension=collection.layout.dimension,
+        repeated=repeated.repair(collection, distinct, progress=progress),
+        missing=int(np.count_nonzero(~found.present)),
+        stale=stale,
     )
 
 

@@ -1,6 +1,8 @@
 """Rows of the same primary key, which Milvus takes and the built-in backend makes.
 
-A search answers each key once, but counts count every row. An upsert removes all rows of a key.
+A query answers each key once, and counts count every row. An upsert removes all rows of a key.
+Which of them a query answers with changes from one to the next: a Milvus 2.3.5 takes what the first
+segment says. Nothing that it tells says which is the newest.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ _SMALL = 64
 
 
 def repair(collection: MilvusCollection, distinct: int, *, progress: Any = None) -> int:
-    """Leaves one row of each primary key: the one that Milvus answers with.
+    """Leaves one row of each primary key, of which nobody knows whether it is the newest.
 
     If it is interrupted, call it again.
 
@@ -39,7 +41,12 @@ def repair(collection: MilvusCollection, distinct: int, *, progress: Any = None)
     extra = collection.count(strong=True) - distinct
     if extra <= 0:
         return 0
-    logger.info("Leaving one row per key: %d rows of the %s repeat one", extra, collection.where)
+    logger.warning(
+        "Leaving one row per key: %d rows of the %s repeat one, and Milvus does not tell which is "
+        "the newest; if their vectors may differ, call sync(refresh=True) on the index",
+        extra,
+        collection.where,
+    )
     rewritten = 0
     with ProgressBar(
         distinct, "Removing repeated rows from Milvus", show=distinct > _PART, progress=progress

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from fiftyone_milvus.errors import InvalidInputError
 from fiftyone_milvus.fresh import Rows
 from fiftyone_milvus.index import MilvusSimilarityIndex
 from fiftyone_milvus.moving.sources.base import Held, parts, rows_of
@@ -28,12 +29,24 @@ class MilvusSource:
         self.embedded: Mapping[str, Any] = {}
 
     def holds(self, wanted: Wanted) -> Held:
-        """Returns which of the given keys it has."""
+        """Returns which of the given keys it has.
+
+        Raises:
+            InvalidInputError: if several rows have one key
+        """
         if not self._collection.present():
             return Held(np.zeros(len(wanted), dtype=bool), True, 0)
         self.embedded = self._collection.layout.embedded
         found = comparing.compare(self._collection, wanted, patches=self._index._patches)
         others = len(found.surplus.keys) + len(found.surplus.others)
+        distinct = int(np.count_nonzero(found.present)) + others
+        repeated = self._collection.count(strong=True) - distinct
+        if repeated > 0:
+            # Which would be read is not the same each time
+            raise InvalidInputError(
+                f"The {self.name} has {repeated} rows that repeat a key; call moving.adopt() for "
+                "it first, which leaves one of each"
+            )
         return Held(found.present, True, others)
 
     def rows(self, keys: Wanted, batch_size: int | None = None) -> Iterator[Rows]:
