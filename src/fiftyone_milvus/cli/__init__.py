@@ -15,6 +15,8 @@ from fiftyone_milvus.cli import (
     engines,
     examining,
     indexes,
+    measuring,
+    moving,
     plugins,
     printing,
     searching,
@@ -52,7 +54,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for _module in (demonstrating, examining, takeover, engines, indexes, searching):
+for _module in (demonstrating, examining, takeover, engines, indexes, searching, measuring, moving):
     _module.add_to(app)
 app.add_typer(plugins.app, name="plugin", rich_help_panel="Set up")
 

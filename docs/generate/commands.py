@@ -1,0 +1,75 @@
+"""The page of the command line."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import typer
+
+from fiftyone_milvus import cli
+
+_HEAD = """\
+# The command line
+
+<!-- Written by `make reference`; change the code instead. -->
+
+`fiftyone-milvus COMMAND --help` says the same. `--json` prints JSON on the standard output, and
+everything else on the standard error. Exit codes: 0 done; 1 an error or a finding, in one line;
+2 wrong usage; 130 interrupted. `fiftyone-milvus --install-completion` teaches your shell its commands
+and options.
+"""
+
+
+def page() -> str:
+    """Returns the page, a section for each command."""
+    root: Any = typer.main.get_command(cli.app)
+    parts = [_HEAD]
+    for name, command in root.commands.items():
+        if hasattr(command, "commands"):
+            for inner, one in command.commands.items():
+                parts.append("\n".join(_section(f"{name} {inner}", one)))
+        else:
+            parts.append("\n".join(_section(name, command)))
+    return "\n\n".join(part.rstrip() for part in parts) + "\n"
+
+
+def _section(name: str, command: Any) -> Iterator[str]:
+    yield f"## `{name}`"
+    yield ""
+    yield _plain(command.help)
+    yield ""
+    rows = [row for parameter in command.params if (row := _row(parameter)) is not None]
+    if rows:
+        yield "| | | default |"
+        yield "| --- | --- | --- |"
+        yield from rows
+        yield ""
+    examples = re.findall(r"fiftyone-milvus .+", command.epilog or "")
+    if examples:
+        yield "```shell"
+        yield from examples
+        yield "```"
+
+
+def _row(parameter: Any) -> str | None:
+    if "--help" in parameter.opts:
+        return None
+    if parameter.param_type_name == "argument":
+        name = parameter.metavar or parameter.name.upper()
+        label = f"`{name}`" if parameter.required or "[" in name else f"`[{name}]`"
+    else:
+        label = ", ".join(f"`{option}`" for option in (*parameter.opts, *parameter.secondary_opts))
+    default = parameter.show_default if isinstance(parameter.show_default, str) else None
+    if default is None and parameter.default not in (None, False, ()) and not parameter.required:
+        value = parameter.default
+        if isinstance(value, bool):
+            default = f"`{parameter.opts[0]}`"
+        elif parameter.show_default:
+            default = f"`{value}`"
+    return f"| {label} | {_plain(parameter.help or '')} | {default or ''} |"
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"\[/?\w+\]", "", text).replace("|", "\\|").strip()

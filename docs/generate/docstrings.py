@@ -1,0 +1,41 @@
+"""Google-style docstrings, as far as tables need them."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from typing import Any, NamedTuple
+
+
+class Argument(NamedTuple):
+    """An entry of a section, as ``name (default): what it is``."""
+
+    name: str
+    default: str | None
+    text: str
+
+
+def arguments(thing: Any, section: str = "Args") -> list[Argument]:
+    """Returns the entries of a section of a docstring, each as one line of Markdown."""
+    lines = inspect.getdoc(thing).splitlines()
+    start = lines.index(f"{section}:") + 1
+    found: list[list[str]] = []
+    for line in lines[start:]:
+        if line and not line.startswith(" "):
+            break
+        if re.match(r"    \S", line):
+            found.append([line.strip()])
+        elif line.strip():
+            found[-1].append(line.strip())
+    return [_argument(" ".join(entry)) for entry in found]
+
+
+def _argument(line: str) -> Argument:
+    name, default, text = re.match(r"(\*{0,2}\w+)(?: \((.*?)\))?: (.*)", line).groups()
+    return Argument(name, default, markdown(text))
+
+
+def markdown(text: str) -> str:
+    """Returns a docstring's text as Markdown."""
+    text = re.sub(r":\w+:`(?:[~\w.]*\.)?([\w()]+)(?: <[^>]+>)?`", r"`\1`", text)
+    return text.replace("``", "`")
