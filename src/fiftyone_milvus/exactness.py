@@ -17,16 +17,13 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-from fiftyone_milvus.collection import MilvusCollection
+from fiftyone_milvus.collection import INDEXED_FROM, MilvusCollection
 
 SHARE = 0.05
 """Of a segment's rows, at most, in one filtered search; HNSW scans below 0.07."""
 
 UNSEALED = 4_000
 """Milvus 2.3-2.6 build the interim index from 4,992 rows on: ``interimIndex.nlist`` 128 x 39."""
-
-_INDEXED = 1_024
-"""Segments with fewer rows get no index: ``indexCoord.segment.minSegmentNumRowsToEnableIndex``."""
 
 _EVERY_LIST = 65_536
 
@@ -59,7 +56,7 @@ def parts_for(collection: MilvusCollection, ids: int) -> Parts | None:
     segments = collection.sealed_segments()
     if segments is None:
         return None
-    large = {rows: indexed for rows, indexed in segments if rows >= _INDEXED}
+    large = {rows: indexed for rows, indexed in segments if rows >= INDEXED_FROM}
     if not all(large.values()):
         return None
     share = min(1.0, ids / min(large)) if large else 0.0

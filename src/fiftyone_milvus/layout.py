@@ -91,7 +91,11 @@ class Built:
     @classmethod
     def of(cls, index: Mapping[str, Any]) -> Built:
         """Reads it from what ``MilvusClient.describe_index`` returns; empty if there is none."""
-        params = {str(n): str(v) for n, v in index.items() if n not in _INDEX_FACTS}
+        found = {n: v for n, v in index.items() if n not in _INDEX_FACTS}
+        # Milvus Lite has them in a dictionary
+        packed = found.pop("params", None)
+        found.update(packed if isinstance(packed, Mapping) else {})
+        params = {str(n): str(v) for n, v in found.items()}
         total, done = index.get("total_rows"), index.get("indexed_rows")
         if not index or total is None or done is None:
             return cls(None, params)

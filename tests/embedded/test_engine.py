@@ -607,8 +607,12 @@ def test_build_parameters_reach_the_index(tmp_path: Path) -> None:
     assert engine.client.describe_index("c", "vector")["params"] == {"nlist": 5}
     vectors = np.random.default_rng(9).standard_normal((300, DIM)).astype(np.float32)
     engine.client.insert("c", rows([f"k{i}" for i in range(300)], vectors))
+    described = engine.client.describe_index("c", "vector")
+    assert (described["indexed_rows"], described["pending_index_rows"]) == (0, 300)
     engine.flush("c")
     engine.settle("c")
+    described = engine.client.describe_index("c", "vector")
+    assert (described["indexed_rows"], described["pending_index_rows"]) == (300, 0)
     (segment,) = engine.db.get_collection("c")._segments_snapshot()
     assert segment.indexes["vector"]._index.nlist == 5
     assert engine.client.describe_index("c", "vector")["total_rows"] == 300

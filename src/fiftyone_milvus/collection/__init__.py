@@ -7,13 +7,14 @@ too if they have a VARCHAR primary key and a float vector.
 
 from __future__ import annotations
 
+from fiftyone_milvus.collection.building import EXACT, INDEXED_FROM, Building
 from fiftyone_milvus.collection.creating import MAX_ID_BYTES, Creating
 from fiftyone_milvus.collection.writes import Writes
 
-__all__ = ["MAX_ID_BYTES", "MilvusCollection"]
+__all__ = ["EXACT", "INDEXED_FROM", "MAX_ID_BYTES", "MilvusCollection"]
 
 
-class MilvusCollection(Creating, Writes):
+class MilvusCollection(Creating, Writes, Building):
     """A collection that may or may not exist yet.
 
     Args:

@@ -35,6 +35,14 @@ def index_of(part: LivePart, field: str) -> Any:
     return None if segment is None else segment.indexes.get(field)
 
 
+def is_indexed(part: LivePart, field: str) -> bool:
+    """Whether an index of a field, of vectors or scalars, is attached to the part."""
+    segment = part.part.segment
+    return segment is not None and (
+        field in segment.indexes or field in getattr(segment, "scalar_indexes", ())
+    )
+
+
 def search(
     part: LivePart, field: str, queries: Floats, k: int, metric: str, params: Mapping[str, Any]
 ) -> Hits:

@@ -30,6 +30,7 @@ from fiftyone_milvus.embedded.engine.requests import SearchRequest, read_query, 
 logger = logging.getLogger(__name__)
 
 _BUILD_PARAMS = ("nlist", "M", "efConstruction", "m", "nbits", "sq_type")
+_UNBUILT = ("FLAT", "BRUTE_FORCE")
 
 
 class FastServicer(MilvusServicer):
@@ -60,7 +61,7 @@ class FastServicer(MilvusServicer):
         return self._answer(request, context, self._statistics, super().GetCollectionStatistics)
 
     def DescribeIndex(self, request: Any, context: Any) -> Any:
-        """Indexes, and number of rows."""
+        """Indexes, and how many rows have and lack them."""
         return self._answer(request, context, self._describe_index, super().DescribeIndex)
 
     def CreateIndex(self, request: Any, context: Any) -> Any:
@@ -250,9 +251,18 @@ class FastServicer(MilvusServicer):
 
     def _describe_index(self, request: Any, col: Any) -> Any:
         plain = MilvusServicer(self._db)
-        counted = _Counted(col, self._view(col).count)
+        view = self._view(col)
+        counted = _Counted(col, view.count)
         plain._get_collection = lambda request, context: counted
-        return plain.DescribeIndex(request, None)
+        answer = plain.DescribeIndex(request, None)
+        for index in answer.index_descriptions:
+            # Milvus Lite builds in the background, and says that all is done
+            name = index.field_name
+            if str(col._index_specs[name].index_type) not in _UNBUILT:
+                waiting = sum(p.count for p in view.parts if not ann.is_indexed(p, name))
+                index.indexed_rows = view.count - waiting
+                index.pending_index_rows = waiting
+        return answer
 
     # writing
 
