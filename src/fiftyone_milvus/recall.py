@@ -33,6 +33,8 @@ class Evaluation:
         p95: the seconds that 95 % of these searches took at most
         vectors: the number of vectors in the index
         bytes: of these vectors; a graph and the IDs take more
+        index_bytes: the memory of the vector index with the vectors in it; None if nothing tells
+        index_bytes_source: where that is from; see :class:`fiftyone_milvus.sizes.IndexSize`
         index_type: as ``"HNSW"``
         search_params: those that were set; Milvus' and this package's defaults otherwise
     """
@@ -44,6 +46,8 @@ class Evaluation:
     p95: float
     vectors: int
     bytes: int
+    index_bytes: int | None
+    index_bytes_source: str
     index_type: str | None
     search_params: Mapping[str, Any] = field(default_factory=dict)
 
@@ -51,8 +55,13 @@ class Evaluation:
         return (
             f"recall@{self.k} {self.recall:.4f} of {self.queries} queries, "
             f"{self.p50 * 1e3:.1f} ms (p95 {self.p95 * 1e3:.1f} ms) each, {self.index_type} of "
-            f"{self.vectors} vectors"
+            f"{self.vectors} vectors, {megabytes(self.index_bytes)}"
         )
+
+
+def megabytes(size: int | None) -> str:
+    """Returns a number of bytes as text."""
+    return "size unknown" if size is None else f"{size / 1e6:,.1f} MB"
 
 
 class Truth:

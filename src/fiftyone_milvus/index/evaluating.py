@@ -13,6 +13,7 @@ from fiftyone_milvus.neighborhoods import Vectors
 from fiftyone_milvus.recall import Evaluation, Truth
 from fiftyone_milvus.scores import Array
 from fiftyone_milvus.searching import APPROXIMATE_MAX
+from fiftyone_milvus.sizes import index_size
 
 
 class Evaluating(IndexBase):
@@ -44,11 +45,7 @@ class Evaluating(IndexBase):
         Raises:
             InvalidInputError: if an argument can't be used, or there are no two vectors
         """
-        _check("k", k)
-        if k >= APPROXIMATE_MAX:
-            raise InvalidInputError(
-                f"Invalid k {k}; expected less than {APPROXIMATE_MAX}: longer answers are exact"
-            )
+        check_few(k)
         ids, rows = self._draw("queries", queries, seed)
         k = min(int(k), len(ids) - 1)
         with self._vectors(ids, progress) as vectors:
@@ -58,6 +55,7 @@ class Evaluating(IndexBase):
             found, seconds = recall.measure(self._searcher, drawn, truth, progress=progress)
         size = len(ids)
         layout = self._collection.layout
+        memory = index_size(self._collection, size)
         return Evaluation(
             recall=found,
             k=k,
@@ -66,6 +64,8 @@ class Evaluating(IndexBase):
             p95=float(np.percentile(seconds, 95)),
             vectors=size,
             bytes=size * layout.dimension * 4,
+            index_bytes=memory.bytes,
+            index_bytes_source=memory.source,
             index_type=layout.index_type,
             search_params=dict(self.config.search_params or {}),
         )
@@ -97,7 +97,7 @@ class Evaluating(IndexBase):
 
     def _draw(self, name: str, count: Any, seed: Any) -> tuple[list[str], Array]:
         """Returns all keys, and which of them were drawn at random, ascending."""
-        _check(name, count)
+        check_count(name, count)
         if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
             raise InvalidInputError(f"Invalid seed {seed!r}; expected an integer of at least 0")
         ids: list[str] = []
@@ -114,6 +114,16 @@ class Evaluating(IndexBase):
         return ids, np.sort(rng.choice(len(ids), min(count, len(ids)), replace=False))
 
 
-def _check(name: str, value: Any) -> None:
+def check_few(k: Any) -> None:
+    """Raises if ``k`` is no number of results that an approximate index is asked for."""
+    check_count("k", k)
+    if k >= APPROXIMATE_MAX:
+        raise InvalidInputError(
+            f"Invalid k {k}; expected less than {APPROXIMATE_MAX}: longer answers are exact"
+        )
+
+
+def check_count(name: str, value: Any) -> None:
+    """Raises if a value is no integer above 0."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
         raise InvalidInputError(f"Invalid {name} {value!r}; expected an integer above 0")
