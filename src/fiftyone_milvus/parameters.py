@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -36,7 +37,15 @@ BUILD: dict[str, Names | None] = {
 }
 """The vector indexes and their build parameters; None takes any: https://milvus.io/docs/index.md."""
 
-_PROBES: Names = {"nprobe": (1, 65_536)}
+SEARCH_RANGES: dict[str, Range] = {
+    "ef": (1, 32_768),
+    "nprobe": (1, 65_536),
+    "search_list": (1, 65_535),
+}
+"""The search parameters that bound how much of an index is looked at."""
+
+_EF: Names = {"ef": SEARCH_RANGES["ef"]}
+_PROBES: Names = {"nprobe": SEARCH_RANGES["nprobe"]}
 
 SEARCH: dict[str, Names | None] = {
     "FLAT": {},
@@ -44,11 +53,11 @@ SEARCH: dict[str, Names | None] = {
     "IVF_SQ8": _PROBES,
     "IVF_PQ": _PROBES,
     "IVF_RABITQ": {**_PROBES, "rbq_query_bits": (0, 8), "refine_k": None},
-    "HNSW": {"ef": (1, 32_768)},
-    "HNSW_SQ": {"ef": (1, 32_768), "refine_k": None},
-    "HNSW_PQ": {"ef": (1, 32_768), "refine_k": None},
+    "HNSW": _EF,
+    "HNSW_SQ": {**_EF, "refine_k": None},
+    "HNSW_PQ": {**_EF, "refine_k": None},
     "SCANN": {**_PROBES, "reorder_k": (1, 1_000_000)},
-    "DISKANN": {"search_list": (1, 65_535)},
+    "DISKANN": {"search_list": SEARCH_RANGES["search_list"]},
     "GPU_IVF_FLAT": None,
     "GPU_IVF_PQ": None,
     "GPU_CAGRA": None,
@@ -56,6 +65,11 @@ SEARCH: dict[str, Names | None] = {
     "AUTOINDEX": None,
 }
 """The search parameters of each index; None takes any."""
+
+FOR_RESULTS = "k"
+"""The search parameter that is ours: for how many results the others are enough."""
+
+_RESULTS: Range = (1, 1_000_000)
 
 _DEFAULT_BUILD: dict[str, dict[str, Any]] = {
     "HNSW": {"M": 16, "efConstruction": 200},
@@ -67,6 +81,7 @@ _DEFAULT_BUILD: dict[str, dict[str, Any]] = {
 }
 
 _MIN_EF = 128
+_MIN_SEARCH_LIST = 100
 _NPROBE = 64
 
 
@@ -84,22 +99,42 @@ def build_params(index_type: str, params: Mapping[str, Any] | None) -> dict[str,
     return {**_DEFAULT_BUILD.get(index_type, {}), **(params or {})}
 
 
+def search_parameter(index_type: str) -> str | None:
+    """Returns the search parameter that bounds how much of an index is looked at, or None."""
+    if index_type.startswith("HNSW"):
+        return "ef"
+    return next((name for name in SEARCH.get(index_type) or () if name in SEARCH_RANGES), None)
+
+
 def search_params(index_type: str, params: Mapping[str, Any] | None, limit: int) -> dict[str, Any]:
     """Returns the parameters of a search for ``limit`` rows: the user's over the defaults.
 
     Those that bound how much is looked at grow with ``limit``: Milvus refuses ``ef < limit``, and
-    recall of the last results falls off where they are equal.
+    recall of the last results falls off where they are equal. Where the user's are for ``k``
+    results (:data:`FOR_RESULTS`), they grow in proportion for more, up to the default.
     """
     found = dict(params or {})
-    if index_type.startswith("HNSW"):
-        found["ef"] = min(max(found.get("ef", max(_MIN_EF, 2 * limit)), limit), 32_768)
-    elif index_type == "DISKANN":
-        wanted = found.get("search_list", max(100, 2 * limit))
-        found["search_list"] = min(max(wanted, limit), 65_535)
-    elif "nprobe" in (SEARCH.get(index_type) or {}):
-        # Lists may be short: as many as rows are asked for hold enough of them
-        found.setdefault("nprobe", min(max(_NPROBE, limit), 65_536))
+    enough_for = found.pop(FOR_RESULTS, None)
+    name = search_parameter(index_type)
+    if name is None:
+        return found
+    default = _default_search(name, limit)
+    value = found.get(name, default)
+    if enough_for is not None and limit > enough_for:
+        value = max(value, min(default, math.ceil(value * limit / enough_for)))
+    if name != "nprobe":
+        value = max(value, limit)
+    found[name] = min(value, SEARCH_RANGES[name][1])
     return found
+
+
+def _default_search(name: str, limit: int) -> int:
+    if name == "ef":
+        return max(_MIN_EF, 2 * limit)
+    if name == "search_list":
+        return max(_MIN_SEARCH_LIST, 2 * limit)
+    # Lists may be short: as many as rows are asked for hold enough of them
+    return max(_NPROBE, limit)
 
 
 def check_index(
@@ -130,7 +165,10 @@ def check_index(
             raise InvalidInputError(
                 f"{title}={params!r} is no dictionary; expected one like {{'M': 16}}"
             )
-        _check_ranges(title, params, table, index_type)
+        given = dict(params)
+        if title == "search_params" and FOR_RESULTS in given:
+            _check_range(title, FOR_RESULTS, given.pop(FOR_RESULTS), _RESULTS)
+        _check_ranges(title, given, table, index_type)
     return (
         index_type,
         None if build is None else dict(build),
@@ -153,10 +191,13 @@ def _check_ranges(
         if name not in known:
             raise InvalidInputError(f"Unknown {title} {name!r}; {whose}")
         limits = known[name]
-        if limits is None:
-            continue
-        low, high = limits
-        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-            raise InvalidInputError(
-                f"{title}[{name!r}] is {value!r}; expected an integer from {low} to {high}"
-            )
+        if limits is not None:
+            _check_range(title, name, value, limits)
+
+
+def _check_range(title: str, name: str, value: Any, limits: Range) -> None:
+    low, high = limits
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise InvalidInputError(
+            f"{title}[{name!r}] is {value!r}; expected an integer from {low} to {high}"
+        )

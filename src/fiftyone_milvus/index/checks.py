@@ -52,3 +52,16 @@ def check_batch_size(batch_size: Any) -> int | None:
             "least 1, or None for a default"
         )
     return size
+
+
+def check_recall(recall: Any) -> float:
+    """Returns a recall as a float above 0 and at most 1, or raises."""
+    try:
+        value = float(recall)
+    except (TypeError, ValueError):
+        value = np.nan
+    if isinstance(recall, bool) or not 0 < value <= 1:
+        raise InvalidInputError(
+            f"Invalid recall {recall!r}; expected a number above 0 and at most 1, as 0.99"
+        )
+    return value
