@@ -83,10 +83,12 @@ class Built:
     Attributes:
         share: of the rows that are indexed, in [0, 1]; None if Milvus does not tell
         params: the build parameters, as Milvus reports them
+        rows: how many rows are indexed, of sealed ones; None if Milvus does not tell
     """
 
     share: float | None
     params: dict[str, str]
+    rows: int | None = None
 
     @classmethod
     def of(cls, index: Mapping[str, Any]) -> Built:
@@ -99,7 +101,7 @@ class Built:
         total, done = index.get("total_rows"), index.get("indexed_rows")
         if not index or total is None or done is None:
             return cls(None, params)
-        return cls(done / total if total else 1.0, params)
+        return cls(done / total if total else 1.0, params, done)
 
 
 def read_layout(

@@ -79,8 +79,8 @@ class Building(Reads):
 
     def _progress(self, rows: int) -> tuple[int, bool]:
         """Returns for how many rows the index is built, and whether searches use it."""
-        share = self.built().share
-        built = rows if share is None else min(rows, int(share * rows))
+        found = self.built().rows
+        built = rows if found is None else min(rows, found)
         segments = None if self.connection.engine.lite else self.sealed_segments()
         if segments is None:
             return built, True

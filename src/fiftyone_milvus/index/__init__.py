@@ -10,16 +10,16 @@ from typing import Any
 from fiftyone.brain.similarity import DuplicatesMixin
 
 from fiftyone_milvus.index.aggregations import AGGREGATIONS
+from fiftyone_milvus.index.comparable import Comparable
 from fiftyone_milvus.index.duplicates import Duplicates
 from fiftyone_milvus.index.querying import DEFAULT_RESULTS, Querying
 from fiftyone_milvus.index.reading import Reading
 from fiftyone_milvus.index.syncing import Syncing
-from fiftyone_milvus.index.tunable import Tunable
 
 __all__ = ["AGGREGATIONS", "DEFAULT_RESULTS", "MilvusSimilarityIndex"]
 
 
-class MilvusSimilarityIndex(Syncing, Reading, Querying, Tunable, Duplicates, DuplicatesMixin):
+class MilvusSimilarityIndex(Syncing, Reading, Querying, Comparable, Duplicates, DuplicatesMixin):
     """A similarity index whose vectors are in a Milvus collection.
 
     Made by :func:`fiftyone.brain.compute_similarity` and

@@ -21,6 +21,7 @@ from fiftyone_milvus.errors import (
 from fiftyone_milvus.identity import database_id
 from fiftyone_milvus.inventory.status import configured
 from fiftyone_milvus.layout import MOVING, Layout
+from fiftyone_milvus.temporary import TEMPORARY, is_left_behind
 
 UNDER_WAY = 24 * 3600
 """Seconds: a run is stored when its upload is done, so a younger collection may yet get one."""
@@ -136,6 +137,8 @@ def _owner(layout: Layout, name: str) -> tuple[str, str]:
     if not owner.get("dataset_id"):
         return "other", "nothing records that this package made it"
     dataset, key = owner.get("dataset"), owner.get("brain_key")
+    if owner.get(TEMPORARY):
+        return _of_a_call(owner)
     document = _dataset(str(owner["dataset_id"]))
     if document is None:
         return _of_no_dataset(owner)
@@ -149,6 +152,16 @@ def _owner(layout: Layout, name: str) -> tuple[str, str]:
             f"'{key}' is being {what}"
         )
     return "orphan", f"no brain run of dataset '{dataset}' uses it, '{key}' neither"
+
+
+def _of_a_call(owner: Mapping[str, Any]) -> tuple[str, str]:
+    record = owner[TEMPORARY]
+    what = f"temporary, of {record.get('purpose')} of dataset '{owner.get('dataset')}'"
+    if owner.get("database") != database_id():
+        return "other", f"{what} of another FiftyOne database"
+    if is_left_behind(record):
+        return "orphan", f"{what}, left behind by a process that is gone"
+    return "other", f"{what}, in use by process {record.get('pid')} on {record.get('host')}"
 
 
 def _of_no_dataset(owner: Mapping[str, Any]) -> tuple[str, str]:

@@ -1,0 +1,192 @@
+"""Index types side by side, measured on temporary collections."""
+
+from __future__ import annotations
+
+import builtins
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+from PIL import Image
+
+from fiftyone_milvus import inventory, recall
+from fiftyone_milvus.comparison import Compared, Comparison, candidates
+from fiftyone_milvus.connection import Engine as Offered
+from fiftyone_milvus.errors import FiftyOneMilvusError, InvalidInputError
+from fiftyone_milvus.temporary import PREFIX, temporary
+
+from .support import Indexed, collections, index_images, one_line
+
+COUNT = 1500
+
+
+@pytest.fixture(scope="module")
+def one(engine: Any) -> Iterator[Indexed]:
+    indexed = index_images(engine, COUNT, "cosine", brain_key=None)
+    yield indexed
+    indexed.drop()
+
+
+def leftovers(indexed: Indexed) -> set[str]:
+    return {name for name in collections(indexed.index) if name.startswith(PREFIX)}
+
+
+def test_side_by_side(one, engine, tmp_path):
+    before = one.index.config.serialize()
+    # Neither engine has both of the last two
+    absent_type = "SCANN" if engine.name == "embedded" else "HNSW_SQ"
+    wanted = ["flat", {"index_type": "IVF_SQ8", "index_params": {"nlist": 16}}, absent_type]
+    found = one.index.compare(wanted, k=5, queries=60, recall=0.9)
+    print(found)
+    assert [row.index_type for row in found] == [row.index_type for row in found.rows]
+    flat, lists, absent = found
+    assert (flat.index_type, flat.recall, flat.reached) == ("FLAT", 1.0, True)
+    assert lists.index_params == {"nlist": 16}
+    assert 1 <= lists.search_params["nprobe"] <= 16
+    assert 0.9 <= lists.recall <= 1.0
+    assert lists.reached is True
+    for row in (flat, lists):
+        assert 0 < row.p50 <= row.p95
+        assert 0 < row.build_seconds < 60
+        assert row.error is None
+        assert row.bytes_source == "estimated"
+    assert lists.bytes < flat.bytes == COUNT * 16 * 4
+    assert absent.recall is absent.p50 is absent.bytes is None
+    assert absent.index_type in one_line(ValueError(absent.error))
+    assert (found.vectors, found.dimension, found.metric, found.k) == (COUNT, 16, "cosine", 5)
+    assert found.engine.startswith("Milvus Lite 3" if engine.name == "embedded" else "Milvus 2")
+    # Nothing is left, and the index is as it was
+    assert leftovers(one) == set()
+    assert one.index.config.serialize() == before
+
+    text = str(found)
+    assert "recall@5" in text
+    assert f"{absent.index_type}" in text.splitlines()[-2]
+    assert len(json.loads(json.dumps(found.to_dicts()))) == 3
+    assert json.loads(json.dumps(found.to_dict()))["target"] == 0.9
+    found.plot(tmp_path / "types.png")
+    assert Image.open(tmp_path / "types.png").size == (900, 504)
+
+
+@pytest.mark.parametrize("engine", ["embedded"], indirect=True)
+def test_by_default_what_makes_sense_of_a_sample(one):
+    found = one.index.compare(k=5, queries=30, sample=400)
+    assert found.vectors == 400
+    assert [r.index_type for r in found] == ["FLAT", "HNSW", "HNSW_SQ", "IVF_FLAT", "IVF_SQ8"]
+    assert all(row.error is None and row.recall > 0.9 for row in found)
+    assert found[3].index_params == {"nlist": 80}
+    assert leftovers(one) == set()
+
+
+@pytest.mark.parametrize("engine", ["embedded"], indirect=True)
+def test_interrupted(one, monkeypatch):
+    seen = []
+
+    def interrupted(*args: Any, **kwargs: Any) -> Any:
+        seen.extend(leftovers(one))
+        (info,) = [i for i in inventory.collections(one.index.connection) if i.name == seen[0]]
+        assert info.owner == "other", "it is in use"
+        assert "index.compare()" in info.why
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(recall, "measure", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        one.index.compare(["HNSW"], queries=10)
+    assert len(seen) == 1
+    assert leftovers(one) == set()
+
+
+def test_left_behind(one, monkeypatch):
+    # Not dropped, as by a process that was killed
+    connection = one.index.connection
+    with temporary(connection, one.index._owner, "index.compare()") as (collection, owner):
+        collection.create(4, "COSINE", "FLAT", {}, owner)
+
+        def info() -> inventory.CollectionInfo:
+            (found,) = [i for i in inventory.collections(connection) if i.name == collection.name]
+            return found
+
+        assert info().owner == "other"
+        with pytest.raises(InvalidInputError, match="in use by process"):
+            inventory.clean_up(collection.name, connection)
+        real = psutil.Process
+
+        def gone(pid: int | None = None) -> Any:
+            raise psutil.NoSuchProcess(pid)
+
+        monkeypatch.setattr(psutil, "Process", gone)
+        assert info().owner == "orphan"
+        assert "left behind" in info().why
+        assert inventory.clean_up(collection.name, connection) == [collection.name]
+        monkeypatch.setattr(psutil, "Process", real)
+    assert leftovers(one) == set()
+
+
+@pytest.mark.parametrize("engine", ["embedded"], indirect=True)
+@pytest.mark.parametrize(
+    ("kwargs", "said"),
+    [
+        ({"index_types": ["HSNW"]}, "HSNW"),
+        ({"index_types": []}, "index_types"),
+        ({"index_types": [("HNSW", {"N": 4})]}, "'N'"),
+        ({"index_types": [{"type": "HNSW"}]}, "index_type"),
+        ({"index_types": [3]}, "3"),
+        ({"index_types": [None]}, "None"),
+        ({"k": 0}, "k 0"),
+        ({"queries": 0}, "queries 0"),
+        ({"sample": 0}, "sample 0"),
+        ({"sample": 1}, "1 vectors"),
+        ({"recall": 2}, "recall 2"),
+        ({"seed": "x"}, "seed 'x'"),
+    ],
+)
+def test_what_can_not_be_compared(one, kwargs, said):
+    with pytest.raises(InvalidInputError) as error:
+        one.index.compare(**kwargs)
+    assert said in one_line(error.value)
+
+
+@pytest.mark.parametrize("engine", ["server"], indirect=True)
+def test_a_server_builds_no_index_for_few(one):
+    with pytest.raises(InvalidInputError, match="Only 1000 vectors") as error:
+        one.index.compare(sample=1000)
+    one_line(error.value)
+
+
+def test_what_makes_sense_on_a_server():
+    server = Offered(False, "2.6.0", 16384, 64 << 20, None)
+    small, large = candidates(None, server, 5_000), candidates(None, server, 2_000_000)
+    assert [c.index_type for c in small] == ["FLAT", "HNSW", "IVF_FLAT", "IVF_SQ8", "SCANN"]
+    assert small[2].index_params == {"nlist": 283}
+    assert [c.index_type for c in large][-1] == "DISKANN"
+    assert large[2].index_params == {"nlist": 1024}
+
+
+def test_plots_that_can_not_be_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def comparison(*rows: Compared) -> Comparison:
+        return Comparison(rows, 10, 4, "cosine", 5, 3, "Milvus Lite")
+
+    row = Compared("FLAT", {}, {}, 1.0, 0.001, 0.002)
+    with pytest.raises(InvalidInputError, match="nothing to draw") as error:
+        comparison(Compared("SCANN", {}, error="no")).plot(tmp_path / "x.png")
+    one_line(error.value)
+    with pytest.raises(InvalidInputError, match="Can't write") as error:
+        comparison(row).plot(tmp_path / "missing" / "x.png")
+    one_line(error.value)
+
+    real = builtins.__import__
+
+    def without(name: str, *args: Any, **kwargs: Any) -> Any:
+        if name.startswith("matplotlib"):
+            raise ImportError(name)
+        return real(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(FiftyOneMilvusError, match="pip install matplotlib") as problem:
+        comparison(row).plot(tmp_path / "x.png")
+    one_line(problem.value)
+    assert np.size(list(tmp_path.iterdir())) == 0
