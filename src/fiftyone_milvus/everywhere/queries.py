@@ -1,0 +1,76 @@
+"""What a query over all datasets is."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import eta.core.image as etai
+import numpy as np
+from bson import ObjectId
+
+from fiftyone_milvus.errors import InvalidInputError
+from fiftyone_milvus.index import MilvusSimilarityIndex
+from fiftyone_milvus.scores import Array
+
+_ID_DIGITS = 24
+
+
+def read(query: Any) -> tuple[Any, str]:
+    """Returns a query as what it is, and that.
+
+    Args:
+        query: what :func:`fiftyone_milvus.everywhere.search_everywhere` takes
+
+    Returns:
+        a text and ``"text"``, the pixels of an image and ``"image"``, an ID and ``"id"``, or a
+        one-dimensional array and ``"vector"``
+
+    Raises:
+        InvalidInputError: if it is none of these
+    """
+    if isinstance(query, str) and query.strip():
+        if len(query) == _ID_DIGITS and ObjectId.is_valid(query):
+            return query, "id"
+        if not _is_file(query):
+            return query, "text"
+        query = Path(query)
+    if isinstance(query, os.PathLike):
+        if not _is_file(query):
+            raise InvalidInputError(f"There is no file '{os.fspath(query)}'; expected an image")
+        try:
+            image = etai.read(os.fspath(query))
+        except Exception:
+            image = None
+        if image is None or not getattr(image, "size", 0):
+            raise InvalidInputError(
+                f"'{os.fspath(query)}' is no image that can be read; expected a PNG or a JPEG"
+            )
+        return image, "image"
+    try:
+        vector = np.asarray(query)
+        vector = vector[0] if vector.ndim == 2 and len(vector) == 1 else vector
+    except ValueError:
+        vector = np.empty(0, dtype=object)
+    numbers = not isinstance(query, str) and vector.dtype.kind in "fiu"
+    if not numbers or vector.ndim != 1 or not len(vector):
+        given = f"array of shape {vector.shape}" if numbers else repr(query)
+        raise InvalidInputError(
+            f"Invalid query {given:.80}; expected a text, the path of an image, one vector or an ID"
+        )
+    return vector, "vector"
+
+
+def _is_file(path: Any) -> bool:
+    try:
+        return Path(path).is_file()
+    except (OSError, ValueError):  # too long for a path, or with a zero in it
+        return False
+
+
+def embedded(query: Any, kind: str, index: MilvusSimilarityIndex) -> Array:
+    """Returns the vector of a text or an image, by the model of an index."""
+    if kind == "text":
+        return np.asarray(index._parse_query([query]))[0]
+    return np.asarray(index.get_model().embed(query)).reshape(-1)

@@ -1,0 +1,95 @@
+"""What the run documents of FiftyOne's database tell of indexes, without loading a dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import fiftyone.core.odm as foo
+
+from fiftyone_milvus.errors import InvalidInputError
+
+NO_MODEL = "none"
+"""What stands for the model of indexes that were made from embeddings without one."""
+
+_MADE = ("ToFrames", "ToClips", "ToTrajectories")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A stored Milvus index of this package.
+
+    Attributes:
+        dataset: the name of its dataset
+        brain_key: of the run
+        collection: the name of the Milvus collection
+        metric: FiftyOne's name of the metric
+        model: the name of the zoo model, or :data:`NO_MODEL`
+        prompts: whether the model takes text
+        of_samples: whether its rows are samples or their patches, and not frames or clips
+    """
+
+    dataset: str
+    brain_key: str
+    collection: str
+    metric: str
+    model: str
+    prompts: bool
+    of_samples: bool
+
+
+def read(datasets: str | Iterable[str] | None = None) -> list[Run]:
+    """Returns the runs of all datasets, by dataset and brain key.
+
+    Args:
+        datasets (None): the names of some
+
+    Raises:
+        InvalidInputError: if one does not exist
+    """
+    database = foo.get_db_conn()
+    query: dict[str, Any] = {}
+    if datasets is not None:
+        several = isinstance(datasets, Iterable) and not isinstance(datasets, str)
+        names: list[Any] = list(datasets) if several else [datasets]
+        if not names or not all(isinstance(name, str) for name in names):
+            raise InvalidInputError(f"Invalid datasets {datasets!r}; expected names of datasets")
+        query = {"name": {"$in": names}}
+    documents = list(database.datasets.find(query, {"name": 1, "brain_methods": 1}))
+    if datasets is not None:
+        missing = set(names) - {document["name"] for document in documents}
+        if missing:
+            raise InvalidInputError(
+                f"There is no dataset '{min(missing)}'; see fiftyone.list_datasets()"
+            )
+    there = {d["_id"]: (d["name"], set(d.get("brain_methods") or ())) for d in documents}
+    wanted = {
+        "_dataset_id": {"$in": list(there)},
+        "config.method": "milvus",
+        "config.cls": {"$regex": r"^fiftyone_milvus\."},
+        "config.collection_name": {"$type": "string"},
+    }
+    fields = {"key": 1, "_dataset_id": 1, "config": 1, "view_stages": 1}
+    found = []
+    for document in database.runs.find(wanted, fields):
+        name, keys = there[document["_dataset_id"]]
+        # A run of a key that was overwritten or deleted may stay
+        if document.get("key") in keys:
+            found.append(_run(name, document))
+    return sorted(found, key=lambda run: (run.dataset, run.brain_key))
+
+
+def _run(dataset: str, document: Any) -> Run:
+    config = document["config"]
+    model = config.get("model")
+    stages = document.get("view_stages") or ()
+    return Run(
+        dataset=dataset,
+        brain_key=document["key"],
+        collection=config["collection_name"],
+        metric=config.get("metric", "dotproduct"),
+        model=model if isinstance(model, str) else NO_MODEL,
+        prompts=bool(config.get("supports_prompts")),
+        of_samples=not any(f'stages.{name}"' in stage for stage in stages for name in _MADE),
+    )
