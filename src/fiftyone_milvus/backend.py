@@ -61,7 +61,9 @@ class MilvusSimilarityConfig(SimilarityConfig):
         index_type (None): the vector index of a new collection, as ``"HNSW"``, ``"IVF_FLAT"``,
             ``"FLAT"``. By default, HNSW on a server, and FLAT on the embedded engine
         index_params (None): a dict of build parameters, as ``{"M": 16, "efConstruction": 200}``
-        search_params (None): a dict of search parameters, as ``{"ef": 128}``
+        search_params (None): a dict of search parameters, as ``{"ef": 128}``. With ``"k"`` in it,
+            they are for so many results, and grow for more, as those that
+            :meth:`tune() <fiftyone_milvus.index.MilvusSimilarityIndex.tune>` finds
         timeout (None): seconds that one call to Milvus may take. By default, no limit
         id_field (None): the VARCHAR primary key of an existing collection. By default, found
         vector_field (None): the float vector field of an existing collection. By default, found
