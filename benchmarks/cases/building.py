@@ -105,7 +105,10 @@ def create(client: MilvusClient, name: str, dim: int, index_type: str) -> None:
     schema.add_field("sample_id", DataType.VARCHAR, max_length=512)
     index = client.prepare_index_params()
     index.add_index(
-        "vector", index_type=index_type, metric_type="COSINE", params=build_params(index_type, None)
+        "vector",
+        index_type=index_type,
+        metric_type="COSINE",
+        params=build_params(index_type, None, dim),
     )
     client.create_collection(name, schema=schema, consistency_level="Session")
     client.create_index(name, index, sync=False)

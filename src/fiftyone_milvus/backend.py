@@ -21,7 +21,8 @@ from fiftyone_milvus.connection import CREDENTIALS, Connection, Settings, connec
 from fiftyone_milvus.errors import InvalidInputError
 from fiftyone_milvus.fields.columns import check_paths, resolve_columns
 from fiftyone_milvus.index import AGGREGATIONS, MilvusSimilarityIndex
-from fiftyone_milvus.parameters import check_index
+from fiftyone_milvus.parameters import check_index, check_metric
+from fiftyone_milvus.scale import Scale, check_partition_key, check_scale
 
 CONSISTENCY_LEVELS = ("Strong", "Session", "Bounded", "Eventually")
 DEPLOYMENTS = ("embedded", "server")
@@ -64,6 +65,17 @@ class MilvusSimilarityConfig(SimilarityConfig):
         search_params (None): a dict of search parameters, as ``{"ef": 128}``. With ``"k"`` in it,
             they are for so many results, and grow for more, as those that
             :meth:`tune() <fiftyone_milvus.index.MilvusSimilarityIndex.tune>` finds
+        num_shards (None): into how many channels Milvus splits the writes of a new collection, 1 to
+            16. By default, as Milvus does: 1
+        replicas (None): on how many query nodes a collection is loaded: as many copies answer
+            searches, in as many times the memory. By default, 1. Servers only
+        mmap (None): whether Milvus maps vectors and index of a new collection from disk, which
+            needs less memory and takes longer. By default, as the server is set up. Servers only
+        partition_key (None): one of ``fields``, of strings or integers: Milvus keeps rows of
+            different values apart, and a search in a view that asks for some of them looks at no
+            others. For a field that most views fix
+        num_partitions (None): into how many partitions the values of ``partition_key`` are hashed,
+            1 to 1024; several times as many as there are values. By default, as Milvus does
         timeout (None): seconds that one call to Milvus may take. By default, no limit
         id_field (None): the VARCHAR primary key of an existing collection. By default, found
         vector_field (None): the float vector field of an existing collection. By default, found
@@ -102,6 +114,11 @@ class MilvusSimilarityConfig(SimilarityConfig):
         index_type: str | None = None,
         index_params: Mapping[str, Any] | None = None,
         search_params: Mapping[str, Any] | None = None,
+        num_shards: int | None = None,
+        replicas: int | None = None,
+        mmap: bool | None = None,
+        partition_key: str | None = None,
+        num_partitions: int | None = None,
         timeout: float | None = None,
         id_field: str | None = None,
         vector_field: str | None = None,
@@ -147,10 +164,17 @@ class MilvusSimilarityConfig(SimilarityConfig):
         self.index_type, self.index_params, self.search_params = check_index(
             index_type, index_params, search_params
         )
+        check_metric(self.index_type, metric)
         self.timeout = timeout
         self.id_field = id_field
         self.vector_field = vector_field
         self.fields = check_paths(fields)
+        self.num_shards = num_shards
+        self.replicas = replicas
+        self.mmap = mmap
+        self.partition_key = partition_key
+        self.num_partitions = num_partitions
+        check_scale(self.scale, self.fields)
         self.deployment = deployment
 
         # Private: FiftyOne stores every public attribute in its database
@@ -185,6 +209,13 @@ class MilvusSimilarityConfig(SimilarityConfig):
     def supported_aggregations(self) -> tuple[str, ...]:
         """What several queries can be combined with."""
         return tuple(AGGREGATIONS)
+
+    @property
+    def scale(self) -> Scale:
+        """How a new collection is spread."""
+        return Scale(
+            self.num_shards, self.replicas, self.mmap, self.partition_key, self.num_partitions
+        )
 
     def load_credentials(
         self,
@@ -263,11 +294,13 @@ class MilvusSimilarity(Similarity):
         Raises:
             ConnectionFailedError: if Milvus can't be reached
             CollectionMismatchError: if ``collection_name`` exists and can't be used
-            InvalidInputError: if one of ``fields`` can't be stored beside the vectors
+            InvalidInputError: if one of ``fields`` can't be stored beside the vectors, or the
+                engine can't make such an index
         """
         config = self.config
         if config.fields:
-            resolve_columns(samples._root_dataset, config.patches_field, config.fields)
+            columns = resolve_columns(samples._root_dataset, config.patches_field, config.fields)
+            check_partition_key(config.scale, columns)
         connection = config.connect()
         names = connection.run(lambda c: c.list_collections())
         if config.collection_name is None:
@@ -275,6 +308,9 @@ class MilvusSimilarity(Similarity):
         index = MilvusSimilarityIndex(samples, config, brain_key, backend=self)
         if config.collection_name in names:
             index.adopt()
+        else:
+            # Before any model runs
+            index.check_engine()
         return index
 
     def register_run(

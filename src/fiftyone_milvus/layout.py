@@ -47,6 +47,7 @@ class Layout:
         owner: what the collection's property records, or an empty dict
         fields: the FiftyOne fields beside the vectors, or None if there are none
         embedded: as of when the vectors were computed, as recorded; empty if it is not
+        partition_key: the field by whose values Milvus keeps rows apart, or None
     """
 
     id_field: str
@@ -59,6 +60,7 @@ class Layout:
     owner: dict[str, Any]
     fields: Record | None = None
     embedded: Mapping[str, Any] = field(default_factory=dict)
+    partition_key: str | None = None
 
     @property
     def id_fields(self) -> list[str]:
@@ -142,6 +144,7 @@ def read_layout(
         owner=parse_record(info, OWNER),
         fields=recorded,
         embedded=parse_record(info, EMBEDDED),
+        partition_key=next((n for n, f in fields.items() if f.get("is_partition_key")), None),
     )
 
 

@@ -9,33 +9,48 @@ from typing import Any
 from fiftyone_milvus.connection import Engine
 from fiftyone_milvus.errors import InvalidInputError
 
-Range = tuple[int, int]
-Names = dict[str, "Range | None"]
-"""Parameters, and the range of each; None takes any value."""
+Allowed = tuple[int, int] | tuple[float, float] | tuple[str, ...] | type[bool] | None
+"""The integers of a range, the numbers of one, some names, True and False, or anything."""
 
-_GRAPH: Names = {"M": (2, 2_048), "efConstruction": (1, 1_000_000)}
+Names = dict[str, Allowed]
+"""Parameters, and the values that each takes."""
+
+_INT = (1, 2**31 - 1)
+_GRAPH: Names = {"M": (2, 2_048), "efConstruction": _INT}
 _LISTS: Names = {"nlist": (1, 65_536)}
-_PRODUCT: Names = {**_LISTS, "m": (1, 32_768), "nbits": (1, 64)}
-_REFINE: Names = {"refine": None, "refine_type": None}
+_PRODUCT: Names = {"m": (1, 65_536), "nbits": (1, 24)}
+_REFINE: Names = {"refine": bool, "refine_type": ("SQ6", "SQ8", "BF16", "FP16", "FP32")}
+_ON_DEVICE: Names = {"cache_dataset_on_device": bool}
 
 BUILD: dict[str, Names | None] = {
     "FLAT": {},
     "IVF_FLAT": _LISTS,
     "IVF_SQ8": _LISTS,
-    "IVF_PQ": _PRODUCT,
+    "IVF_PQ": {**_LISTS, **_PRODUCT},
     "IVF_RABITQ": {**_LISTS, **_REFINE},
     "HNSW": _GRAPH,
-    "HNSW_SQ": {**_GRAPH, **_REFINE, "sq_type": None},
-    "HNSW_PQ": {**_GRAPH, **_REFINE, "m": (1, 32_768), "nbits": (1, 64)},
-    "SCANN": {**_LISTS, "with_raw_data": None},
+    "HNSW_SQ": {**_GRAPH, **_REFINE, "sq_type": ("SQ4U", "SQ6", "SQ8", "BF16", "FP16")},
+    "HNSW_PQ": {**_GRAPH, **_REFINE, **_PRODUCT},
+    "HNSW_PRQ": {**_GRAPH, **_REFINE, **_PRODUCT, "nrq": (1, 16)},
+    "SCANN": {**_LISTS, "with_raw_data": bool},
     "DISKANN": None,
-    "GPU_IVF_FLAT": None,
-    "GPU_IVF_PQ": None,
-    "GPU_CAGRA": None,
+    "GPU_IVF_FLAT": {**_LISTS, **_ON_DEVICE},
+    "GPU_IVF_PQ": {**_LISTS, **_PRODUCT, **_ON_DEVICE},
+    "GPU_CAGRA": {
+        **_ON_DEVICE,
+        "intermediate_graph_degree": _INT,
+        "graph_degree": _INT,
+        "build_algo": ("IVF_PQ", "NN_DESCENT"),
+        "adapt_for_cpu": bool,
+    },
     "GPU_BRUTE_FORCE": {},
     "AUTOINDEX": None,
 }
-"""The vector indexes and their build parameters; None takes any: https://milvus.io/docs/index.md."""
+"""The vector indexes and their build parameters; None takes any.
+
+Ranges are those of https://milvus.io/docs/index-explained.md and the pages of the indexes; where
+Knowhere, which builds them, takes less, its own.
+"""
 
 SEARCH_RANGES: dict[str, Range] = {
     "ef": (1, 32_768),
@@ -44,23 +59,32 @@ SEARCH_RANGES: dict[str, Range] = {
 }
 """The search parameters that bound how much of an index is looked at."""
 
-_EF: Names = {"ef": SEARCH_RANGES["ef"]}
+_BREADTH: Names = {"ef": SEARCH_RANGES["ef"]}
 _PROBES: Names = {"nprobe": SEARCH_RANGES["nprobe"]}
+_REFINE_K: Names = {"refine_k": (1.0, 1000.0)}
 
 SEARCH: dict[str, Names | None] = {
     "FLAT": {},
     "IVF_FLAT": _PROBES,
     "IVF_SQ8": _PROBES,
     "IVF_PQ": _PROBES,
-    "IVF_RABITQ": {**_PROBES, "rbq_query_bits": (0, 8), "refine_k": None},
-    "HNSW": _EF,
-    "HNSW_SQ": {**_EF, "refine_k": None},
-    "HNSW_PQ": {**_EF, "refine_k": None},
+    "IVF_RABITQ": {**_PROBES, **_REFINE_K, "rbq_query_bits": (0, 8)},
+    "HNSW": _BREADTH,
+    "HNSW_SQ": {**_BREADTH, **_REFINE_K},
+    "HNSW_PQ": {**_BREADTH, **_REFINE_K},
+    "HNSW_PRQ": {**_BREADTH, **_REFINE_K},
     "SCANN": {**_PROBES, "reorder_k": (1, 1_000_000)},
     "DISKANN": {"search_list": SEARCH_RANGES["search_list"]},
-    "GPU_IVF_FLAT": None,
-    "GPU_IVF_PQ": None,
-    "GPU_CAGRA": None,
+    "GPU_IVF_FLAT": _PROBES,
+    "GPU_IVF_PQ": _PROBES,
+    "GPU_CAGRA": {
+        **_BREADTH,
+        "itopk_size": _INT,
+        "search_width": _INT,
+        "min_iterations": (0, 2**31 - 1),
+        "max_iterations": (0, 2**31 - 1),
+        "team_size": (0, 32),
+    },
     "GPU_BRUTE_FORCE": {},
     "AUTOINDEX": None,
 }
@@ -74,15 +98,23 @@ _RESULTS: Range = (1, 1_000_000)
 _DEFAULT_BUILD: dict[str, dict[str, Any]] = {
     "HNSW": {"M": 16, "efConstruction": 200},
     "HNSW_SQ": {"M": 16, "efConstruction": 200, "sq_type": "SQ8"},
+    "HNSW_PQ": {"M": 16, "efConstruction": 200},
+    "HNSW_PRQ": {"M": 16, "efConstruction": 200},
     "IVF_FLAT": {"nlist": 1_024},
     "IVF_SQ8": {"nlist": 1_024},
+    "IVF_PQ": {"nlist": 1_024},
+    "IVF_RABITQ": {"nlist": 1_024},
     "SCANN": {"nlist": 1_024},
     "GPU_IVF_FLAT": {"nlist": 1_024},
+    "GPU_IVF_PQ": {"nlist": 1_024},
 }
+
+_GPU_LIMIT = 1_024
 
 _MIN_EF = 128
 _MIN_SEARCH_LIST = 100
 _NPROBE = 64
+_REORDER = 500
 
 
 def default_index_type(engine: Engine) -> str:
@@ -94,15 +126,48 @@ def default_index_type(engine: Engine) -> str:
     return "FLAT" if engine.lite else "HNSW"
 
 
-def build_params(index_type: str, params: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Returns the build parameters of an index: the user's over the defaults."""
-    return {**_DEFAULT_BUILD.get(index_type, {}), **(params or {})}
+def build_params(
+    index_type: str, params: Mapping[str, Any] | None, dimension: int
+) -> dict[str, Any]:
+    """Returns the build parameters of an index as Milvus reads them: the user's over the defaults.
+
+    Args:
+        index_type: a key of :data:`BUILD`
+        params: the user's
+        dimension: of the vectors
+
+    Raises:
+        InvalidInputError: if the vectors can't be cut into ``m`` equal parts
+    """
+    found = {**_DEFAULT_BUILD.get(index_type, {}), **(params or {})}
+    if "m" in (BUILD.get(index_type) or {}):
+        # Milvus has no default, and recommends half the dimension: two numbers in a byte
+        half = max(1, dimension // 2)
+        parts = found.setdefault("m", next(m for m in range(half, 0, -1) if dimension % m == 0))
+        if dimension % parts:
+            raise InvalidInputError(
+                f"index_params['m'] is {parts}; expected a divisor of {dimension}, the dimension "
+                "of the vectors"
+            )
+    # pymilvus would write them as Python does, which Milvus can't read
+    return {k: str(v).lower() if isinstance(v, bool) else v for k, v in found.items()}
+
+
+def window(index_type: str | None) -> int | None:
+    """Returns how many rows a search of an index can return at most; None where only Milvus limits.
+
+    https://milvus.io/docs/gpu-index-overview.md
+    """
+    return _GPU_LIMIT if index_type in ("GPU_CAGRA", "GPU_IVF_FLAT", "GPU_IVF_PQ") else None
 
 
 def search_parameter(index_type: str) -> str | None:
     """Returns the search parameter that bounds how much of an index is looked at, or None."""
     if index_type.startswith("HNSW"):
         return "ef"
+    if index_type == "GPU_CAGRA":
+        # Its ef is for a graph that is searched without a GPU
+        return None
     return next((name for name in SEARCH.get(index_type) or () if name in SEARCH_RANGES), None)
 
 
@@ -116,15 +181,19 @@ def search_params(index_type: str, params: Mapping[str, Any] | None, limit: int)
     found = dict(params or {})
     enough_for = found.pop(FOR_RESULTS, None)
     name = search_parameter(index_type)
-    if name is None:
-        return found
-    default = _default_search(name, limit)
-    value = found.get(name, default)
-    if enough_for is not None and limit > enough_for:
-        value = max(value, min(default, math.ceil(value * limit / enough_for)))
-    if name != "nprobe":
-        value = max(value, limit)
-    found[name] = min(value, SEARCH_RANGES[name][1])
+    if name is not None:
+        default = _default_search(name, limit)
+        value = found.get(name, default)
+        if enough_for is not None and limit > enough_for:
+            value = max(value, min(default, math.ceil(value * limit / enough_for)))
+        if name != "nprobe":
+            value = max(value, limit)
+        found[name] = min(value, SEARCH_RANGES[name][1])
+    if index_type == "SCANN":
+        # Its own default, no more than are asked for, finds a third of the right ones
+        found["reorder_k"] = max(found.get("reorder_k", max(_REORDER, 10 * limit)), limit)
+    elif index_type == "GPU_CAGRA":
+        found["itopk_size"] = max(found.get("itopk_size", max(_MIN_EF, 2 * limit)), limit)
     return found
 
 
@@ -167,13 +236,30 @@ def check_index(
             )
         given = dict(params)
         if title == "search_params" and FOR_RESULTS in given:
-            _check_range(title, FOR_RESULTS, given.pop(FOR_RESULTS), _RESULTS)
+            _check_value(title, FOR_RESULTS, given.pop(FOR_RESULTS), _RESULTS)
         _check_ranges(title, given, table, index_type)
     return (
         index_type,
         None if build is None else dict(build),
         None if search is None else dict(search),
     )
+
+
+def check_metric(index_type: str | None, metric: str) -> None:
+    """Checks that an index can be built for a metric.
+
+    Args:
+        index_type: a key of :data:`BUILD`, or None for the default
+        metric: FiftyOne's name
+
+    Raises:
+        InvalidInputError: if it can't: https://milvus.io/docs/gpu-index-overview.md
+    """
+    if metric == "cosine" and index_type is not None and index_type.startswith("GPU_"):
+        raise InvalidInputError(
+            f"index_type {index_type!r} has no metric 'cosine'; use metric='dotproduct' with "
+            "vectors of length one, which ranks alike"
+        )
 
 
 def _check_ranges(
@@ -190,14 +276,27 @@ def _check_ranges(
     for name, value in params.items():
         if name not in known:
             raise InvalidInputError(f"Unknown {title} {name!r}; {whose}")
-        limits = known[name]
-        if limits is not None:
-            _check_range(title, name, value, limits)
+        _check_value(title, name, value, known[name])
 
 
-def _check_range(title: str, name: str, value: Any, limits: Range) -> None:
-    low, high = limits
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise InvalidInputError(
-            f"{title}[{name!r}] is {value!r}; expected an integer from {low} to {high}"
-        )
+def _check_value(title: str, name: str, value: Any, allowed: Allowed) -> None:
+    expected = _expected(value, allowed)
+    if expected is not None:
+        raise InvalidInputError(f"{title}[{name!r}] is {value!r}; expected {expected}")
+
+
+def _expected(value: Any, allowed: Allowed) -> str | None:
+    """Returns what was expected instead of a value, or None if it may be that."""
+    if allowed is None:
+        return None
+    if allowed is bool:
+        return None if isinstance(value, bool) else "True or False"
+    assert isinstance(allowed, tuple)
+    if isinstance(allowed[0], str):
+        return None if value in allowed else f"one of {', '.join(map(str, allowed))}"
+    low, high = allowed
+    integers = isinstance(low, int)
+    kinds = int if integers else (int, float)
+    if isinstance(value, kinds) and not isinstance(value, bool) and low <= value <= high:
+        return None
+    return f"{'an integer' if integers else 'a number'} from {low} to {high}"

@@ -6,7 +6,7 @@ from typing import Any
 
 from fiftyone_milvus.collection import MilvusCollection
 from fiftyone_milvus.neighbors import Neighbors
-from fiftyone_milvus.parameters import search_params
+from fiftyone_milvus.parameters import search_params, window
 from fiftyone_milvus.scores import Array, to_distances
 
 _HITS_PER_REQUEST = 250_000
@@ -44,7 +44,11 @@ class Requests:
     @property
     def window(self) -> int:
         """The largest number of rows that one query can ask for."""
-        return self.collection.connection.engine.max_window or 1 << 30
+        limits = (
+            self.collection.connection.engine.max_window,
+            window(self.collection.layout.index_type),
+        )
+        return min((limit for limit in limits if limit), default=1 << 30)
 
     def search(
         self,

@@ -14,11 +14,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from fiftyone_milvus import ranking
+from fiftyone_milvus import partitions, ranking
 from fiftyone_milvus.collection import MilvusCollection
 from fiftyone_milvus.costs import Costs
 from fiftyone_milvus.errors import InvalidInputError
-from fiftyone_milvus.exactness import SHARE, UNSEALED, parts_for
+from fiftyone_milvus.exactness import SHARE, UNSEALED, Parts, parts_for
 from fiftyone_milvus.filters import Scope
 from fiftyone_milvus.neighbors import NOBODY, Neighbors
 from fiftyone_milvus.requests import Requests
@@ -181,24 +181,32 @@ class Searcher:
     ) -> list[Neighbors] | None:
         """Searches among the rows of a condition; None if that would not be exact."""
         start = time.perf_counter()
-        if self._plan is None and self._too_many(scope.facts.size):
+        alone = self._alone(k, expression)
+        if not alone and self._plan is None and self._too_many(scope.facts.size):
             return None
         matches = scope.facts.size = self.collection.count(expression)
         if matches == 0:
             return [NOBODY for _ in queries]
-        if self._too_many(matches):
+        if not alone and self._too_many(matches):
             self._trace.note("condition", f"{matches} rows, too many to be exact", start)
             return None
-        parts = parts_for(self.collection, matches)
+        parts = Parts(1, {}) if alone else parts_for(self.collection, matches)
         limit = matches if k is None else min(k, matches)
         if parts is None or parts.searches > 1 or limit > self._requests.window:
             self._trace.note("condition", f"{matches} rows, too many to be exact", start)
             return None
         found = self._requests.search(queries, limit, expression, parts.params)
         complete = all(len(n.ids) == limit and scope.keep(n.ids, n.sample_ids).all() for n in found)
-        self._trace.note("condition", f"{limit} nearest of {matches}", start)
+        where = ", which have partitions of their own" * alone
+        self._trace.note("condition", f"{limit} nearest of {matches}{where}", start)
         # Rows of samples that are gone from the dataset fulfill it too
         return found if complete else None
+
+    def _alone(self, k: int | None, expression: str) -> bool:
+        """Whether a search of partitions is as good for a condition as one of the index is."""
+        if k is None or k > min(APPROXIMATE_MAX, self._requests.window):
+            return False
+        return partitions.alone(self.collection, expression)
 
     def _too_many(self, matches: int | None) -> bool:
         """Whether a filtered search for so many rows is certain not to be exact in one part."""

@@ -24,4 +24,5 @@ class MilvusCollection(Creating, Writes, Building):
         timeout: seconds that one call may take, or None for no limit
         id_field: the primary key, or None to find it
         vector_field: the vector field, or None to find it
+        replicas: on how many query nodes it is loaded, or None for Milvus' default
     """

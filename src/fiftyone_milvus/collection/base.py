@@ -50,11 +50,13 @@ class CollectionBase:
         timeout: float | None = None,
         id_field: str | None = None,
         vector_field: str | None = None,
+        replicas: int | None = None,
     ) -> None:
         self.connection = connection
         self.name = name
         self.consistency_level = consistency_level
         self.timeout = timeout
+        self.replicas = replicas
         self._id_field = id_field
         self._vector_field = vector_field
         self._layout: Layout | None = None
@@ -62,6 +64,7 @@ class CollectionBase:
         self._loading = False
         self._fresh: Rows | None = None
         self._rows: int | None = None
+        self._partitions: list[str] | None = None
 
     @property
     def where(self) -> str:
@@ -200,7 +203,7 @@ class CollectionBase:
 
     def drop(self) -> bool:
         """Drops the collection if it exists; returns whether it did."""
-        self._layout = self._fresh = None
+        self._layout = self._fresh = self._partitions = None
         self._seen = self._loading = False
         freshness.forget(self._key)
         if not self.exists():
@@ -274,8 +277,20 @@ class CollectionBase:
         state = self.connection.run(lambda c: c.get_load_state(self.name)).get("state")
         return getattr(state, "name", str(state))
 
-    def _load(self) -> None:
-        self.connection.run(lambda c: c.load_collection(self.name, timeout=self.timeout))
+    def _load(self, **options: Any) -> None:
+        if self.replicas is not None and not self.connection.engine.lite:
+            options["replica_number"] = self.replicas
+        try:
+            self.connection.run(
+                lambda c: c.load_collection(self.name, timeout=self.timeout, **options)
+            )
+        except EngineError as error:
+            # Milvus 2.3 refuses to load what is loaded with another number of replicas
+            state = self._load_state()
+            if state not in ("Loaded", "Loading"):
+                raise
+            self._loading = state == "Loading"
+            logger.info("The %s stays loaded as it is: %s", self.where, error)
 
     def _call(
         self,

@@ -16,6 +16,7 @@ from fiftyone_milvus.errors import CollectionMismatchError, EngineError
 from fiftyone_milvus.fields.columns import MAX_STRING_BYTES, MAX_STRINGS, Kind
 from fiftyone_milvus.fields.record import Record
 from fiftyone_milvus.layout import EMBEDDED, FIELDS, MAKER, OWNER, PK, SAMPLE_ID, VECTOR, Layout
+from fiftyone_milvus.scale import MMAP, Scale
 
 MAX_ID_BYTES = 512
 
@@ -52,6 +53,7 @@ class Creating(CollectionBase):
         owner: dict[str, Any],
         fields: Record | None = None,
         embedded: Mapping[str, Any] | None = None,
+        scale: Scale | None = None,
     ) -> bool:
         """Creates the collection with its index and loads it, unless somebody else just did.
 
@@ -65,6 +67,7 @@ class Creating(CollectionBase):
             owner: what to record about the owner
             fields: the FiftyOne fields that go beside the vectors, if any
             embedded: what to record about when the vectors were computed, if anything
+            scale: how it is spread, as far as the engine can; see :mod:`fiftyone_milvus.scale`
 
         Returns:
             whether this call made it; if not, others write to it too
@@ -79,8 +82,18 @@ class Creating(CollectionBase):
             properties[FIELDS] = json.dumps(fields.to_dict())
         if embedded:
             properties[EMBEDDED] = json.dumps(embedded)
-        schema = _schema(dimension, fields)
-        index = self._index(VECTOR, metric_type, index_type, index_params)
+        scale = scale or Scale()
+        if scale.mmap is not None:
+            properties[MMAP] = str(scale.mmap).lower()
+        schema = _schema(dimension, fields, scale.partition_key)
+        options = {
+            name: value
+            for name in ("num_shards", "num_partitions")
+            if (value := getattr(scale, name)) is not None
+        }
+        index = self._index(
+            VECTOR, metric_type, index_type, {**index_params, **scale.for_index(index_type)}
+        )
         wanted = Layout(
             PK,
             VECTOR,
@@ -92,6 +105,7 @@ class Creating(CollectionBase):
             owner=owner,
             fields=fields,
             embedded=embedded or {},
+            partition_key=_partition_key(fields, scale.partition_key),
         )
 
         def create(client: MilvusClient) -> None:
@@ -101,6 +115,7 @@ class Creating(CollectionBase):
                 consistency_level=self.consistency_level,
                 properties=properties,
                 timeout=self.timeout,
+                **options,
             )
 
         try:
@@ -114,9 +129,7 @@ class Creating(CollectionBase):
                 self._join(wanted, index)
                 return False
             self._make_index(index)
-            self.connection.run(
-                lambda c: c.load_collection(self.name, timeout=self.timeout, _async=True)
-            )
+            self._load(_async=True)
         except BaseException:
             self.discard()
             raise
@@ -178,12 +191,19 @@ class Creating(CollectionBase):
         )
 
 
-def _schema(dimension: int, fields: Record | None) -> Any:
+def _partition_key(fields: Record | None, path: str | None) -> str | None:
+    """Returns the Milvus field of a FiftyOne field, or None if there is none."""
+    columns = fields.columns if fields else ()
+    return next((column.name for column in columns if column.path == path), None)
+
+
+def _schema(dimension: int, fields: Record | None, partition_key: str | None) -> Any:
     schema = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=False)
     schema.add_field(PK, DataType.VARCHAR, is_primary=True, max_length=MAX_ID_BYTES)
     schema.add_field(VECTOR, DataType.FLOAT_VECTOR, dim=dimension)
     schema.add_field(SAMPLE_ID, DataType.VARCHAR, max_length=MAX_ID_BYTES)
     for column in fields.columns if fields else ():
-        schema.add_field(column.name, **_MILVUS_TYPES[column.kind])
+        key = {"is_partition_key": True} if column.path == partition_key else {}
+        schema.add_field(column.name, **_MILVUS_TYPES[column.kind], **key)
         schema.add_field(column.presence, DataType.BOOL)
     return schema

@@ -62,6 +62,20 @@ class Queries(CollectionBase):
             return None
         return [(int(s.num_rows), bool(s.index_name)) for s in found]
 
+    def partitions(self) -> list[str]:
+        """Returns the names of the partitions of a collection with a partition key, in order."""
+        if self._partitions is None:
+            names = self._call(lambda c: c.list_partitions(self.name, timeout=self.timeout))
+            self._partitions = sorted(names, key=lambda name: int(name.rpartition("_")[2]))
+        return self._partitions
+
+    def partition_rows(self, name: str) -> int:
+        """Returns the sealed rows of a partition, deleted ones too."""
+        stats = self._call(
+            lambda c: c.get_partition_stats(self.name, name, timeout=self.timeout), reads=False
+        )
+        return int(stats["row_count"])
+
     def search(
         self,
         queries: Array,

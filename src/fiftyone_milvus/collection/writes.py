@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -33,12 +34,17 @@ class Writes(Reads):
         """
         self._fresh = None
         replacing = replace
+        key = self.layout.id_field
+        apart = self.layout.partition_key is not None and self._misplaces_upserts
 
         def write(client: MilvusClient) -> None:
             nonlocal replacing
             replaces, replacing = replacing, True
-            call = client.upsert if replaces else client.insert
+            call = client.upsert if replaces and not apart else client.insert
             try:
+                if replaces and apart:
+                    for part in filters.batches([row[key] for row in rows]):
+                        self._delete(filters.ids_in(key, part), client)
                 # pymilvus would repeat it for minutes, and say so to nobody
                 call(self.name, rows, timeout=self.timeout, retry_on_rate_limit=False)
             finally:
@@ -70,7 +76,7 @@ class Writes(Reads):
                 vectors = np.array([row[layout.vector_field] for row in rows], dtype=np.float32)
                 for row, vector in zip(rows, pack(vectors)):
                     row[layout.vector_field] = vector
-                self.write(rows, replace=True)
+                _whole(partial(self.write, rows, replace=True))
             changed += len(rows)
         return changed
 
@@ -82,5 +88,20 @@ class Writes(Reads):
             self._call(partial(self._delete, expression), reads=False)
         freshness.deleted(self._key)
 
+    @property
+    def _misplaces_upserts(self) -> bool:
+        """Whether the server upserts rows into a partition that is not that of their key.
+
+        https://github.com/milvus-io/milvus/issues/30607, which 2.3.10 and 2.4 solved.
+        """
+        release = self.connection.engine.release
+        return release is not None and release < (2, 3, 10)
+
     def _delete(self, expression: str, client: MilvusClient) -> None:
         client.delete(self.name, filter=expression, timeout=self.timeout)
+
+
+def _whole(work: Callable[[], None]) -> None:
+    """Does work that Ctrl-C must not cut in two: where rows are deleted and written again."""
+    with ThreadPoolExecutor(1, thread_name_prefix="fiftyone-milvus") as pool:
+        pool.submit(work).result()

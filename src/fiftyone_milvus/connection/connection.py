@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import hashlib
 import os
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -24,6 +25,7 @@ from fiftyone_milvus.errors import FiftyOneMilvusError
 T = TypeVar("T")
 
 _MIB = 1 << 20
+_VERSION = re.compile(r"(\d+)\.(\d+)\.(\d+)(?:-(\w+))?\Z")
 _SERVER_WINDOW = 16384
 _LITE_INDEX_TYPES = ("FLAT", "BRUTE_FORCE", "HNSW", "HNSW_SQ", "IVF_FLAT", "IVF_SQ8", "AUTOINDEX")
 
@@ -45,6 +47,23 @@ class Engine:
     max_window: int | None
     max_message_bytes: int
     index_types: tuple[str, ...] | None
+
+    @property
+    def title(self) -> str:
+        """Its name and version, for messages."""
+        return f"Milvus {'Lite ' * self.lite}{self.version}"
+
+    @property
+    def release(self) -> tuple[int, int, int] | None:
+        """The numbers of its version; None if these are not Milvus' own, as on Zilliz Cloud."""
+        found = _VERSION.match(self.version)
+        return (int(found[1]), int(found[2]), int(found[3])) if found else None
+
+    @property
+    def build(self) -> str | None:
+        """What it is built as: ``"gpu"``, ``"lite"`` for PyPI's, else ``""``; None if unknown."""
+        found = _VERSION.match(self.version)
+        return found[4] or "" if found else None
 
 
 class Connection:

@@ -73,6 +73,7 @@ class IndexBase(SimilarityIndex):
                 timeout=config.timeout,
                 id_field=config.id_field,
                 vector_field=config.vector_field,
+                replicas=config.replicas,
             )
         return self._milvus
 

@@ -11,7 +11,9 @@ import numpy.typing as npt
 
 from fiftyone_milvus import (
     checking,
+    offers,
     parameters,
+    scale,
     scores,
     writing,
 )
@@ -23,6 +25,7 @@ from fiftyone_milvus.errors import (
 from fiftyone_milvus.fields.store import FieldsReport, SyncedFields
 from fiftyone_milvus.fresh import Rows
 from fiftyone_milvus.index.base import IndexBase
+from fiftyone_milvus.scale import Scale
 from fiftyone_milvus.syncing.media import Embedded
 
 logger = logging.getLogger(__name__)
@@ -40,9 +43,14 @@ class Storing(IndexBase):
         config = self.config
         collection = self._collection
         metric_type = scores.metric_type(config.metric)
-        index_type = config.index_type or parameters.default_index_type(self.connection.engine)
+        index_type = self._index_type
+        layout = collection.layout
+        if layout.index_type is None:
+            offers.check_offered(self.connection, index_type, config.index_params)
         collection.ensure_index(
-            metric_type, index_type, parameters.build_params(index_type, config.index_params)
+            metric_type,
+            index_type,
+            parameters.build_params(index_type, config.index_params, layout.dimension),
         )
         found = collection.layout.metric_type
         if found != metric_type:
@@ -53,6 +61,7 @@ class Storing(IndexBase):
             )
         if config.fields:
             self._beside().require(config.fields)
+        self._tell_kept()
         self.connection.register_orm()
 
     def rename_owner(self, brain_key: str) -> None:
@@ -150,16 +159,50 @@ class Storing(IndexBase):
         """
         config = self.config
         embedded = None if mark else Embedded.now(self._samples._root_dataset).to_dict()
-        index_type = config.index_type or parameters.default_index_type(self.connection.engine)
+        index_type = self._index_type
+        spread = self.check_engine()
         return self._collection.create(
             dimension,
             scores.metric_type(config.metric),
             index_type,
-            parameters.build_params(index_type, config.index_params),
+            parameters.build_params(index_type, config.index_params, dimension),
             {**self._owner, **(mark or {})},
             fields.record,
             embedded,
+            spread,
         )
+
+    def check_engine(self) -> Scale:
+        """Checks that the engine can make the collection that the config asks for.
+
+        Returns:
+            how the collection is spread, as far as this engine spreads any
+
+        Raises:
+            InvalidInputError: if it can't
+        """
+        offers.check_offered(self.connection, self._index_type, self.config.index_params)
+        return scale.fitted(self.config.scale, self.connection)
+
+    @property
+    def _index_type(self) -> str:
+        engine = self.connection.engine
+        return self.config.index_type or parameters.default_index_type(engine)
+
+    def _tell_kept(self) -> None:
+        """Says what an existing collection can't be given any more."""
+        asked = {
+            name: value
+            for name in ("num_shards", "mmap", "partition_key", "num_partitions")
+            if (value := getattr(self.config, name)) is not None
+        }
+        if asked and not self.connection.engine.lite:
+            logger.info(
+                "The %s was made before: it keeps its shards, partitions and memory map, and %s "
+                "is for a new one",
+                self._collection.where,
+                ", ".join(f"{name}={value!r}" for name, value in asked.items()),
+            )
 
     def _report_existing(
         self, existing: set[str], overwrite: bool, allow_existing: bool, warn_existing: bool

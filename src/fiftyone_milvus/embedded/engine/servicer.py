@@ -73,10 +73,7 @@ class FastServicer(MilvusServicer):
         given = {pair.key: pair.value for pair in request.extra_params}
         build = {k: v for k, v in given.items() if k in _BUILD_PARAMS}
         if build and "params" not in given:
-            try:
-                packed = json.dumps({k: json.loads(v) for k, v in build.items()})
-            except ValueError:
-                return super().CreateIndex(request, context)
+            packed = json.dumps({k: _parsed(v) for k, v in build.items()})
             request.extra_params.add(key="params", value=packed)
         return super().CreateIndex(request, context)
 
@@ -339,6 +336,13 @@ class _Counted:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._col, name)
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:  # a name, such as SQ8
+        return text
 
 
 def _delegate(request: Any, col: Any) -> Any:
