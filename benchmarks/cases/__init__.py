@@ -17,6 +17,7 @@ from benchmarks.cases import (
     querying,
     reading,
     recall,
+    sizes,
     sorting,
     syncing,
     uploading,
@@ -42,4 +43,5 @@ CASES: dict[str, Callable[[World], list[Table]]] = {
     "syncing": syncing.run,
     "reading": reading.run,
     "app": app.run,
+    "sizes": sizes.run,
 }

@@ -98,19 +98,24 @@ def _bare(engine: Engine, title: str, insert: Insert, ready: dict[str, list[floa
     return contender
 
 
-def create(client: MilvusClient, name: str, dim: int, index_type: str) -> None:
+def create(
+    client: MilvusClient,
+    name: str,
+    dim: int,
+    index_type: str,
+    extra: dict[str, str] | None = None,
+) -> None:
+    """Makes a collection such as this package makes; ``extra`` goes to it and to its index."""
     schema = client.create_schema(auto_id=False, enable_dynamic_field=False)
     schema.add_field("pk", DataType.VARCHAR, is_primary=True, max_length=512)
     schema.add_field("vector", DataType.FLOAT_VECTOR, dim=dim)
     schema.add_field("sample_id", DataType.VARCHAR, max_length=512)
     index = client.prepare_index_params()
-    index.add_index(
-        "vector",
-        index_type=index_type,
-        metric_type="COSINE",
-        params=build_params(index_type, None, dim),
+    params = {**build_params(index_type, None, dim), **(extra or {})}
+    index.add_index("vector", index_type=index_type, metric_type="COSINE", params=params)
+    client.create_collection(
+        name, schema=schema, consistency_level="Session", properties=extra or {}
     )
-    client.create_collection(name, schema=schema, consistency_level="Session")
     client.create_index(name, index, sync=False)
     client.load_collection(name, _async=True)
 

@@ -35,7 +35,6 @@ from .support import (
     unique,
     vectors,
 )
-from .test_recall import sealed
 
 embedded_only = pytest.mark.parametrize("engine", ["embedded"], indirect=True)
 server_only = pytest.mark.parametrize("engine", ["server"], indirect=True)
@@ -343,10 +342,7 @@ def built(engine: Engine) -> Iterator[dict[str, Indexed]]:
             num_partitions=8,
         )
     for indexed in made.values():
-        indexed.index._collection.flush()
-    if engine.name == "server":
-        for indexed in made.values():
-            sealed(indexed.index, flush=False)
+        indexed.index._collection.wait_until_built()
     yield made
     for indexed in made.values():
         indexed.drop()
