@@ -32,6 +32,7 @@ PUBLIC_NAMES = [
     "disable",
     "enable",
     "is_enabled",
+    "search_everywhere",
 ]
 
 # One block after the other in one namespace; the line numbers of a traceback are the page's

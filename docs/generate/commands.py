@@ -17,8 +17,8 @@ _HEAD = """\
 
 `fiftyone-milvus COMMAND --help` says the same. `--json` prints JSON on the standard output, and
 everything else on the standard error. Exit codes: 0 done; 1 an error or a finding, in one line;
-2 wrong usage; 130 interrupted. `fiftyone-milvus --install-completion` teaches your shell its commands
-and options.
+2 wrong usage; 130 interrupted. `fiftyone-milvus --install-completion` teaches your shell its
+commands and options.
 """
 
 

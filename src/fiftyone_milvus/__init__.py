@@ -22,6 +22,7 @@ from fiftyone_milvus._version import __version__
 if TYPE_CHECKING:
     from fiftyone_milvus.backend import MilvusSimilarity, MilvusSimilarityConfig
     from fiftyone_milvus.errors import FiftyOneMilvusError
+    from fiftyone_milvus.everywhere import search_everywhere
     from fiftyone_milvus.index import MilvusSimilarityIndex
     from fiftyone_milvus.takeover import disable, enable, is_enabled
 
@@ -34,6 +35,7 @@ __all__ = [
     "disable",
     "enable",
     "is_enabled",
+    "search_everywhere",
 ]
 
 _HOMES = {
@@ -44,6 +46,7 @@ _HOMES = {
     "disable": "takeover",
     "enable": "takeover",
     "is_enabled": "takeover",
+    "search_everywhere": "everywhere",
 }
 
 

@@ -197,7 +197,7 @@ class Candidate(NamedTuple):
     search_params: dict[str, Any]
 
 
-def candidates(index_types: Any, engine: Engine, rows: int) -> list[Candidate]:
+def candidates(index_types: Any, engine: Engine, rows: int, dimension: int) -> list[Candidate]:
     """Returns what to compare.
 
     Args:
@@ -205,16 +205,17 @@ def candidates(index_types: Any, engine: Engine, rows: int) -> list[Candidate]:
             dicts as :class:`Candidate`; None for those that make sense
         engine: what they would be built on
         rows: how many vectors there are
+        dimension: of the vectors
 
     Raises:
         InvalidInputError: if one is unknown, or its parameters can't be used
     """
     if index_types is None:
-        return _usual(engine, rows)
+        return _usual(engine, rows, dimension)
     given = [index_types] if isinstance(index_types, (str, Mapping)) else list(index_types)
     if not given:
         raise InvalidInputError("No index_types to compare; give some, as ['HNSW', 'IVF_FLAT']")
-    return [_parse(one) for one in given]
+    return [_parse(one, dimension) for one in given]
 
 
 def not_offered(candidate: Candidate, engine: Engine) -> str | None:
@@ -228,7 +229,7 @@ def not_offered(candidate: Candidate, engine: Engine) -> str | None:
     )
 
 
-def _parse(given: Any) -> Candidate:
+def _parse(given: Any, dimension: int) -> Candidate:
     build: Any = None
     search: Any = None
     if isinstance(given, Mapping):
@@ -250,10 +251,10 @@ def _parse(given: Any) -> Candidate:
             "and its index_params"
         )
     name, build, search = check_index(kind, build, search)
-    return Candidate(str(name), build_params(str(name), build), dict(search or {}))
+    return Candidate(str(name), build_params(str(name), build, dimension), dict(search or {}))
 
 
-def _usual(engine: Engine, rows: int) -> list[Candidate]:
+def _usual(engine: Engine, rows: int, dimension: int) -> list[Candidate]:
     if engine.lite:
         names = ["FLAT", "HNSW", "HNSW_SQ", "IVF_FLAT", "IVF_SQ8"]
     else:
@@ -263,13 +264,12 @@ def _usual(engine: Engine, rows: int) -> list[Candidate]:
     # Of fewer vectors as many lists would have too few each to be worth the centroids
     lists = min(_LISTS, max(1, round(_LISTS_PER_ROOT * rows**0.5)))
     return [
-        Candidate(name, build_params(name, {"nlist": lists} if "nlist" in _names(name) else {}), {})
-        for name in names
+        Candidate(name, build_params(name, _fitting(name, lists), dimension), {}) for name in names
     ]
 
 
-def _names(index_type: str) -> Mapping[str, Any]:
-    return BUILD[index_type] or {}
+def _fitting(index_type: str, lists: int) -> dict[str, Any]:
+    return {"nlist": lists} if "nlist" in (BUILD[index_type] or {}) else {}
 
 
 def _cells(row: Compared) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,28 +13,27 @@ from fiftyone_milvus.errors import InvalidInputError
 from fiftyone_milvus.scores import Array
 
 
-def read(path: Path) -> bytes:
-    """Returns the bytes of an image file.
+def read(path: str | os.PathLike[str]) -> Array:
+    """Returns the pixels of an image file.
 
     Raises:
-        InvalidInputError: if it can't be read
+        InvalidInputError: if there is no such file, or it is no image
     """
     try:
-        return path.read_bytes()
+        content = Path(path).read_bytes()
     except OSError as error:
-        raise InvalidInputError(f"Can't read '{path}': {error.strerror}; check the path") from None
+        raise InvalidInputError(
+            f"Can't read '{os.fspath(path)}': {error.strerror}; check the path"
+        ) from None
+    return decode(content, os.fspath(path))
 
 
-def embed(model: Any, content: bytes, name: str) -> Array:
-    """Embeds an image as FiftyOne's panel embeds an uploaded one.
+def decode(content: bytes, name: str) -> Array:
+    """Returns the pixels of an image, as a ``height x width x 3`` array.
 
     Args:
-        model: a :class:`fiftyone.core.models.Model` with embeddings
         content: of the image file
         name: of the image, for messages
-
-    Returns:
-        a ``num_dims`` array
 
     Raises:
         InvalidInputError: if it is no image
@@ -44,17 +44,20 @@ def embed(model: Any, content: bytes, name: str) -> Array:
         image = None
     if image is None or not getattr(image, "size", 0):
         raise InvalidInputError(f"'{name}' is no image that can be read; give a PNG or a JPEG")
-    return np.asarray(model.embed(image)).reshape(-1)
+    return image
 
 
-def model_of(index: Any) -> Any:
-    """Returns the model of an index.
+def embed(index: Any, image: Array) -> Array:
+    """Embeds an image with the model of an index, as FiftyOne's panel embeds an uploaded one.
+
+    Returns:
+        a ``num_dims`` array
 
     Raises:
-        InvalidInputError: if it was made without one
+        InvalidInputError: if the index was made without a model
     """
     if index.config.model is None:
         raise InvalidInputError(
             f"Index '{index.key}' has no model to embed an image with; create one with a zoo model"
         )
-    return index.get_model()
+    return np.asarray(index.get_model().embed(image)).reshape(-1)

@@ -9,6 +9,8 @@ from typing import Any
 from fiftyone_milvus.connection import Engine
 from fiftyone_milvus.errors import InvalidInputError
 
+Range = tuple[int, int]
+
 Allowed = tuple[int, int] | tuple[float, float] | tuple[str, ...] | type[bool] | None
 """The integers of a range, the numbers of one, some names, True and False, or anything."""
 

@@ -298,7 +298,7 @@ def test_both_engines_at_once(three, embedded_path, dropped):
         (None, {}, "Invalid query None"),
         (np.ones((2, DIM)), {}, "Invalid query"),
         ([1, "x"], {}, "Invalid query"),
-        (Path("missing.png"), {}, "There is no file 'missing.png'"),
+        (Path("missing.png"), {}, "Can't read 'missing.png'"),
         (Path(__file__), {}, "is no image"),
         (np.full(DIM, np.nan), {}, "NaN"),
         (np.ones(DIM), {"k": 0}, "Invalid k 0"),

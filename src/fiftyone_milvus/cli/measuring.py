@@ -23,7 +23,8 @@ def add_to(app: typer.Typer) -> None:
         rich_help_panel=PANEL, epilog="Example: fiftyone-milvus evaluate quickstart similar -k 25"
     )(evaluate)
     app.command(
-        rich_help_panel=PANEL, epilog="Example: fiftyone-milvus tune quickstart similar --recall 0.98"
+        rich_help_panel=PANEL,
+        epilog="Example: fiftyone-milvus tune quickstart similar --recall 0.98",
     )(tune)
     app.command(
         rich_help_panel=PANEL,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -170,5 +170,5 @@ def import_(
     print_json(done) if as_json else typer.echo(done)
 
 
-def _given(**settings: object) -> dict[str, object]:
+def _given(**settings: Any) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if value}

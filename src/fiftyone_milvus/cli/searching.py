@@ -196,7 +196,7 @@ def _query(index: Any, ids: Sequence[str] | None, image: Path | None, text: str 
         return list(ids) if ids else text
     from fiftyone_milvus import images
 
-    return images.embed(images.model_of(index), images.read(image), image.name)
+    return images.embed(index, images.read(image))
 
 
 def _paths(samples: Any, sample_ids: Sequence[str]) -> dict[str, str]:

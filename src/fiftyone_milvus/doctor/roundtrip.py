@@ -80,7 +80,11 @@ def _create(collection: MilvusCollection) -> None:
         "database": database_id(),
     }
     collection.create(
-        _DIMENSION, "COSINE", index_type, parameters.build_params(index_type, None), owner
+        _DIMENSION,
+        "COSINE",
+        index_type,
+        parameters.build_params(index_type, None, _DIMENSION),
+        owner,
     )
 
 

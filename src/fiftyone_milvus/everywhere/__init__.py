@@ -11,8 +11,8 @@ Example::
 from __future__ import annotations
 
 from fiftyone_milvus.everywhere.results import EverywhereResult, EverywhereResults, Skipped
-from fiftyone_milvus.everywhere.runs import NO_MODEL
 from fiftyone_milvus.everywhere.searching import search_everywhere
+from fiftyone_milvus.inventory.runs import NO_MODEL
 
 __all__ = [
     "NO_MODEL",

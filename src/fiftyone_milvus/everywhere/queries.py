@@ -6,10 +6,10 @@ import os
 from pathlib import Path
 from typing import Any
 
-import eta.core.image as etai
 import numpy as np
 from bson import ObjectId
 
+from fiftyone_milvus import images
 from fiftyone_milvus.errors import InvalidInputError
 from fiftyone_milvus.index import MilvusSimilarityIndex
 from fiftyone_milvus.scores import Array
@@ -37,17 +37,7 @@ def read(query: Any) -> tuple[Any, str]:
             return query, "text"
         query = Path(query)
     if isinstance(query, os.PathLike):
-        if not _is_file(query):
-            raise InvalidInputError(f"There is no file '{os.fspath(query)}'; expected an image")
-        try:
-            image = etai.read(os.fspath(query))
-        except Exception:
-            image = None
-        if image is None or not getattr(image, "size", 0):
-            raise InvalidInputError(
-                f"'{os.fspath(query)}' is no image that can be read; expected a PNG or a JPEG"
-            )
-        return image, "image"
+        return images.read(query), "image"
     try:
         vector = np.asarray(query)
         vector = vector[0] if vector.ndim == 2 and len(vector) == 1 else vector
@@ -73,4 +63,4 @@ def embedded(query: Any, kind: str, index: MilvusSimilarityIndex) -> Array:
     """Returns the vector of a text or an image, by the model of an index."""
     if kind == "text":
         return np.asarray(index._parse_query([query]))[0]
-    return np.asarray(index.get_model().embed(query)).reshape(-1)
+    return images.embed(index, query)

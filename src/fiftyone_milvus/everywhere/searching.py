@@ -11,12 +11,13 @@ import fiftyone as fo
 from fiftyone_milvus import checking, scores
 from fiftyone_milvus.connection import Connection
 from fiftyone_milvus.errors import FiftyOneMilvusError, InvalidInputError, MissingIDsError
-from fiftyone_milvus.everywhere import queries, runs
+from fiftyone_milvus.everywhere import queries
 from fiftyone_milvus.everywhere.results import EverywhereResult, EverywhereResults, Skipped
-from fiftyone_milvus.everywhere.runs import Run
 from fiftyone_milvus.index import MilvusSimilarityIndex
 from fiftyone_milvus.index.checks import check_k
+from fiftyone_milvus.inventory import runs
 from fiftyone_milvus.inventory.opening import open_index
+from fiftyone_milvus.inventory.runs import Run
 from fiftyone_milvus.inventory.status import ask
 from fiftyone_milvus.progress import ProgressBar
 from fiftyone_milvus.scores import Array

@@ -102,7 +102,9 @@ class Comparable(Tunable):
                 f"Only {len(ids)} vectors to compare with; expected at least "
                 f"{2 if engine.lite else INDEXED_FROM}, as Milvus builds no index for fewer"
             )
-        wanted = comparison.candidates(index_types, engine, len(ids))
+        wanted = comparison.candidates(
+            index_types, engine, len(ids), self._collection.layout.dimension
+        )
         k = min(int(k), len(ids) - 1)
         rng = np.random.default_rng(seed)
         many = int(queries) * (1 if target is None else 2)

@@ -1,46 +1,108 @@
-"""The similarity runs of a whole FiftyOne database, as recorded: no dataset is loaded."""
+"""What FiftyOne's database records of the Milvus indexes of all datasets; none is loaded."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import fiftyone.core.odm as foo
 
-BUILT_IN = "fiftyone.brain.internal.core.milvus."
-"""Where FiftyOne's built-in backend is."""
+from fiftyone_milvus.errors import InvalidInputError
+
+NO_MODEL = "none"
+"""What stands for the model of indexes that were made from embeddings without one."""
+
+_OURS = r"^fiftyone_milvus\."
+_BUILT_IN = r"^fiftyone\.brain\."
+_MADE = ("ToFrames", "ToClips", "ToTrajectories")
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class Run:
-    """A brain run.
+    """A stored Milvus index.
 
     Attributes:
         dataset: the name of its dataset
         brain_key: of the run
+        collection: the name of the Milvus collection
+        metric: FiftyOne's name of the metric
+        model: the name of the zoo model, or :data:`NO_MODEL`
+        prompts: whether the model takes text
+        of_samples: whether its rows are samples or their patches, and not frames or clips
     """
 
     dataset: str
     brain_key: str
+    collection: str
+    metric: str
+    model: str
+    prompts: bool
+    of_samples: bool
 
 
 def datasets() -> list[str]:
     """Returns the names of the datasets that have an index of this package, sorted."""
-    return sorted({run.dataset for run in _runs(built_in=False)})
+    return sorted({run.dataset for run in read()})
 
 
 def built_in_runs() -> list[Run]:
     """Returns the runs of FiftyOne's built-in ``milvus`` backend, by dataset and brain key."""
-    return sorted(_runs(built_in=True))
+    return read(cls=_BUILT_IN)
 
 
-def _runs(*, built_in: bool) -> list[Run]:
+def read(datasets: str | Iterable[str] | None = None, *, cls: str = _OURS) -> list[Run]:
+    """Returns the runs of all datasets, by dataset and brain key.
+
+    Args:
+        datasets (None): the names of some
+        cls: a regular expression of their config's class
+
+    Raises:
+        InvalidInputError: if one does not exist
+    """
     database = foo.get_db_conn()
-    where: dict[str, object] = {"config.method": "milvus"}
-    ours = {"$regex": "^" + BUILT_IN.replace(".", r"\.")}
-    where["config.cls"] = ours if built_in else {"$not": ours}
-    names = {d["_id"]: d["name"] for d in database.datasets.find({}, {"name": 1})}
-    return [
-        Run(names[run["_dataset_id"]], str(run["key"]))
-        for run in database.runs.find(where, {"key": 1, "_dataset_id": 1})
-        if run.get("_dataset_id") in names
-    ]
+    query: dict[str, Any] = {}
+    if datasets is not None:
+        several = isinstance(datasets, Iterable) and not isinstance(datasets, str)
+        names: list[Any] = list(datasets) if several else [datasets]
+        if not names or not all(isinstance(name, str) for name in names):
+            raise InvalidInputError(f"Invalid datasets {datasets!r}; expected names of datasets")
+        query = {"name": {"$in": names}}
+    documents = list(database.datasets.find(query, {"name": 1, "brain_methods": 1}))
+    if datasets is not None:
+        missing = set(names) - {document["name"] for document in documents}
+        if missing:
+            raise InvalidInputError(
+                f"There is no dataset '{min(missing)}'; see fiftyone.list_datasets()"
+            )
+    there = {d["_id"]: (d["name"], set(d.get("brain_methods") or ())) for d in documents}
+    wanted = {
+        "_dataset_id": {"$in": list(there)},
+        "config.method": "milvus",
+        "config.cls": {"$regex": cls},
+        "config.collection_name": {"$type": "string"},
+    }
+    fields = {"key": 1, "_dataset_id": 1, "config": 1, "view_stages": 1}
+    found = []
+    for document in database.runs.find(wanted, fields):
+        name, keys = there[document["_dataset_id"]]
+        # A run of a key that was overwritten or deleted may stay
+        if document.get("key") in keys:
+            found.append(_run(name, document))
+    return sorted(found, key=lambda run: (run.dataset, run.brain_key))
+
+
+def _run(dataset: str, document: Any) -> Run:
+    config = document["config"]
+    model = config.get("model")
+    stages = document.get("view_stages") or ()
+    return Run(
+        dataset=dataset,
+        brain_key=document["key"],
+        collection=config["collection_name"],
+        metric=config.get("metric", "dotproduct"),
+        model=model if isinstance(model, str) else NO_MODEL,
+        prompts=bool(config.get("supports_prompts")),
+        of_samples=not any(f'stages.{name}"' in stage for stage in stages for name in _MADE),
+    )

@@ -61,12 +61,11 @@ def uploaded(ctx: Any, index: MilvusSimilarityIndex) -> Array:
         raise InvalidInputError(
             f"Image '{name}' is larger than {MAX_IMAGE_BYTES >> 20} MB; upload a smaller one"
         )
-    model = images.model_of(index)
     try:
         data = base64.b64decode(content, validate=True)
     except ValueError:
         data = b""
-    return images.embed(model, data, name)
+    return images.embed(index, images.decode(data, name))
 
 
 def _samples(ctx: Any) -> dict[str, list[str]]:
