@@ -8,6 +8,7 @@ PYTHON ?= python3
 VENV ?= .venv
 LOWEST ?= .venv-lowest
 OUT ?= demo-out
+SITE ?= site
 # In this order the App's tests, which take longest, come first
 PYTEST_ARGS ?= -n 2 --dist loadfile --no-loadscope-reorder
 
@@ -44,10 +45,13 @@ test-lowest: $(LOWEST)/.ready  ## Test with the oldest dependencies that pyproje
 	@$(LOWEST)/bin/python -m pytest $(PYTEST_ARGS)
 
 .PHONY: check
-check: $(VENV)/.package $(VENV)/.dev  ## Check format, lint and types
+check: $(VENV)/.package $(VENV)/.dev  ## Check format, lint, types and the documentation
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
+	@env -u FIFTYONE_DATABASE_URI $(BIN)/fiftyone-milvus setup
+	@$(BIN)/python -m docs.generate --check
+	@$(BIN)/mkdocs build --quiet --strict --site-dir $(SITE)
 
 .PHONY: format
 format: $(VENV)/.dev  ## Format, and fix what ruff can fix
@@ -56,8 +60,17 @@ format: $(VENV)/.dev  ## Format, and fix what ruff can fix
 
 .PHONY: bench
 bench: test-env  ## Measure speed on both engines, next to bare pymilvus and the built-in
-	@$(call install,$(VENV)) --group bench
 	@$(BIN)/python -m benchmarks
+
+.PHONY: docs
+docs: $(VENV)/.package $(VENV)/.dev reference  ## Build the documentation's site
+	@$(BIN)/mkdocs build --quiet --strict --site-dir $(SITE)
+	@echo "$(SITE)/index.html"
+
+.PHONY: reference
+reference: $(VENV)/.package $(VENV)/.dev  ## Write the pages that follow from the code
+	@env -u FIFTYONE_DATABASE_URI $(BIN)/fiftyone-milvus setup
+	@$(BIN)/python -m docs.generate
 
 .PHONY: screenshots
 screenshots: test-env  ## Take the documentation's pictures of the App anew
@@ -65,7 +78,7 @@ screenshots: test-env  ## Take the documentation's pictures of the App anew
 
 .PHONY: clean
 clean:  ## Remove all that these commands made
-	@rm -rf $(VENV) $(LOWEST) $(OUT) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf $(VENV) $(LOWEST) $(OUT) $(SITE) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .PHONY: test-env

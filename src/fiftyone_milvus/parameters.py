@@ -97,7 +97,7 @@ FOR_RESULTS = "k"
 
 _RESULTS: Range = (1, 1_000_000)
 
-_DEFAULT_BUILD: dict[str, dict[str, Any]] = {
+DEFAULT_BUILD: dict[str, dict[str, Any]] = {
     "HNSW": {"M": 16, "efConstruction": 200},
     "HNSW_SQ": {"M": 16, "efConstruction": 200, "sq_type": "SQ8"},
     "HNSW_PQ": {"M": 16, "efConstruction": 200},
@@ -141,7 +141,7 @@ def build_params(
     Raises:
         InvalidInputError: if the vectors can't be cut into ``m`` equal parts
     """
-    found = {**_DEFAULT_BUILD.get(index_type, {}), **(params or {})}
+    found = {**DEFAULT_BUILD.get(index_type, {}), **(params or {})}
     if "m" in (BUILD.get(index_type) or {}):
         # Milvus has no default, and recommends half the dimension: two numbers in a byte
         half = max(1, dimension // 2)

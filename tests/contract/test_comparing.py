@@ -159,7 +159,7 @@ def test_a_server_builds_no_index_for_few(one):
 
 def test_what_makes_sense_on_a_server():
     server = Offered(False, "2.6.0", 16384, 64 << 20, None)
-    small, large = candidates(None, server, 5_000), candidates(None, server, 2_000_000)
+    small, large = candidates(None, server, 5_000, 64), candidates(None, server, 2_000_000, 64)
     assert [c.index_type for c in small] == ["FLAT", "HNSW", "IVF_FLAT", "IVF_SQ8", "SCANN"]
     assert small[2].index_params == {"nlist": 283}
     assert [c.index_type for c in large][-1] == "DISKANN"

@@ -1,0 +1,139 @@
+"""The page of parameters: of an index, of its type, and of its methods."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from typing import Any
+
+from docs.generate.docstrings import arguments, markdown
+
+from fiftyone_milvus import moving
+from fiftyone_milvus.backend import MilvusSimilarityConfig
+from fiftyone_milvus.connection import CREDENTIALS
+from fiftyone_milvus.everywhere import search_everywhere
+from fiftyone_milvus.index import AGGREGATIONS, MilvusSimilarityIndex
+from fiftyone_milvus.parameters import DEFAULT_BUILD, BUILD, SEARCH, Names
+
+_HEAD = """\
+# Parameters
+
+<!-- Written by `make reference`; change the code instead. -->
+
+## Of an index
+
+Of `fiftyone.brain.compute_similarity(..., backend="milvus")`, besides
+[FiftyOne's own](https://docs.voxel51.com/api/fiftyone.brain.html#fiftyone.brain.compute_similarity) (`brain_key`, `model`,
+`embeddings`, `patches_field`, ...). They are stored with the run, and can be set in FiftyOne's brain config as
+`similarity_backends.milvus.NAME` or in the environment as `FIFTYONE_BRAIN_SIMILARITY_MILVUS_NAME`.
+"""
+
+_CONNECTION = """\
+## Where Milvus is
+
+Never stored with a run; also for `load_brain_results()`. See [Connecting](connecting.md).
+"""
+
+_TYPES = """\
+## Index types
+
+Parameters of `index_params` and `search_params`, and what each takes; in bold what this package sets unless you do. What
+bounds how much of an index is looked at (`ef`, `nprobe`, `search_list`) grows with the number of results. Which index for
+which size: [Sizing](sizing.md). An engine that does not have a type says so before anything is made.
+"""
+
+_METHODS = """\
+## Methods of an index
+
+What `compute_similarity()` and `load_brain_results()` return has, besides
+[FiftyOne's](https://docs.voxel51.com/api/fiftyone.brain.similarity.html):
+"""
+
+_OWN = (
+    "search", "explain", "sync", "sync_fields", "iter_embeddings", "evaluate", "tune", "compare",
+    "nearest_distances",
+)  # fmt: skip
+_MOVING = ("adoptable", "adopt", "revert", "migrate", "export_index", "import_index")
+
+
+def page() -> str:
+    """Returns the page."""
+    entries = [a for a in arguments(MilvusSimilarityConfig) if not a.name.startswith("*")]
+    parts = [
+        _HEAD + "\n" + _table(a for a in entries if a.name not in CREDENTIALS),
+        _CONNECTION + "\n" + _table(a for a in entries if a.name in CREDENTIALS),
+        _TYPES + "\n" + "\n".join(_types()),
+        _METHODS + "\n" + "\n".join(_methods()),
+        "`aggregation=` of several queries is one of "
+        + ", ".join(f"`{name}`" for name in AGGREGATIONS)
+        + ".",
+        "## Functions\n\n" + "\n".join(_functions()),
+    ]
+    return "\n\n".join(part.rstrip() for part in parts) + "\n"
+
+
+def _table(entries: Any) -> str:
+    rows = ["| parameter | default | |", "| --- | --- | --- |"]
+    rows += [
+        f"| `{a.name}` | `{a.default}` | {a.text.replace('|', chr(92) + '|')} |" for a in entries
+    ]
+    return "\n".join(rows)
+
+
+def _types() -> Iterator[str]:
+    yield "| `index_type` | `index_params` | `search_params` |"
+    yield "| --- | --- | --- |"
+    for name, build in BUILD.items():
+        defaults = DEFAULT_BUILD.get(name, {})
+        yield f"| `{name}` | {_names(build, defaults)} | {_names(SEARCH[name], {})} |"
+
+
+def _names(names: Names | None, defaults: dict[str, Any]) -> str:
+    if names is None:
+        return "any"
+    shown = []
+    for name, allowed in names.items():
+        default = f" **{defaults[name]}**" if name in defaults else ""
+        shown.append(
+            f"`{name}`{default} ({_allowed(allowed)})" if allowed else f"`{name}`{default}"
+        )
+    return ", ".join(shown) or "none"
+
+
+def _allowed(allowed: Any) -> str:
+    if allowed is bool:
+        return "`True` or `False`"
+    if isinstance(allowed[0], str):
+        return ", ".join(allowed)
+    low, high = allowed
+    return f"at least {low}" if high >= 2**31 - 1 else f"{low} to {high}"
+
+
+def _methods() -> Iterator[str]:
+    yield "| | |"
+    yield "| --- | --- |"
+    for name in _OWN:
+        yield _row(f"{name}", getattr(MilvusSimilarityIndex, name))
+    for name in ("client", "collection", "fields"):
+        yield f"| `{name}` | {_summary(getattr(MilvusSimilarityIndex, name))} |"
+
+
+def _functions() -> Iterator[str]:
+    yield "| | |"
+    yield "| --- | --- |"
+    yield _row("fiftyone_milvus.search_everywhere", search_everywhere)
+    for name in _MOVING:
+        yield _row(f"fiftyone_milvus.moving.{name}", getattr(moving, name))
+
+
+def _row(name: str, function: Any) -> str:
+    shown = [
+        str(p.replace(annotation=inspect.Parameter.empty))
+        for p in inspect.signature(function).parameters.values()
+        if p.name != "self"
+    ]
+    return f"| `{name}({', '.join(shown)})` | {_summary(function)} |"
+
+
+def _summary(thing: Any) -> str:
+    return markdown(inspect.getdoc(thing).splitlines()[0])
