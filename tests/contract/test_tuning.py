@@ -20,7 +20,7 @@ from tests import oracle
 
 from .support import KEY, Indexed, image_dataset, index_images, one_line, vectors
 
-COUNT, DIM, K = 3000, 24, 10
+COUNT, DIM, K = 2000, 24, 10
 INDEXES: dict[str, dict[str, Any]] = {
     "clusters": {"index_type": "HNSW", "index_params": {"M": 5, "efConstruction": 20}},
     "uniform": {"index_type": "IVF_SQ8", "index_params": {"nlist": 32}},
@@ -84,11 +84,11 @@ def found_of_others(indexed: Indexed, index: Any, queries: np.ndarray) -> float:
 def test_a_target_is_reached(indexed, kind, name, monkeypatch):
     one = indexed(kind)
     target = 0.95
-    found = one.index.tune(recall=target, k=K, queries=100)
+    found = one.index.tune(recall=target, k=K, queries=80)
     print(found)
     assert found.reached
     assert found.stored
-    assert (found.target, found.k, found.queries, found.vectors) == (target, K, 100, COUNT)
+    assert (found.target, found.k, found.queries, found.vectors) == (target, K, 80, COUNT)
     assert found.index_type == INDEXES[kind]["index_type"]
     assert set(found.params) == {name, "k"}
     value = found.params[name]
@@ -131,7 +131,7 @@ def test_a_target_is_reached(indexed, kind, name, monkeypatch):
 def test_a_target_that_can_not_be_reached(indexed):
     one = indexed("uniform")
     before = stored(one)
-    found = one.index.tune(recall=1.0, k=K, queries=100)
+    found = one.index.tune(recall=1.0, k=K, queries=80)
     assert not found.reached
     assert (found.params, found.stored) == ({}, False)
     assert found.trials[-1].params == {"nprobe": 32}
@@ -141,6 +141,7 @@ def test_a_target_that_can_not_be_reached(indexed):
     assert stored(one) == one.index.config.search_params == before
 
 
+@pytest.mark.parametrize("engine", ["embedded"], indirect=True)
 def test_only_measured(indexed):
     one = indexed("uniform")
     before = stored(one)
@@ -150,6 +151,7 @@ def test_only_measured(indexed):
     assert stored(one) == one.index.config.search_params == before
 
 
+@pytest.mark.parametrize("engine", ["embedded"], indirect=True)
 def test_interrupted(indexed, monkeypatch):
     one = indexed("uniform")
     before = stored(one)
@@ -167,6 +169,7 @@ def test_interrupted(indexed, monkeypatch):
     assert stored(one) == one.index.config.search_params == before
 
 
+@pytest.mark.parametrize("engine", ["embedded"], indirect=True)
 def test_what_can_not_be_stored_is_not_used(indexed, monkeypatch):
     one = indexed("uniform")
     before = one.index.config.search_params
