@@ -17,6 +17,7 @@ from fiftyone_milvus.demo import model
 from tests.app.digits import Scans
 from tests.app.page import VIEWPORT, AppPage
 from tests.app.server import AppServer
+from tests.conftest import Engine
 
 # The App's switch for tests: no analytics, no hints that cover the grid
 _INIT = "window.IS_PLAYWRIGHT = true"
@@ -29,6 +30,14 @@ OpenApp = Callable[..., AppPage]
 def _panel() -> None:
     if importlib.util.find_spec("plugins.panels.similarity_search") is None:
         pytest.skip(f"the App of FiftyOne {fo.__version__} has no Similarity Search panel")
+
+
+@pytest.fixture(scope="module", params=["embedded", "server"])
+def engine(request: pytest.FixtureRequest) -> Engine:
+    """Each engine in turn, for the whole module."""
+    if request.param == "server":
+        return Engine("server", request.getfixturevalue("milvus_server").kwargs)
+    return Engine("embedded", {"uri": str(request.getfixturevalue("_embedded_session_path"))})
 
 
 @pytest.fixture(scope="module")

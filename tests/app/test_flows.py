@@ -24,14 +24,6 @@ TEXT = "a handwritten seven"
 OTHER = "by_length"
 
 
-@pytest.fixture(scope="module", params=["embedded", "server"])
-def engine(request: pytest.FixtureRequest) -> Engine:
-    """Each engine in turn, for the whole module."""
-    if request.param == "server":
-        return Engine("server", request.getfixturevalue("milvus_server").kwargs)
-    return Engine("embedded", {"uri": str(request.getfixturevalue("_embedded_session_path"))})
-
-
 @pytest.fixture(scope="module")
 def dataset(scans: Scans, engine: Engine) -> Iterator[fo.Dataset]:
     """Two indexes: of images by cosine, and by Euclidean distance of other vectors."""

@@ -25,14 +25,6 @@ FIELD = "objects"
 BOXES = ([0.1, 0.1, 0.35, 0.8], [0.55, 0.1, 0.35, 0.8])
 
 
-@pytest.fixture(scope="module", params=["embedded", "server"])
-def engine(request: pytest.FixtureRequest) -> Engine:
-    """Each engine in turn, for the whole module."""
-    if request.param == "server":
-        return Engine("server", request.getfixturevalue("milvus_server").kwargs)
-    return Engine("embedded", {"uri": str(request.getfixturevalue("_embedded_session_path"))})
-
-
 @pytest.fixture(scope="module")
 def server(engine: Engine, start_server: StartServer) -> AppServer:
     return start_server({"FIFTYONE_BRAIN_SIMILARITY_MILVUS_URI": engine.kwargs["uri"]})

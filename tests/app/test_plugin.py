@@ -73,8 +73,11 @@ def test_an_index_is_created(
     expect(panel.form.get_by_role("button", name="Execute")).to_be_disabled()
     panel.field("Brain key").fill(KEY)
     panel.choose("Model", MODEL)
+    panel.watch()
     panel.execute()
     assert panel.told("has 300 vectors") == f"Index '{KEY}' has {COUNT} vectors"
+    # While it was at work, the progress bar said how far it was
+    assert any(re.match(rf"\d+ of {COUNT} \(", line) for line in panel.watched())
     panel.row(KEY, str(COUNT), "in step", "cosine", "FLAT")
 
     # It is FiftyOne's own search that finds it now, and Python
