@@ -40,8 +40,11 @@ demo: $(VENV)/.package  ## Index and search handwritten digits; leaves a picture
 test: test-env  ## Test the built wheel on both engines (PYTEST_ARGS="-k ..." for some)
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 
+.PHONY: lowest-env
+lowest-env: $(LOWEST)/.ready
+
 .PHONY: test-lowest
-test-lowest: $(LOWEST)/.ready  ## Test with the oldest dependencies that pyproject.toml allows
+test-lowest: lowest-env  ## Test with the oldest dependencies that pyproject.toml allows
 	@$(LOWEST)/bin/python -m pytest $(PYTEST_ARGS)
 
 .PHONY: check
