@@ -21,7 +21,10 @@ TEXT = "a handwritten seven"
 
 def test_the_life_of_an_index(scans: Scans, digits: fo.Dataset, configured: Engine) -> None:
     name = digits.name
-    made = read("create", name, "similar", "--model", MODEL, "--field", "number")
+    made = read(
+        "create", name, "similar", "--model", MODEL, "--field", "number",
+        "--index-type", "ivf_flat", "--set", 'index_params={"nlist": 4}', "--set", "num_shards=2",
+    )  # fmt: skip
     assert made == {"brain_key": "similar", "vectors": COUNT, "failed": {}}
     again = refused("create", name, "similar", "--model", MODEL)
     assert again.startswith("There is a brain run 'similar' already")
@@ -49,6 +52,7 @@ def test_the_life_of_an_index(scans: Scans, digits: fo.Dataset, configured: Engi
     assert (synced["added"], synced["removed"], synced["failed"]) == (1, 3, {})
     info = read("info", name, "similar")
     assert (info["vectors"], info["in_step"], info["metric"]) == (COUNT - 2, True, "cosine")
+    assert (info["index_type"], info["index_params"]["nlist"]) == ("IVF_FLAT", "4")
 
     assert "Nobody is there to answer" in refused("delete", name, "similar")
     assert f"{COUNT - 2} vectors" in enter("delete", name, "similar", "--yes")[0]
@@ -110,6 +114,10 @@ def test_what_does_not_exist_is_one_line(digits: fo.Dataset) -> None:
     assert "has no saved view 'mine'" in refused("create", name, "new", "--view", "mine")
     assert "Nothing to index with" in refused("create", name, "new")
     assert "not found" in refused("create", name, "new", "--model", "no-such-model")
+    said = refused("create", name, "new", "--model", MODEL, "--set", "password=secret")
+    assert "seen by others" in said
+    assert "secret" not in said
+    assert "Invalid --set 'M'" in refused("create", name, "new", "--model", MODEL, "--set", "M")
     digits.reload()
     assert digits.list_brain_runs() == []
     enter("search", name, "similar", exit_code=2)
@@ -122,5 +130,5 @@ def test_a_file_that_is_no_image(digits: fo.Dataset, tmp_path: Path) -> None:
     path.write_text("no image")
     read("create", digits.name, "new", "--model", MODEL)
     said = refused("search", digits.name, "new", "--image", str(path))
-    assert said == "'words.txt' is no image that can be read; give a PNG or a JPEG"
+    assert said == f"'{path}' is no image that can be read; give a PNG or a JPEG"
     enter("delete", digits.name, "new", "--yes")

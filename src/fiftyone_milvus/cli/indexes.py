@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fiftyone_milvus.cli import opening
-from fiftyone_milvus.cli.opening import BrainKey, DatasetName, Uri, ViewName, Yes
+from fiftyone_milvus.cli.opening import BrainKey, DatasetName, Settings, Uri, ViewName, Yes
 from fiftyone_milvus.cli.printing import Json, print_facts, print_json, print_table
 
 if TYPE_CHECKING:
@@ -42,7 +42,9 @@ def add_to(app: typer.Typer) -> None:
         "  fiftyone-milvus create quickstart similar --model clip-vit-base32-torch\n\n"
         "  fiftyone-milvus create quickstart objects --model clip-vit-base32-torch --patches-field "
         "ground_truth --metric cosine\n\n"
-        "  fiftyone-milvus create quickstart theirs --collection-name vectors_of_theirs",
+        "  fiftyone-milvus create quickstart theirs --collection-name vectors_of_theirs\n\n"
+        "  fiftyone-milvus create quickstart large --model clip-vit-base32-torch --index-type HNSW "
+        "--set 'index_params={\"M\": 32}' --set num_shards=2",
     )(create)
     app.command(rich_help_panel=PANEL, epilog="Example: fiftyone-milvus sync quickstart similar")(
         sync
@@ -173,6 +175,7 @@ def create(
         str, typer.Option(help="Strong, Session, Bounded or Eventually.")
     ] = "Session",
     uri: Uri = None,
+    more: Settings = None,
     batch_size: _BatchSize = None,
     num_workers: _Workers = None,
     as_json: Json = False,
@@ -187,21 +190,22 @@ def create(
     connecting = model is None and embeddings_field is None
     if metric is None and not connecting:
         metric = "cosine"
-    settings = {
-        "collection_name": collection_name,
-        "patches_field": patches_field,
-        "metric": metric,
-        "index_type": index_type,
-        "fields": fields,
-        "consistency_level": consistency_level,
-        "uri": uri,
-    }
+    settings = opening.settings(
+        more,
+        collection_name=collection_name,
+        patches_field=patches_field,
+        metric=metric,
+        index_type=index_type,
+        fields=fields,
+        consistency_level=consistency_level,
+        uri=uri,
+    )
     done = lifecycle.create(
         samples,
         brain_key,
         model=model,
         embeddings_field=embeddings_field,
-        settings={name: value for name, value in settings.items() if value},
+        settings=settings,
         options={"batch_size": batch_size, "num_workers": num_workers},
     )
     if as_json:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from fiftyone_milvus.cli import opening
-from fiftyone_milvus.cli.opening import BrainKey, DatasetName, Uri
+from fiftyone_milvus.cli.opening import BrainKey, DatasetName, Settings, Uri
 from fiftyone_milvus.cli.printing import Json, print_json
 
 PANEL = "Moving"
@@ -100,6 +100,7 @@ def migrate(
     metric: _Metric = None,
     index_type: _IndexType = None,
     fields: _Fields = None,
+    more: Settings = None,
     overwrite: _Overwrite = False,
     as_json: Json = False,
 ) -> None:
@@ -110,7 +111,8 @@ def migrate(
     found = opening.dataset(dataset)
     from fiftyone_milvus import moving
 
-    settings = _given(
+    settings = opening.settings(
+        more,
         uri=uri,
         collection_name=collection_name,
         metric=metric,
@@ -151,6 +153,7 @@ def import_(
     metric: _Metric = None,
     index_type: _IndexType = None,
     fields: _Fields = None,
+    more: Settings = None,
     overwrite: _Overwrite = False,
     as_json: Json = False,
 ) -> None:
@@ -158,7 +161,8 @@ def import_(
     found = opening.dataset(dataset)
     from fiftyone_milvus import moving
 
-    settings = _given(
+    settings = opening.settings(
+        more,
         uri=uri,
         collection_name=collection_name,
         patches_field=patches_field,
@@ -168,7 +172,3 @@ def import_(
     )
     done = moving.import_index(path, found, brain_key, overwrite=overwrite, **settings)
     print_json(done) if as_json else typer.echo(done)
-
-
-def _given(**settings: Any) -> dict[str, Any]:
-    return {name: value for name, value in settings.items() if value}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -22,6 +23,15 @@ Uri = Annotated[
     typer.Option(
         help="The Milvus, if not the one of FiftyOne's brain config. Credentials come from there, "
         "or from FIFTYONE_BRAIN_SIMILARITY_MILVUS_* variables.",
+        show_default=False,
+    ),
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="NAME=VALUE",
+        help="Any other parameter of an index, its value as JSON; repeatable.",
         show_default=False,
     ),
 ]
@@ -97,6 +107,32 @@ def index(name: str, brain_key: str) -> Any:
         return found.load_brain_results(brain_key)
     # Which raises, and says which there are
     return inventory.opening.open_index(found, brain_key)
+
+
+def settings(given: list[str] | None, **named: Any) -> dict[str, Any]:
+    """Returns the parameters of an index that a command line gives, by options and by ``--set``.
+
+    Raises:
+        InvalidInputError: if one is no pair, or a credential, which other users could see
+    """
+    found = {name: value for name, value in named.items() if value not in (None, [])}
+    from fiftyone_milvus.connection import CREDENTIALS
+
+    for pair in given or ():
+        name, equals, text = pair.partition("=")
+        if not equals or not name.isidentifier():
+            raise InvalidInputError(f"Invalid --set {pair!r}; expected NAME=VALUE, as num_shards=2")
+        if name in CREDENTIALS:
+            raise InvalidInputError(
+                f"Credentials on a command line are seen by others; set "
+                f"FIFTYONE_BRAIN_SIMILARITY_MILVUS_{name.upper()}, or put '{name}' into the brain "
+                "config"
+            )
+        try:
+            found[name] = json.loads(text)
+        except ValueError:
+            found[name] = text
+    return found
 
 
 def confirm(question: str, yes: bool) -> bool:

@@ -118,7 +118,8 @@ def _given(params: Any, name: str, what: str) -> Any:
 def _settings(params: Any) -> dict[str, Any]:
     names = (
         "collection_name", "consistency_level", "fields", "index_params", "index_type", "metric",
-        "patches_field", "search_params",
+        "mmap", "num_partitions", "num_shards", "partition_key", "patches_field", "replicas",
+        "search_params",
     )  # fmt: skip
     return {name: params[name] for name in names if params.get(name) not in (None, "", [])}
 
