@@ -6,6 +6,7 @@ import importlib.util
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 
 import fiftyone as fo
 import fiftyone.zoo as foz
@@ -19,8 +20,17 @@ from tests.app.page import VIEWPORT, AppPage
 from tests.app.server import AppServer
 from tests.conftest import Engine
 
-# The App's switch for tests: no analytics, no hints that cover the grid
-_INIT = "window.IS_PLAYWRIGHT = true"
+# The App's switch for tests: no analytics, no hints that cover the grid. Nothing moves: what does
+# must come to rest before it can be clicked
+_INIT = """
+window.IS_PLAYWRIGHT = true
+document.addEventListener("DOMContentLoaded", () => {
+    const style = document.createElement("style")
+    style.textContent =
+        "*, *::before, *::after { animation: none !important; transition: none !important }"
+    document.head.append(style)
+})
+"""
 
 StartServer = Callable[..., AppServer]
 OpenApp = Callable[..., AppPage]
@@ -56,8 +66,11 @@ def browser() -> Iterator[Browser]:
 def scans(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scans]:
     """Digits, and their model in the zoo of this process and of those that it starts."""
     with pytest.MonkeyPatch.context() as context:
-        context.setattr(fo.config, "model_zoo_dir", os.environ["FIFTYONE_MODEL_ZOO_DIR"])
-        model.install()
+        folder = os.environ["FIFTYONE_MODEL_ZOO_DIR"]
+        context.setattr(fo.config, "model_zoo_dir", folder)
+        # Training takes ten seconds, and the folder is this process' own
+        if not list(Path(folder).glob("*/digits-prompt.npz")):
+            model.install()
         _forget_models()
         yield Scans.draw(tmp_path_factory.mktemp("scans"), foz.load_zoo_model(model.NAME))
     _forget_models()
