@@ -7,15 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from fiftyone_milvus import inventory
+from fiftyone_milvus import inventory, takeover
 from fiftyone_milvus.plugin import installing
-from tests.cli.support import call, read
+from tests.cli.conftest import Configure
+from tests.cli.support import Call, call, enter, read
 from tests.conftest import Engine
 from tests.servers import MilvusServer
 
 
-def verdicts(*arguments: str, exit_code: int = 0) -> dict[str, dict[str, str]]:
-    found = read("doctor", *arguments, exit_code=exit_code, how=call)
+def verdicts(*arguments: str, how: Call = enter, exit_code: int = 0) -> dict[str, dict[str, str]]:
+    found = read("doctor", *arguments, exit_code=exit_code, how=how)
     return {verdict["check"]: verdict for verdict in found}
 
 
@@ -24,13 +25,14 @@ def enabled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "brain_config.json"
     monkeypatch.setenv("FIFTYONE_BRAIN_CONFIG_PATH", str(path))
     monkeypatch.setenv("FIFTYONE_PLUGINS_DIR", str(tmp_path / "plugins"))
-    call("enable")
+    takeover.enable()
     installing.install()
     return path
 
 
 def test_all_is_well(configured: Engine, enabled: Path) -> None:
-    found = verdicts()
+    # As a shell calls it, on one of them
+    found = verdicts(how=call if configured.name == "embedded" else enter)
     levels = {name: verdict["level"] for name, verdict in found.items() if name != "indexes"}
     assert set(levels.values()) == {"ok"}, found
     assert {*levels} >= {"packages", "MongoDB", "brain config", "plugin", "Milvus", "round trip"}
@@ -39,11 +41,9 @@ def test_all_is_well(configured: Engine, enabled: Path) -> None:
     assert not any("doctor" in name for name in names)
 
 
-def test_what_is_not(enabled: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    config = json.loads(enabled.read_text())
-    config["similarity_backends"]["milvus"] |= {"uri": "http://127.0.0.1:9", "pasword": "x"}
-    enabled.write_text(json.dumps(config))
-    monkeypatch.setenv("FIFTYONE_PLUGINS_DIR", str(tmp_path / "nothing"))
+def test_what_is_not(enabled: Path, configure: Configure, monkeypatch: pytest.MonkeyPatch) -> None:
+    configure(uri="http://127.0.0.1:9", pasword="x")
+    monkeypatch.setenv("FIFTYONE_PLUGINS_DIR", str(enabled.parent / "nothing"))
     found = verdicts(exit_code=1)
     assert found["brain config"]["level"] == "problem"
     assert "'pasword'" in found["brain config"]["found"]
@@ -56,24 +56,16 @@ def test_what_is_not(enabled: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: P
     assert "round trip" not in found
 
 
-def test_tls_and_permissions(
-    mtls_server: MilvusServer,
-    auth_server: MilvusServer,
-    enabled: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    for name, value in mtls_server.kwargs.items():
-        monkeypatch.setenv(f"FIFTYONE_BRAIN_SIMILARITY_MILVUS_{name.upper()}", str(value))
+def test_mutual_tls(mtls_server: MilvusServer, enabled: Path, configure: Configure) -> None:
+    configure(**mtls_server.kwargs)
     found = verdicts()
     assert found["encryption"]["found"].startswith("mutual TLS; the server's certificate is valid")
     assert found["round trip"]["level"] == "ok"
 
-    for name in mtls_server.kwargs:
-        monkeypatch.delenv(f"FIFTYONE_BRAIN_SIMILARITY_MILVUS_{name.upper()}")
+
+def test_permissions(auth_server: MilvusServer, enabled: Path, configure: Configure) -> None:
     auth_server.client().create_user("reader", "secret-123")
-    settings = {"uri": auth_server.uri, "user": "reader", "password": "secret-123"}
-    for name, value in settings.items():
-        monkeypatch.setenv(f"FIFTYONE_BRAIN_SIMILARITY_MILVUS_{name.upper()}", value)
+    configure(uri=auth_server.uri, user="reader", password="secret-123")
     found = verdicts(exit_code=1)
     assert found["round trip"]["level"] == "problem"
     assert "CreateCollection" in found["round trip"]["remedy"]

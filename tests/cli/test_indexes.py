@@ -6,6 +6,7 @@ from pathlib import Path
 
 import fiftyone as fo
 import numpy as np
+import pytest
 from fiftyone import ViewField as F
 
 from fiftyone_milvus import inventory
@@ -61,6 +62,7 @@ def test_the_life_of_an_index(scans: Scans, digits: fo.Dataset, configured: Engi
     assert info["collection"] not in {c.name for c in inventory.collections(connection(configured))}
 
 
+@pytest.mark.parametrize("engine", ["embedded"], indirect=True)
 def test_as_a_shell_calls_it(scans: Scans, digits: fo.Dataset) -> None:
     name = digits.name
     digits.persistent = True
