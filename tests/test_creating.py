@@ -112,6 +112,22 @@ def test_a_failure_drops_what_it_made_only(collections: Callable[[], MilvusColle
     assert not first.exists()
 
 
+def test_one_seen_before_it_has_its_index_serves(
+    collections: Callable[[], MilvusCollection],
+) -> None:
+    first, second = collections(), collections()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(MilvusCollection, "_make_index", lambda *_: None)
+        patch.setattr(MilvusCollection, "_load", lambda *_, **__: None)
+        assert create(first)
+    assert second.layout.metric_type is None
+    first.connection.client.create_index(
+        first.name, first._index("vector", "L2", "FLAT", {}), sync=False
+    )
+    assert not create(second)
+    assert second.layout.metric_type == "L2"
+
+
 def test_a_maker_that_died_is_replaced(collections: Callable[[], MilvusCollection]) -> None:
     """Its collection has no index yet, and never gets one from it."""
     dead, heir = collections(), collections()

@@ -100,10 +100,11 @@ class CollectionBase:
             if not self.exists():
                 raise self._not_found()
             layout = self._describe()
-            if layout.index_type is not None:
-                self._load()
-            self._layout = layout
             self._seen = True
+            if layout.index_type is None:
+                return layout  # whoever makes it may not be done, so ask again
+            self._load()
+            self._layout = layout
         return self._layout
 
     def opened(self) -> bool:
