@@ -47,6 +47,18 @@ def decode(content: bytes, name: str) -> Array:
     return image
 
 
+def check_model(index: Any) -> None:
+    """Checks that an index can embed an image: which asks nothing of the image yet.
+
+    Raises:
+        InvalidInputError: if the index was made without a model
+    """
+    if index.config.model is None:
+        raise InvalidInputError(
+            f"Index '{index.key}' has no model to embed an image with; create one with a zoo model"
+        )
+
+
 def embed(index: Any, image: Array) -> Array:
     """Embeds an image with the model of an index, as FiftyOne's panel embeds an uploaded one.
 
@@ -56,8 +68,5 @@ def embed(index: Any, image: Array) -> Array:
     Raises:
         InvalidInputError: if the index was made without a model
     """
-    if index.config.model is None:
-        raise InvalidInputError(
-            f"Index '{index.key}' has no model to embed an image with; create one with a zoo model"
-        )
+    check_model(index)
     return np.asarray(index.get_model().embed(image)).reshape(-1)

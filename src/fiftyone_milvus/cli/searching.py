@@ -196,6 +196,7 @@ def _query(index: Any, ids: Sequence[str] | None, image: Path | None, text: str 
         return list(ids) if ids else text
     from fiftyone_milvus import images
 
+    images.check_model(index)
     return images.embed(index, images.read(image))
 
 

@@ -51,6 +51,7 @@ def uploaded(ctx: Any, index: MilvusSimilarityIndex) -> Array:
     Raises:
         InvalidInputError: if it is no image, too large, or the index has no model
     """
+    images.check_model(index)
     file = ctx.params.get("image") or {}
     if not isinstance(file, dict):
         raise InvalidInputError("Invalid image; expected a dict of its name and base64 content")
