@@ -9,8 +9,9 @@ VENV ?= .venv
 LOWEST ?= .venv-lowest
 OUT ?= demo-out
 SITE ?= site
-# In this order the App's tests, which take longest, come first
-PYTEST_ARGS ?= -n 2 --dist loadfile --no-loadscope-reorder
+# Twice the cores, since most tests wait for a server; in this order the App's, which take longest,
+# come first
+PYTEST_ARGS ?= -n 4 --dist loadfile --no-loadscope-reorder
 
 UV := $(shell command -v uv 2>/dev/null)
 BIN := $(VENV)/bin

@@ -17,6 +17,7 @@ import pytest
 
 from tests.servers import Kind, MilvusServer
 from tests.support.mongo import Mongo
+from tests.support.scheduling import ByFile
 
 
 def _private_fiftyone() -> tuple[Path, Mongo]:
@@ -55,6 +56,11 @@ _ROOT, _MONGO = _private_fiftyone()
 
 # A shell's background job ignores Ctrl-C, and so would the processes that tests start and interrupt
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> ByFile | None:
+    return ByFile(config, log) if config.getoption("dist") == "loadfile" else None
 
 
 @atexit.register
