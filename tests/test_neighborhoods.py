@@ -15,7 +15,6 @@ from fiftyone_milvus.neighborhoods import Greedy, Vectors, greedy, keep_count, t
 from fiftyone_milvus.neighborhoods.vectors import Tiles
 from tests import oracle
 
-COUNT = 200
 KINDS = ("clustered", "copies", "equal", "zeros", "integers", "long", "sparse")
 
 
@@ -89,7 +88,7 @@ class _FiftyOnes(DuplicatesMixin):
 
 
 # The kind of points, how many, and the rows and columns of a tile
-DATA = [*((kind, COUNT, 7, 5) for kind in KINDS), *((kind, COUNT, 64, 32) for kind in KINDS[:2])]
+DATA = [*((kind, 96, 7, 5) for kind in KINDS), *((kind, 200, 64, 32) for kind in KINDS[:2])]
 DATA += [("integers", count, 7, 5) for count in (0, 1, 2, 5)]
 CASES = [(metric, *of) for metric, of in itertools.product(oracle.METRICS, DATA)]
 

@@ -27,7 +27,8 @@ DIM = 16
 CLUSTERS = 8
 
 
-def _dataset() -> fo.Dataset:
+@pytest.fixture(scope="module")
+def dataset() -> Iterator[fo.Dataset]:
     """Samples with the cluster that their vector is of, and a random permutation of 0..1."""
     clusters = np.random.default_rng(51)
     clusters.normal(size=(CLUSTERS, DIM))  # as vectors() draws them
@@ -42,21 +43,23 @@ def _dataset() -> fo.Dataset:
             for i in range(COUNT)
         ]
     )
-    return dataset
+    yield dataset
+    dataset.delete()
 
 
 @pytest.fixture(scope="module", params=["default", "other", "IVF_FLAT"])
-def indexed(request: pytest.FixtureRequest, engine: Any) -> Iterator[Indexed]:
+def indexed(request: pytest.FixtureRequest, engine: Any, dataset: fo.Dataset) -> Iterator[Indexed]:
     """8,000 vectors, sealed and indexed where there is an index."""
     other = {"embedded": "HNSW", "server": "FLAT"}[engine.name]  # the other's default
     index_type = {"default": None, "other": other}.get(request.param, request.param)
     kwargs = {} if index_type is None else {"index_type": index_type}
     indexed = index_images(
-        engine, COUNT, "cosine", dim=DIM, dataset=_dataset(), fields=["cluster", "share"], **kwargs
+        engine, COUNT, "cosine", dim=DIM, dataset=dataset, fields=["cluster", "share"], **kwargs
     )
     _await_segments(indexed)
     yield indexed
-    indexed.drop()
+    indexed.index.cleanup()
+    dataset.delete_brain_run(KEY)
 
 
 def _await_segments(indexed: Indexed) -> None:
@@ -105,7 +108,7 @@ def _views(draw: Any, dataset: fo.Dataset, table: dict[str, np.ndarray]) -> tupl
 
 @pytest.mark.parametrize("plan", [None, *PLANS])
 @settings(
-    max_examples=25,
+    max_examples=15,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],

@@ -167,7 +167,7 @@ class IndexMachine(RuleBasedStateMachine):
         assert sorted(self.index.current_sample_ids) == sorted(self._inside())
 
 
-EXAMPLES = {"embedded": 80, "server": 10}
+EXAMPLES = {"embedded": 80, "server": 7}
 
 
 def test_any_sequence_of_operations(engine):
