@@ -19,9 +19,10 @@ SOURCES := pyproject.toml README.md LICENSE $(shell find src -name '*.py' -o -na
 VERSION := $(shell sed -n 's/.*"\(.*\)"/\1/p' src/fiftyone_milvus/_version.py)
 WHEEL := dist/fiftyone_milvus-$(VERSION)-py3-none-any.whl
 
+# Compiled at once, as pip does: where Python may not write bytecode, every process would do it again
 ifdef UV
   make_venv = $(UV) venv --quiet --seed --python "$$(command -v $(PYTHON))" $(1)
-  install = $(UV) pip install --quiet --python $(1)/bin/python
+  install = $(UV) pip install --quiet --compile-bytecode --python $(1)/bin/python
   build_wheel = $(UV) build --quiet --wheel --out-dir dist --python $(BIN)/python .
 else
   make_venv = $(PYTHON) -m venv $(1) && $(1)/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
