@@ -23,7 +23,7 @@ from benchmarks.world import METRIC, Engine, World
 K = 25
 OPERATOR = "@voxel51/panels/similarity_search"
 OTHER = "sklearn"
-TURNS, CLICKS = 9, 4
+TURNS, CLICKS = 6, 3
 
 
 def run(world: World) -> list[Table]:

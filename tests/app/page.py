@@ -211,7 +211,7 @@ class AppPage:
         )
 
     def _await_count(self, count: int) -> None:
-        counted = re.compile(rf"(?<!\d){count} (sample|patch)")
+        counted = re.compile(rf"(?<![\d,]){count:,} (sample|patch)")
         expect(self._cy("entry-counts")).to_contain_text(counted, timeout=1000 * _SECONDS)
 
     def _numbers(self, at_least: int, expected: list[int] | None = None) -> list[int]:
