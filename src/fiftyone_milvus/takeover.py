@@ -18,7 +18,8 @@ from typing import Any
 from fiftyone_milvus.errors import FiftyOneMilvusError
 
 CONFIG_CLS = "fiftyone_milvus.backend.MilvusSimilarityConfig"
-ENV_VAR = "FIFTYONE_BRAIN_SIMILARITY_MILVUS_CONFIG_CLS"
+_PREFIX = "FIFTYONE_BRAIN_SIMILARITY_MILVUS_"
+ENV_VAR = f"{_PREFIX}CONFIG_CLS"
 
 BUILTIN_CLS = "fiftyone.brain.internal.core.milvus.MilvusSimilarityConfig"
 _DEFAULT_INDENT = 4
@@ -71,6 +72,20 @@ def is_enabled() -> bool:
         FiftyOneMilvusError: if the file is not valid JSON
     """
     return _named_class(_read(config_path())) == CONFIG_CLS
+
+
+def parameter(name: str) -> Any:
+    """Returns a parameter of ``backend="milvus"``, of the environment or the brain config file.
+
+    Args:
+        name: of the parameter
+
+    Raises:
+        FiftyOneMilvusError: if the file is not valid JSON
+    """
+    named = os.environ.get(f"{_PREFIX}{name.upper()}")
+    config = _read(config_path()) or {}
+    return named or config.get("similarity_backends", {}).get("milvus", {}).get(name)
 
 
 def enable() -> bool:

@@ -5,7 +5,9 @@ Commands import what they need when they run: FiftyOne takes seconds, ``--help``
 
 from __future__ import annotations
 
+import os
 import sys
+import traceback
 from typing import Annotated
 
 import typer
@@ -22,9 +24,11 @@ from fiftyone_milvus.cli import (
     searching,
     takeover,
 )
-from fiftyone_milvus.errors import FiftyOneMilvusError
 
-__all__ = ["app", "main"]
+__all__ = ["TRACEBACK", "app", "main"]
+
+TRACEBACK = "FIFTYONE_MILVUS_TRACEBACK"
+"""The environment variable that has errors come with where in the code they are from."""
 
 _EPILOG = """\
 Examples:
@@ -64,19 +68,23 @@ def main() -> None:
     try:
         with printing.own_output():
             app()
-    except FiftyOneMilvusError as error:
-        _fail(str(error))
-    except ValueError as error:
-        # FiftyOne's own, of names that do not exist and the like
-        _fail(" ".join(str(error).split()) or type(error).__name__)
     except KeyboardInterrupt:
         typer.secho("Interrupted", err=True)
         sys.exit(130)
+    except Exception as error:
+        # Of torch that is missing, FiftyOne's database that is away, a graphics card that is full
+        if os.environ.get(TRACEBACK):
+            traceback.print_exc()
+        typer.secho(f"Error: {_one_line(error)}", fg=typer.colors.RED, err=True)
+        sys.exit(1)
 
 
-def _fail(text: str) -> None:
-    typer.secho(f"Error: {text}", fg=typer.colors.RED, err=True)
-    sys.exit(1)
+def _one_line(error: Exception) -> str:
+    text, kind = " ".join(str(error).split()), type(error).__name__
+    if not text:
+        return kind
+    # Ours, and FiftyOne's of names that do not exist and the like, say what is wrong by themselves
+    return text if isinstance(error, ValueError) else f"{kind}: {text}"
 
 
 def _print_version(wanted: bool) -> None:

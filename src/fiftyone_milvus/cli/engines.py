@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -54,7 +55,9 @@ def status(as_json: Json = False) -> None:
         mongo = f"mongod {database.version} ({database.path})"
     facts: dict[str, Any] = {'backend="milvus"': whose, "FiftyOne database": mongo}
     if not services:
-        facts["Embedded engines"] = "none running; the first call starts one"
+        facts["Embedded engines"] = "none running; " + (
+            "the brain config names a server" if _has_server() else "the first call starts one"
+        )
     print_facts(facts)
     if services:
         print_table(
@@ -86,6 +89,7 @@ def serve(
 def stop(
     path: _Path = None,
     everything: Annotated[bool, typer.Option("--all", help="Stop every one that runs.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Stop an embedded engine. The next call that needs it starts it again."""
     from fiftyone_milvus import embedded
@@ -98,10 +102,21 @@ def stop(
     else:
         paths = [path or embedded.default_path()]
     stopped = [p for p in paths if embedded.stop(p)]
+    if as_json:
+        print_json({"stopped": stopped})
+        return
     for p in stopped:
         typer.echo(f"Stopped {p}")
     if not stopped:
         typer.echo("Nothing runs" if everything else f"Nothing runs at {paths[0]}")
+
+
+def _has_server() -> bool:
+    from fiftyone_milvus import takeover
+
+    # An address, and not the path of an embedded engine
+    uri = str(takeover.parameter("uri") or "")
+    return re.match(r"(https?|tcp|grpc|unix):|[\w.-]+:\d+$", uri) is not None
 
 
 def _duration(seconds: float) -> str:

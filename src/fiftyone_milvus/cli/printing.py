@@ -64,7 +64,8 @@ def print_table(
         table.add_column(name, justify="right" if rows and numeric else "left", overflow="fold")
     for row in rows:
         table.add_row(*map(_cell, row))
-    console = Console()
+    # Paths and texts are data, in which [brackets] and :colons: mean nothing
+    console = Console(markup=False, emoji=False, highlight=False)
     # What is piped into a file must not be cut to the width of a terminal that is not there
     console.print(table, width=None if console.is_terminal else max(console.width, 200))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,8 +12,12 @@ import typer
 from fiftyone_milvus.cli import opening
 from fiftyone_milvus.cli.opening import BrainKey, DatasetName, ViewName
 from fiftyone_milvus.cli.printing import Json, print_json, print_table
+from fiftyone_milvus.errors import InvalidInputError
 
 PANEL = "Search"
+
+_SELECTED = 100_000
+"""IDs in one pipeline, of which MongoDB takes 16 MB."""
 
 _Open = Annotated[bool, typer.Option("--open", help="Show it in the App, until Ctrl-C.")]
 _Port = Annotated[int, typer.Option(help="The App's port.")]
@@ -170,14 +175,24 @@ def _everywhere(
 ) -> None:
     if ids and len(ids) > 1:
         raise typer.BadParameter("--everywhere takes one --id")
+    if ids and not re.fullmatch("[0-9a-fA-F]{24}", ids[0]):
+        # It would be searched for as a text
+        raise InvalidInputError(
+            f"'{ids[0]}' is no ID of a sample or label; expected 24 hexadecimal digits"
+        )
     opening.fiftyone()
     import fiftyone_milvus
 
     query: Any = ids[0] if ids else image if image is not None else text
     found = fiftyone_milvus.search_everywhere(query, k, model=model, metric=metric)
+    if not found.searched and found.skipped:
+        first = found.skipped[0]
+        raise InvalidInputError(
+            f"None of {len(found.skipped)} indexes could be searched, eg '{first.brain_key}' of "
+            f"dataset '{first.dataset}': {first.reason}"
+        )
     if as_json:
-        rows = [r._asdict() for r in found]
-        print_json({"results": rows, "skipped": found.skipped})
+        print_json(found.to_dict())
         return
     if not len(found):
         typer.echo("Nothing was found")
@@ -206,8 +221,12 @@ def _paths(samples: Any, sample_ids: Sequence[str]) -> dict[str, str]:
     dataset = samples._root_dataset
     if dataset.media_type == "group":
         dataset = dataset.select_group_slices(_allow_mixed=True)
-    ids, paths = dataset.select(list(dict.fromkeys(sample_ids))).values(["id", "filepath"])
-    return dict(zip(ids, paths))
+    unique = list(dict.fromkeys(sample_ids))
+    found: dict[str, str] = {}
+    for start in range(0, len(unique), _SELECTED):
+        part = dataset.select(unique[start : start + _SELECTED])
+        found.update(zip(*part.values(["id", "filepath"])))
+    return found
 
 
 def _show(view: Any, port: int) -> None:
