@@ -62,8 +62,10 @@ def _row(parameter: Any) -> str | None:
     else:
         label = ", ".join(f"`{option}`" for option in (*parameter.opts, *parameter.secondary_opts))
     default = parameter.show_default if isinstance(parameter.show_default, str) else None
-    if default is None and parameter.default not in (None, False, ()) and not parameter.required:
-        value = parameter.default
+    value = parameter.default
+    # Not by equality: 0 is a default to show, and equals False
+    given = value is not None and value is not False and value != ()
+    if default is None and given and not parameter.required:
         if isinstance(value, bool):
             default = f"`{parameter.opts[0]}`"
         elif parameter.show_default:

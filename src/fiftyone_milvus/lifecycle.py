@@ -12,7 +12,9 @@ import fiftyone.brain as fob
 from fiftyone_milvus import inventory, scores
 from fiftyone_milvus.collection import MilvusCollection
 from fiftyone_milvus.errors import FiftyOneMilvusError, InvalidInputError
+from fiftyone_milvus.inventory import runs
 from fiftyone_milvus.inventory.opening import open_index
+from fiftyone_milvus.inventory.status import ask
 
 PARTS = ("both", "run", "collection")
 """What can be deleted of an index."""
@@ -31,6 +33,40 @@ class Created:
     brain_key: str
     vectors: int
     failed: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What goes with the collection of an index.
+
+    Attributes:
+        brain_key: of the run
+        collection: its name, or None if there is none
+        vectors: how many it holds
+        made_for_it: whether the collection records that it was made for this index
+        others: the other runs that use a collection of this name, as text
+    """
+
+    brain_key: str
+    collection: str | None
+    vectors: int
+    made_for_it: bool = True
+    others: tuple[str, ...] = ()
+
+    @property
+    def shared(self) -> bool:
+        """Whether the vectors may be somebody else's too."""
+        return bool(self.others) or not self.made_for_it
+
+    def __str__(self) -> str:
+        if self.collection is None:
+            return f"index '{self.brain_key}' has no vectors"
+        parts = [] if self.made_for_it else ["was not made for it"]
+        if self.others:
+            parts.append(f"{', '.join(self.others)} would lose too")
+        where = f"collection '{self.collection}'"
+        text = f"index '{self.brain_key}' has {self.vectors:,} vectors in {where}"
+        return text + "".join(f", {'and ' * (at > 0)}which {p}" for at, p in enumerate(parts))
 
 
 def key_problem(dataset: Any, key: Any) -> str | None:
@@ -54,6 +90,9 @@ def create(
     options: Mapping[str, Any] | None = None,
 ) -> Created:
     """Makes an index with a model, of a field, or on an existing collection; or leaves nothing.
+
+    What fails drops no collection that was there before, whoever made it. Where some samples can't
+    be embedded, the index is made of the others.
 
     Args:
         samples: a dataset or view; for an existing collection, the dataset
@@ -97,6 +136,8 @@ def create(
 def delete(dataset: Any, brain_key: str, part: str = "both") -> int:
     """Deletes an index: its brain run, its collection, or both.
 
+    A collection goes even if others use it, or it was made for another: ask :func:`loss` first.
+
     Args:
         dataset: a :class:`fiftyone.core.dataset.Dataset`
         brain_key: of the index
@@ -115,16 +156,51 @@ def delete(dataset: Any, brain_key: str, part: str = "both") -> int:
     vectors = 0
     if part != "run":
         # First, so that a Milvus that is away leaves the run, and with it the way to try again
-        vectors = index.total_index_size
+        if index._collection.exists():
+            vectors = index.total_index_size
         index.cleanup()
     if part != "collection":
         dataset.delete_brain_run(brain_key)
     return vectors
 
 
+def loss(dataset: Any, brain_key: str) -> Loss:
+    """Returns what would be lost with the collection of an index.
+
+    Args:
+        dataset: a :class:`fiftyone.core.dataset.Dataset`
+        brain_key: of the index
+
+    Raises:
+        InvalidInputError: if there is no such index
+        FiftyOneMilvusError: if Milvus does not answer
+    """
+    index = open_index(dataset, brain_key)
+    collection = index._collection
+    # Soon, where it is silent
+    ask(index.connection)
+    if not collection.exists():
+        return Loss(brain_key, None, 0)
+    owner, own = collection.describe().owner, index._owner
+    others = [
+        f"'{run.brain_key}'" + f" of dataset '{run.dataset}'" * (run.dataset != dataset.name)
+        for run in (*runs.read(), *runs.built_in_runs())
+        if run.collection == collection.name
+        and (run.dataset, run.brain_key) != (dataset.name, brain_key)
+    ]
+    return Loss(
+        brain_key,
+        collection.name,
+        index.total_index_size,
+        all(owner.get(name) == own[name] for name in ("dataset_id", "brain_key")),
+        tuple(others),
+    )
+
+
 def _fill(index: Any, samples: Any, options: Mapping[str, Any]) -> Mapping[str, str]:
     synced = index.sync(samples, **options)
-    if synced.failed and not synced.added:
+    # An index may be made again on the collection that it left, which has the others already
+    if synced.failed and not (synced.added or synced.unchanged):
         reason = next(iter(synced.failed.values()))
         raise InvalidInputError(
             f"None of {len(synced.failed)} could be embedded, eg: {reason}; choose another "
@@ -153,8 +229,6 @@ def _undo(dataset: Any, key: str) -> None:
     if key not in dataset.list_brain_runs():
         return
     with suppress(FiftyOneMilvusError):
-        index = open_index(dataset, key)
-        collection = index._collection
-        if collection.exists() and collection.describe().owner == index._owner:
-            index.cleanup()
+        # Only what this very call made: a record of the same owner may be of an earlier index
+        open_index(dataset, key)._collection.discard()
     dataset.delete_brain_run(key)

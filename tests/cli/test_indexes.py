@@ -10,6 +10,7 @@ import pytest
 from fiftyone import ViewField as F
 
 from fiftyone_milvus import inventory
+from fiftyone_milvus.cli import searching
 from fiftyone_milvus.demo.model import NAME as MODEL
 from tests import oracle
 from tests.app.digits import Scans
@@ -103,6 +104,9 @@ def test_duplicates_and_orphans(scans: Scans, digits: fo.Dataset, configured: En
     collection = read("info", name, "fields", "--no-compare")["collection"]
     digits.delete_brain_run("fields")
     digits.delete()
+    listed = read("cleanup", exit_code=1)
+    assert collection in {orphan["name"] for orphan in listed["orphans"]}
+    assert listed["dropped"] == []
     out, _ = enter("cleanup", collection, "--yes")
     assert f"its dataset '{name}' was deleted" in out
     assert collection not in {c.name for c in inventory.collections(connection(configured))}
@@ -119,12 +123,25 @@ def test_what_does_not_exist_is_one_line(digits: fo.Dataset) -> None:
     said = refused("create", name, "new", "--model", MODEL, "--set", "password=secret")
     assert "seen by others" in said
     assert "secret" not in said
+    for name_of_another in ("backend", "brain_key", "dataset", "overwrite", "alpha"):
+        given = f"{name_of_another}=1"
+        said = refused("create", name, "new", "--model", MODEL, "--set", given)
+        assert said.startswith(f"There is no parameter '{name_of_another}' to --set; those are ")
+        assert "num_shards" in said
     assert "Invalid --set 'M'" in refused("create", name, "new", "--model", MODEL, "--set", "M")
     digits.reload()
     assert digits.list_brain_runs() == []
     enter("search", name, "similar", exit_code=2)
     enter("search", name, "--text", "x", exit_code=2)
     enter("duplicates", name, "similar", exit_code=2)
+
+
+@pytest.mark.parametrize("engine", ["embedded"], indirect=True)
+def test_paths_are_looked_up_in_parts(digits: fo.Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(searching, "_SELECTED", 7)
+    ids, paths = digits.limit(20).values(["id", "filepath"])
+    assert searching._paths(digits, [*ids, ids[0]]) == dict(zip(ids, paths, strict=True))
+    assert searching._paths(digits, []) == {}
 
 
 def test_a_file_that_is_no_image(digits: fo.Dataset, tmp_path: Path) -> None:

@@ -120,6 +120,17 @@ def test_by_a_collection_that_exists(scans: Scans, digits: fo.Dataset, run: Run)
     assert result["vectors"] == 60
     assert digits.get_brain_info("other").config.metric == "cosine"
     check(scans, digits, "other")
+    request = {"dataset_name": digits.name, "params": {"brain_key": "other"}, "target": "inputs"}
+    uri = f"{NAME}/delete_index"
+    form = (
+        OperatorRegistry()
+        .get_operator(uri)
+        .resolve_input(ExecutionContext(request, operator_uri=uri))
+    )
+    assert (
+        f"Index 'other' has 60 vectors in collection '{name}', which was not made for it, and "
+        "which 'mine' would lose too"
+    ) in str(form.to_json())
 
     # Taking it away again leaves the collection, which it did not make
     before = collections()

@@ -9,6 +9,7 @@ import typer
 from fiftyone_milvus.cli import opening
 from fiftyone_milvus.cli.opening import BrainKey, DatasetName, Settings, Uri, ViewName, Yes
 from fiftyone_milvus.cli.printing import Json, print_facts, print_json, print_table
+from fiftyone_milvus.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from fiftyone_milvus.inventory import IndexInfo
@@ -77,7 +78,8 @@ def list_(
         for name in names
         for entry in inventory.indexes(opening.dataset(name), compare=compare)
     ]
-    others = [run for run in inventory.built_in_runs() if run.dataset in names]
+    # Those of all datasets: whoever comes from the built-in has no index of ours yet
+    others = [run for run in inventory.built_in_runs() if not dataset or run.dataset in dataset]
     if as_json:
         print_json({"indexes": [_as_dict(entry) for entry in found], "built_in": others})
         return
@@ -182,7 +184,8 @@ def create(
 ) -> None:
     """Index a dataset: with a model, of a field of embeddings, or on an existing collection.
 
-    What fails or is interrupted leaves nothing behind.
+    What fails or is interrupted leaves nothing behind. Where only some samples can't be embedded,
+    the index of the others is kept, each is named with its reason, and the exit code is 1.
     """
     samples = opening.samples(dataset, view)
     from fiftyone_milvus import lifecycle
@@ -199,6 +202,7 @@ def create(
         fields=fields,
         consistency_level=consistency_level,
         uri=uri,
+        also=("model_kwargs",) if model is not None else (),
     )
     done = lifecycle.create(
         samples,
@@ -256,20 +260,43 @@ def delete(
         str, typer.Option("--only", help="`run` or `collection`.", show_default="both of them")
     ] = "both",
     yes: Yes = False,
+    drop_shared: Annotated[
+        bool,
+        typer.Option(
+            "--drop-shared",
+            help="With --yes: drop the collection even if it was not made for this index, or if "
+            "others use it.",
+        ),
+    ] = False,
+    as_json: Json = False,
 ) -> None:
     """Delete an index: its brain run and its collection, or one of them."""
+    if part not in ("both", "run", "collection"):
+        raise typer.BadParameter(f"--only {part}: expected run or collection")
     found = opening.dataset(dataset)
     from fiftyone_milvus import inventory, lifecycle
 
-    entry = inventory.index_info(found, brain_key, compare=False)
-    what = {
-        "run": "the brain run, and leave its collection",
-        "collection": f"collection '{entry.collection}' with {entry.vectors or 0:,} vectors",
-    }.get(part, f"index '{brain_key}' with {entry.vectors or 0:,} vectors")
-    if not opening.confirm(f"Delete {what}?", yes):
+    collection = inventory.opening.open_index(found, brain_key).config.collection_name
+    if part == "run":
+        question = f"Delete brain run '{brain_key}', and leave collection '{collection}'?"
+    else:
+        # Before the question: a Milvus that is silent can't be asked what would be lost
+        loss = lifecycle.loss(found, brain_key)
+        if loss.shared and yes and not drop_shared:
+            raise InvalidInputError(
+                f"Not deleted: {loss}; pass --only run to leave the collection, or --drop-shared"
+            )
+        what = "all of it" if part == "both" else "the collection"
+        question = f"{_sentence(str(loss))}. Delete {what}?"
+    if not opening.confirm(question, yes):
         raise typer.Exit(1)
     vectors = lifecycle.delete(found, brain_key, part)
-    typer.echo(f"Deleted {brain_key} ({part}), {vectors:,} vectors")
+    if as_json:
+        print_json(
+            {"brain_key": brain_key, "part": part, "collection": collection, "vectors": vectors}
+        )
+    else:
+        typer.echo(f"Deleted {brain_key} ({part}), {vectors:,} vectors")
 
 
 def cleanup(
@@ -281,7 +308,10 @@ def cleanup(
     yes: Yes = False,
     as_json: Json = False,
 ) -> None:
-    """Drop collections whose dataset or brain run is gone; FiftyOne leaves them behind."""
+    """Drop collections whose dataset or brain run is gone; FiftyOne leaves them behind.
+
+    With `--json` and neither a name nor `--yes` it only lists them, and exits with 1 if there are.
+    """
     opening.fiftyone()
     from fiftyone_milvus import inventory
 
@@ -293,19 +323,23 @@ def cleanup(
             if entry.name in chosen:
                 typer.echo(f"{entry.name}: {entry.vectors:,} vectors; {entry.why}")
     dropped: list[str] = []
-    if chosen and opening.confirm(
-        f"Drop {len(chosen)} collection{'s' * (len(chosen) > 1)} at {connection.target.address}?",
-        yes,
-    ):
+    what = f"{len(chosen)} collection{'s' * (len(chosen) > 1)}"
+    question = f"Drop {what} at {connection.target.address}?"
+    only_listed = as_json and not names and not yes
+    if chosen and not only_listed and opening.confirm(question, yes):
         dropped = inventory.clean_up(chosen, connection)
     if as_json:
-        print_json({"dropped": dropped})
+        print_json({"orphans": orphans, "dropped": dropped})
     elif dropped:
         typer.echo(f"Dropped {', '.join(dropped)}")
     else:
         typer.echo("Nothing was dropped" if chosen else "There are no orphans")
     if chosen and not dropped:
         raise typer.Exit(1)
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _step(entry: IndexInfo) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -109,16 +110,27 @@ def index(name: str, brain_key: str) -> Any:
     return inventory.opening.open_index(found, brain_key)
 
 
-def settings(given: list[str] | None, **named: Any) -> dict[str, Any]:
+def settings(given: list[str] | None, *, also: Sequence[str] = (), **named: Any) -> dict[str, Any]:
     """Returns the parameters of an index that a command line gives, by options and by ``--set``.
 
+    Args:
+        given: pairs of ``--set``
+        also: names that it may give besides the backend's parameters
+        **named: those that have an option
+
     Raises:
-        InvalidInputError: if one is no pair, or a credential, which other users could see
+        InvalidInputError: if one is no pair, is no parameter of an index, or is a credential, which
+            other users could see
     """
     found = {name: value for name, value in named.items() if value not in (None, [])}
+    if not given:
+        return found
+    from fiftyone_milvus.backend import parameter_names
     from fiftyone_milvus.connection import CREDENTIALS
 
-    for pair in given or ():
+    # What FiftyOne takes besides would clash with what the command passes, or have no effect
+    known = [name for name in (*parameter_names(), *also) if name not in CREDENTIALS]
+    for pair in given:
         name, equals, text = pair.partition("=")
         if not equals or not name.isidentifier():
             raise InvalidInputError(f"Invalid --set {pair!r}; expected NAME=VALUE, as num_shards=2")
@@ -127,6 +139,10 @@ def settings(given: list[str] | None, **named: Any) -> dict[str, Any]:
                 f"Credentials on a command line are seen by others; set "
                 f"FIFTYONE_BRAIN_SIMILARITY_MILVUS_{name.upper()}, or put '{name}' into the brain "
                 "config"
+            )
+        if name not in known:
+            raise InvalidInputError(
+                f"There is no parameter '{name}' to --set; those are {', '.join(known)}"
             )
         try:
             found[name] = json.loads(text)
@@ -147,4 +163,10 @@ def confirm(question: str, yes: bool) -> bool:
 
     if not sys.stdin.isatty():
         raise InvalidInputError(f"{question} Nobody is there to answer; pass --yes")
-    return typer.confirm(question, err=True)
+    try:
+        return typer.confirm(question, err=True)
+    except typer.Abort as abort:
+        # The same for Ctrl-C as for the end of the input, which are 130 and 1
+        if isinstance(abort.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from None
+        raise

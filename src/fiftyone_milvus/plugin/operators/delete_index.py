@@ -8,7 +8,8 @@ from typing import Any
 import fiftyone.operators as foo
 import fiftyone.operators.types as types
 
-from fiftyone_milvus import inventory, lifecycle
+from fiftyone_milvus import lifecycle
+from fiftyone_milvus.errors import FiftyOneMilvusError
 from fiftyone_milvus.plugin import forms
 from fiftyone_milvus.plugin.operator import MilvusOperator, Report
 
@@ -64,18 +65,8 @@ class DeleteIndex(MilvusOperator):
 
 def _loss(ctx: Any, key: str) -> str:
     """Returns what would be lost, as one line."""
-    info = inventory.index_info(ctx.dataset, key, compare=False)
-    if info.error is not None:
-        return f"Milvus does not answer: {info.error}"
-    if not info.exists:
-        return f"Index '{key}' has no vectors"
-    text = f"Index '{key}' has {info.vectors:,} vectors in collection '{info.collection}'"
-    others = [
-        other
-        for other in inventory.keys(ctx.dataset)
-        if other != key
-        and ctx.dataset.get_brain_info(other).config.collection_name == info.collection
-    ]
-    if others:
-        text += f", which {', '.join(map(repr, others))} would lose too"
-    return text
+    try:
+        text = str(lifecycle.loss(ctx.dataset, key))
+    except FiftyOneMilvusError as error:
+        return f"Milvus does not answer: {error}"
+    return text[0].upper() + text[1:]

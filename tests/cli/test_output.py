@@ -1,0 +1,80 @@
+"""What commands print: data as it is, errors as one line."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import typer
+
+from fiftyone_milvus import cli, embedded, inventory
+from fiftyone_milvus.cli import printing
+from fiftyone_milvus.inventory.runs import Run
+from tests.cli.support import enter, refused
+
+
+def commands() -> Iterator[tuple[str, Any]]:
+    root: Any = typer.main.get_command(cli.app)
+    for name, command in root.commands.items():
+        for inner, one in getattr(command, "commands", {"": command}).items():
+            yield f"{name} {inner}".strip(), one
+
+
+def test_every_command_prints_json() -> None:
+    without = {
+        name
+        for name, command in commands()
+        if not any("--json" in parameter.opts for parameter in command.params)
+    }
+    assert without == {"demo", "serve"}
+
+
+def test_what_looks_like_markup_is_data() -> None:
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        printing.print_table(("path",), [("/photos [raw]/1.jpg",), ("[/x] :cat:",)])
+    assert "/photos [raw]/1.jpg" in out.getvalue()
+    assert "[/x] :cat:" in out.getvalue()
+
+
+def test_any_error_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise RuntimeError("out of memory\n  tried to allocate 20 GiB")
+
+    monkeypatch.setattr(embedded, "list_services", fail)
+    line = "RuntimeError: out of memory tried to allocate 20 GiB"
+    assert refused("status") == line
+    monkeypatch.setenv(cli.TRACEBACK, "1")
+    _, err = enter("status", exit_code=1)
+    assert "Traceback (most recent call last)" in err
+    assert f"Error: {line}" in err
+
+
+def test_a_server_needs_no_embedded_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embedded, "list_services", list)
+    monkeypatch.setenv("FIFTYONE_BRAIN_SIMILARITY_MILVUS_URI", "/data/vectors.db")
+    assert "the first call starts one" in enter("status")[0]
+    monkeypatch.setenv("FIFTYONE_BRAIN_SIMILARITY_MILVUS_URI", "https://user:secret@milvus:19530")
+    out, _ = enter("status")
+    assert "the brain config names a server" in out
+    assert "secret" not in out
+
+
+def test_whoever_comes_from_the_built_in_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Run("photos", "theirs", "c", "cosine", "none", False, True)
+    monkeypatch.setattr(inventory, "built_in_runs", lambda: [run])
+    monkeypatch.setattr(inventory, "datasets", list)
+    assert "fiftyone-milvus adopt photos theirs" in enter("list")[0]
+
+
+def test_an_id_is_not_searched_for_as_a_text() -> None:
+    said = refused("search", "--everywhere", "--id", "66f0c5")
+    assert said == "'66f0c5' is no ID of a sample or label; expected 24 hexadecimal digits"
+
+
+def test_a_part_that_there_is_not_is_wrong_usage() -> None:
+    _, err = enter("delete", "photos", "similar", "--only", "typo", exit_code=2)
+    assert "expected run or collection" in err
