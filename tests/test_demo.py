@@ -203,6 +203,15 @@ def test_the_model_takes_images_of_any_size(demo: Any, size: tuple[int, int]) ->
     assert digits_model.predict(upright).label == digits.WORDS[labels[0]]
 
 
+def test_a_prompt_may_have_quotes() -> None:
+    prompt = 'the "seven" \\'
+    subject = tour.Subject("images", "pages", "model", prompt, 'a "three"', "images")
+    for step in tour.steps(subject):
+        compile(step.code, step.title, "exec")
+        if step.title == "Search by text":
+            assert eval(str(step.query)) == prompt
+
+
 def test_without_internet_the_zoo_is_one_line_of_error(tmp_path: Path) -> None:
     nowhere = "http://127.0.0.1:9"
     error = run(

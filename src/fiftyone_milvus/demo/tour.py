@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -101,10 +102,11 @@ def prepare(dataset: str, model_name: str | None, prompt: str | None) -> Subject
 
 def steps(subject: Subject) -> list[Step]:
     """Returns the demo's steps; run one after the other they are a script."""
+    label, prompt = _literal(subject.label), _literal(subject.prompt)
     if subject.images == subject.pages:
-        condition = f'F("ground_truth.detections.label").contains("{subject.label}")'
+        condition = f'F("ground_truth.detections.label").contains({label})'
     else:
-        condition = f'F("ground_truth.label") == "{subject.label}"'
+        condition = f'F("ground_truth.label") == {label}'
 
     return [
         Step(
@@ -192,21 +194,21 @@ view = images.sort_by_similarity(
         ),
         Step(
             "Search by text",
-            f'''\
+            f"""\
 view = images.sort_by_similarity(
-    "{subject.prompt}", k=8, brain_key="image_index", dist_field="distance"
+    {prompt}, k=8, brain_key="image_index", dist_field="distance"
 )
-''',
-            query=repr(subject.prompt),
+""",
+            query=prompt,
         ),
         Step(
             "Search patches by text",
-            f'''\
+            f"""\
 view = patches.sort_by_similarity(
-    "{subject.prompt}", k=8, brain_key="patch_index", dist_field="distance"
+    {prompt}, k=8, brain_key="patch_index", dist_field="distance"
 )
-''',
-            query=repr(subject.prompt),
+""",
+            query=prompt,
         ),
         Step(
             "Search in a view",
@@ -220,6 +222,11 @@ print("searched", len(subset), "of", len(images))
             query="[images.first()]",
         ),
     ]
+
+
+def _literal(text: str) -> str:
+    """Returns a text as code, in the double quotes of the code around it."""
+    return json.dumps(text, ensure_ascii=False)
 
 
 def run(subject: Subject, out: Path) -> None:
