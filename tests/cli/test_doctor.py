@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
+import fiftyone as fo
+import fiftyone.brain as fob
 import pytest
 
 from fiftyone_milvus import inventory, takeover
+from fiftyone_milvus.collection import MilvusCollection
+from fiftyone_milvus.demo.model import NAME as MODEL
+from fiftyone_milvus.doctor import installation, roundtrip, verdict
+from fiftyone_milvus.errors import InvalidInputError
 from fiftyone_milvus.plugin import installing
 from tests.cli.conftest import Configure
 from tests.cli.support import Call, call, enter, read
@@ -38,7 +45,7 @@ def test_all_is_well(configured: Engine, enabled: Path) -> None:
     assert {*levels} >= {"packages", "MongoDB", "brain config", "plugin", "Milvus", "round trip"}
     assert ("disk" in levels) == (configured.name == "embedded")
     names = {c.name for c in inventory.collections(inventory.configured(configured.kwargs["uri"]))}
-    assert not any("doctor" in name for name in names)
+    assert not any("doctor" in name or "temporary" in name for name in names)
 
 
 def test_what_is_not(enabled: Path, configure: Configure, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,10 +57,90 @@ def test_what_is_not(enabled: Path, configure: Configure, monkeypatch: pytest.Mo
     assert str(enabled) in found["brain config"]["remedy"]
     assert found["plugin"]["level"] == "warning"
     assert found["plugin"]["remedy"] == "run `fiftyone-milvus plugin install`"
+    assert "plugin install" not in found["plugin"]["found"]
     assert found["Milvus"]["level"] == "problem"
     assert "nothing listens there" in found["Milvus"]["found"]
     assert "start Milvus" in found["Milvus"]["remedy"]
     assert "round trip" not in found
+
+
+@pytest.mark.parametrize("engine", ["embedded"], indirect=True)
+def test_an_index_whose_milvus_is_silent(enabled: Path, digits: fo.Dataset) -> None:
+    read("create", digits.name, "similar", "--model", MODEL)
+    digits.clear_cache()
+    # As in a process that was given another address for this one
+    digits.load_brain_results("similar", uri="http://127.0.0.1:9")
+    found = verdicts(exit_code=1)
+    assert found["Milvus"]["level"] == found["round trip"]["level"] == "ok"
+    assert found["indexes"]["level"] == "problem"
+    assert f"can't be used, as 'similar' of '{digits.name}'" in found["indexes"]["found"]
+    assert "nothing listens there" in found["indexes"]["found"]
+    assert "start Milvus" in found["indexes"]["remedy"]
+    digits.clear_cache()
+    enter("delete", digits.name, "similar", "--yes")
+
+
+def test_a_database_that_is_silent(enabled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    uri = "mongodb://127.0.0.1:9/?serverSelectionTimeoutMS=100"
+    monkeypatch.setenv("FIFTYONE_DATABASE_URI", uri)
+    # As a shell calls it: FiftyOne asks its database when it is imported
+    found = verdicts(how=call, exit_code=1)
+    assert [*found] == ["packages", "MongoDB"]
+    assert found["MongoDB"]["level"] == "problem"
+    assert "FIFTYONE_DATABASE_URI" in found["MongoDB"]["remedy"]
+
+
+def test_whatever_milvus_raises_is_a_verdict(
+    enabled: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(uri: str | None) -> None:
+        raise RuntimeError("no more files")
+
+    monkeypatch.setattr(inventory, "configured", fail)
+    found = verdicts(exit_code=1)["Milvus"]
+    assert (found["level"], found["found"]) == ("problem", "RuntimeError: no more files")
+
+
+@pytest.mark.parametrize("engine", ["embedded"], indirect=True)
+def test_its_collection_is_no_orphan(
+    enabled: Path, configured: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[str, str] = {}
+    search = roundtrip._search
+
+    def look(collection: MilvusCollection, *args: Any) -> None:
+        for info in inventory.collections(collection.connection):
+            seen[info.name] = f"{info.owner}: {info.why}"
+        seen[""] = seen[collection.name]
+        search(collection, *args)
+
+    monkeypatch.setattr(roundtrip, "_search", look)
+    assert verdicts()["round trip"]["level"] == "ok"
+    assert seen[""].startswith("other: temporary, of a check")
+
+
+def test_backends_that_leave_milvus_out(enabled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FIFTYONE_BRAIN_SIMILARITY_BACKENDS", "sklearn")
+    monkeypatch.setattr(fob.brain_config, "similarity_backends", {"sklearn": {}})
+    found = installation.brain_config()
+    assert found.level == "problem"
+    assert "is 'sklearn'" in found.found
+    assert "FIFTYONE_BRAIN_SIMILARITY_BACKENDS" in found.remedy
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("it is full; free some", ("it is full", "free some")),
+        (
+            "Milvus at http://m:19530 refuses user 'a' with this password: check 'user'",
+            ("Milvus at http://m:19530 refuses user 'a' with this password", "check 'user'"),
+        ),
+        ("Milvus at m: 5 are no use", ("Milvus at m: 5 are no use", "")),
+    ],
+)
+def test_what_to_do_is_told_apart(text: str, expected: tuple[str, str]) -> None:
+    assert verdict.advice(InvalidInputError(text)) == expected
 
 
 def test_mutual_tls(mtls_server: MilvusServer, enabled: Path, configure: Configure) -> None:

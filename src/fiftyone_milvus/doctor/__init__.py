@@ -12,8 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from fiftyone_milvus.doctor import installation, milvus
-from fiftyone_milvus.doctor.verdict import Verdict
+from fiftyone_milvus.doctor import installation
+from fiftyone_milvus.doctor.verdict import Verdict, failed
 
 __all__ = ["Verdict", "examine"]
 
@@ -30,10 +30,16 @@ def examine(uri: str | None = None) -> Iterator[Verdict]:
         a :class:`Verdict` on each, as soon as it is known
     """
     yield installation.packages()
-    yield installation.database()
-    if not installation.has_database():
-        # FiftyOne can't be imported without it
+    database = installation.database()
+    yield database
+    if database.level == "problem":
+        # FiftyOne can't be imported without it, nor anything that imports FiftyOne
         return
     yield installation.brain_config()
     yield installation.plugin()
-    yield from milvus.examine(uri)
+    try:
+        from fiftyone_milvus.doctor import milvus
+
+        yield from milvus.examine(uri)
+    except Exception as error:
+        yield failed("Milvus", error)

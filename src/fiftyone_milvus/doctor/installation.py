@@ -39,34 +39,33 @@ def packages() -> Verdict:
     )
 
 
-def has_database() -> bool:
-    """Whether FiftyOne can be imported: it has a database, or a way to start one."""
-    from fiftyone_milvus import mongod
-
-    return mongod.find_mongod() is not None
-
-
 @checked("MongoDB")
 def database() -> Verdict:
     """Checks that FiftyOne's database answers."""
-    if not has_database():
+    from fiftyone_milvus import mongod
+
+    found = mongod.find_mongod()
+    if found is None:
         return Verdict(
             "MongoDB", "problem", "FiftyOne has no database", "run `fiftyone-milvus setup`"
         )
-    import fiftyone as fo
-    import fiftyone.core.odm as foo
-
     try:
+        # Which asks it already
+        import fiftyone as fo
+        import fiftyone.core.odm as foo
+
         version = foo.get_db_conn().client.server_info()["version"]
+        count = len(fo.list_datasets())
     except Exception as error:
-        where = "FIFTYONE_DATABASE_URI" if fo.config.database_uri else "FiftyOne's mongod"
+        named = "FIFTYONE_DATABASE_URI, or database_uri in FiftyOne's config"
+        where = named if found.source == "uri" else f"FiftyOne's mongod ({found.path})"
         return Verdict(
             "MongoDB",
             "problem",
             f"it does not answer: {' '.join(str(error).split())[:200]}",
             f"check {where}, and that MongoDB runs",
         )
-    return Verdict("MongoDB", "ok", f"version {version}, {len(fo.list_datasets())} datasets")
+    return Verdict("MongoDB", "ok", f"version {version}, {count} datasets")
 
 
 @checked("brain config")
@@ -82,12 +81,12 @@ def brain_config() -> Verdict:
     named = parameters.get("config_cls")
     if named != takeover.CONFIG_CLS:
         exposed = os.environ.get("FIFTYONE_BRAIN_SIMILARITY_BACKENDS")
-        why = f"FIFTYONE_BRAIN_SIMILARITY_BACKENDS is '{exposed}'" if named is None else named
+        why, remedy = named, f"take the other class out of {path} and of the environment"
+        if named is None:
+            why = f"FIFTYONE_BRAIN_SIMILARITY_BACKENDS is '{exposed}'"
+            remedy = "add milvus to FIFTYONE_BRAIN_SIMILARITY_BACKENDS, or unset it"
         return Verdict(
-            "brain config",
-            "problem",
-            f'backend="milvus" is not this package: {why}',
-            f"take the other class out of {path} and of the environment",
+            "brain config", "problem", f'backend="milvus" is not this package: {why}', remedy
         )
     unknown = sorted(set(parameters) - {"config_cls", *parameter_names()})
     if unknown:
@@ -122,7 +121,9 @@ def plugin() -> Verdict:
 
     found = installing.status()
     if not (found.installed and found.current):
-        return Verdict("plugin", "warning", str(found), "run `fiftyone-milvus plugin install`")
+        # Which says itself what to do
+        text, _, remedy = str(found).partition("; ")
+        return Verdict("plugin", "warning", text, remedy)
     if NAME in fop.list_disabled_plugins():
         return Verdict(
             "plugin", "warning", "it is disabled", f"run `fiftyone plugins enable {NAME}`"

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterator
-from typing import Any
 
 from fiftyone_milvus import inventory
 from fiftyone_milvus.connection import Connection, Target
 from fiftyone_milvus.connection.diagnose import certificate_days
 from fiftyone_milvus.doctor import roundtrip
-from fiftyone_milvus.doctor.verdict import Verdict, failed
+from fiftyone_milvus.doctor.verdict import Verdict, advice, failed
 from fiftyone_milvus.embedded.space import free_bytes
 from fiftyone_milvus.errors import FiftyOneMilvusError
 
@@ -30,7 +29,7 @@ def examine(uri: str | None) -> Iterator[Verdict]:
         return
     status = inventory.milvus_status(connection)
     if status.error is not None:
-        yield failed("Milvus", ConnectionError(status.error))
+        yield Verdict("Milvus", "problem", *advice(status.error))
         return
     yield Verdict(
         "Milvus",
@@ -93,16 +92,25 @@ def _inventory(connection: Connection) -> Verdict:
     import fiftyone as fo
 
     lost: list[str] = []
+    silent: list[tuple[str, str]] = []
     count = 0
     for name in inventory.datasets():
         for info in inventory.indexes(fo.load_dataset(name), compare=False):
             count += 1
-            if info.error is None and info.exists is False:
-                lost.append(f"'{info.brain_key}' of '{name}'")
+            which = f"'{info.brain_key}' of '{name}'"
+            if info.error is not None:
+                silent.append((which, info.error))
+            elif info.exists is False:
+                lost.append(which)
     orphans = [c for c in inventory.collections(connection) if c.owner == "orphan"]
     built_in = inventory.built_in_runs()
     found = f"{count} indexes of {len(inventory.datasets())} datasets"
-    remedies: list[Any] = []
+    remedies: list[str] = []
+    if silent:
+        which, error = silent[0]
+        why, remedy = advice(error)
+        found += f"; {len(silent)} can't be used, as {which}: {why}"
+        remedies.append(remedy or "`fiftyone-milvus info` shows why")
     if lost:
         found += f"; {len(lost)} without a collection, as {lost[0]}"
         remedies.append("`fiftyone-milvus sync` them, or delete their brain runs")
@@ -112,5 +120,5 @@ def _inventory(connection: Connection) -> Verdict:
     if built_in:
         found += f"; {len(built_in)} of FiftyOne's built-in backend"
         remedies.append("`fiftyone-milvus adopt` takes them over")
-    level = "warning" if remedies else "ok"
+    level = "problem" if silent else "warning" if remedies else "ok"
     return Verdict("indexes", level, found, "; ".join(remedies))

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-import uuid
-from contextlib import suppress
+from typing import Any
 
 import numpy as np
 
@@ -12,10 +11,11 @@ from fiftyone_milvus import parameters, writing
 from fiftyone_milvus.checking import Batch
 from fiftyone_milvus.collection import MilvusCollection
 from fiftyone_milvus.connection import Connection
-from fiftyone_milvus.doctor.verdict import Verdict
+from fiftyone_milvus.doctor.verdict import Verdict, advice
 from fiftyone_milvus.errors import EngineError, FiftyOneMilvusError, PermissionDeniedError
 from fiftyone_milvus.identity import database_id
 from fiftyone_milvus.searching import Searcher
+from fiftyone_milvus.temporary import temporary
 
 _ROWS, _DIMENSION, _NEAREST = 100, 16, 10
 _PRIVILEGES = (
@@ -29,56 +29,70 @@ def run(connection: Connection) -> Verdict:
 
     Leaves nothing; a collection that is left by a crash counts as orphaned.
     """
-    name = f"fiftyone_milvus_doctor_{uuid.uuid4().hex[:8]}"
-    collection = MilvusCollection(connection, name, timeout=60)
-    steps: list[str] = []
-    start = time.perf_counter()
-    step = "create"
-
-    def done(next_step: str) -> None:
-        nonlocal start, step
-        now = time.perf_counter()
-        steps.append(f"{step} {1e3 * (now - start):.0f} ms")
-        start, step = now, next_step
-
+    steps = _Steps()
+    problem: FiftyOneMilvusError | None = None
     try:
-        _create(collection)
-        done("write")
-        vectors = np.random.default_rng(51).standard_normal((_ROWS, _DIMENSION), dtype=np.float32)
-        ids = [f"{i:024x}" for i in range(_ROWS)]
-        writing.upload(collection, Batch(ids, ids, vectors), replace=False)
-        done("load")
-        collection.wait_until_loaded()
-        done("search")
-        _search(collection, vectors, ids)
-        done("delete")
-        collection.delete(ids[:1])
-        if collection.count(strong=True) != _ROWS - 1:
-            raise EngineError("a deleted row is still there; see the server's log")
-        done("drop")
-        collection.drop()
-        done("")
-    except PermissionDeniedError as error:
-        remedy = f"grant the user's role {_PRIVILEGES}"
-        return Verdict("round trip", "problem", f"can't {step}: {error}", remedy)
+        with temporary(connection, _owner(), "a check") as (collection, owner):
+            collection.timeout = 60
+            try:
+                _try(collection, owner, steps)
+            except FiftyOneMilvusError as error:
+                # Dropping it may be refused as well, which says less
+                problem = error
     except FiftyOneMilvusError as error:
-        return Verdict("round trip", "problem", f"can't {step}: {error}")
-    finally:
-        if step:
-            with suppress(FiftyOneMilvusError):
-                collection.drop()
-    return Verdict("round trip", "ok", ", ".join(steps))
+        problem = problem or error
+    if problem is not None:
+        found, remedy = advice(problem)
+        if isinstance(problem, PermissionDeniedError):
+            remedy = f"grant the user's role {_PRIVILEGES}"
+        return Verdict("round trip", "problem", f"can't {steps.current}: {found}", remedy)
+    return Verdict("round trip", "ok", ", ".join(steps.done))
 
 
-def _create(collection: MilvusCollection) -> None:
-    index_type = parameters.default_index_type(collection.connection.engine)
-    owner = {
-        "dataset": "a check of fiftyone-milvus doctor",
+class _Steps:
+    """What was done, how long it took, and what is being done."""
+
+    def __init__(self) -> None:
+        self.done: list[str] = []
+        self.current = "create"
+        self._start = time.perf_counter()
+
+    def next(self, name: str) -> None:
+        now = time.perf_counter()
+        self.done.append(f"{self.current} {1e3 * (now - self._start):.0f} ms")
+        self._start, self.current = now, name
+
+
+def _owner() -> dict[str, Any]:
+    return {
+        "dataset": "fiftyone-milvus doctor",
         "dataset_id": "0" * 24,
-        "brain_key": None,
         "patches_field": None,
         "database": database_id(),
     }
+
+
+def _try(collection: MilvusCollection, owner: dict[str, Any], steps: _Steps) -> None:
+    _create(collection, owner)
+    steps.next("write")
+    vectors = np.random.default_rng(51).standard_normal((_ROWS, _DIMENSION), dtype=np.float32)
+    ids = [f"{i:024x}" for i in range(_ROWS)]
+    writing.upload(collection, Batch(ids, ids, vectors), replace=False)
+    steps.next("load")
+    collection.wait_until_loaded()
+    steps.next("search")
+    _search(collection, vectors, ids)
+    steps.next("delete")
+    collection.delete(ids[:1])
+    if collection.count(strong=True) != _ROWS - 1:
+        raise EngineError("a deleted row is still there; see the server's log")
+    steps.next("drop")
+    collection.drop()
+    steps.next("drop")
+
+
+def _create(collection: MilvusCollection, owner: dict[str, Any]) -> None:
+    index_type = parameters.default_index_type(collection.connection.engine)
     collection.create(
         _DIMENSION,
         "COSINE",

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
+
+# What our errors tell to do, where it stands after a colon
+_ADVICE = re.compile(r": (?=(?:check|create|pass|run|see|use) )")
 
 LEVELS = ("ok", "warning", "problem")
 
@@ -43,7 +47,17 @@ def checked(name: str) -> Callable[[Callable[[], Verdict]], Callable[[], Verdict
 
 
 def failed(name: str, error: Exception) -> Verdict:
-    """Returns the problem that an error is: what it says before and after its semicolon."""
-    text = " ".join(str(error).split()) or type(error).__name__
+    """Returns the problem that an error is, what it says to do apart."""
+    return Verdict(name, "problem", *advice(error))
+
+
+def advice(error: Exception | str) -> tuple[str, str]:
+    """Returns what an error says is wrong, and what it says to do, or ``""``."""
+    text = " ".join(str(error).split())
+    if not text or not isinstance(error, (str, ValueError)):
+        # Not one of those that say by themselves what they are about
+        text = f"{type(error).__name__}: {text}".removesuffix(": ")
     found, _, remedy = text.partition("; ")
-    return Verdict(name, "problem", found, remedy)
+    if not remedy and (colon := _ADVICE.search(text)) is not None:
+        found, remedy = text[: colon.start()], text[colon.end() :]
+    return found, remedy
