@@ -43,6 +43,8 @@ def test_the_built_ins_run_is_taken_over(
     assert (done["collection"], done["vectors"], done["missing"]) == (before, COUNT, 0)
     finds(scans, digits, "theirs")
     assert "no run of FiftyOne's built-in" in enter("adopt", name)[0]
+    away = ("--uri", "http://127.0.0.1:1")
+    assert "127.0.0.1:1" in refused("adopt", name, "theirs", "--revert", *away)
     assert read("adopt", name, "theirs", "--revert")["changed"]
     digits.reload()
     assert type(digits.get_brain_info("theirs").config) is builtin.config_class()

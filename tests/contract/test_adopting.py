@@ -18,6 +18,7 @@ from fiftyone_milvus.errors import (
     CollectionMismatchError,
     CollectionNotFoundError,
     EmbeddedServiceError,
+    EngineError,
     FiftyOneMilvusError,
     InvalidInputError,
 )
@@ -148,6 +149,67 @@ def test_the_update_is_the_last_thing(run, monkeypatch):
 
 
 @quick
+def test_the_built_in_gets_its_directory_back(run, monkeypatch, tmp_path):
+    dataset, _, old = run()
+    ids = dataset.values("id")
+
+    def works() -> None:
+        assert dataset.load_brain_results(KEY) is old
+        assert old.total_index_size == 20
+        found = dataset.sort_by_similarity(ids[5], k=1, brain_key=KEY)
+        assert found.values("id") == [ids[5]]
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise EngineError("not now")
+
+    with monkeypatch.context() as context:
+        context.setattr(runs, "rewrite", fail)
+        with pytest.raises(EngineError, match="not now"):
+            moving.adopt(dataset, KEY)
+    works()
+    moving.export_index(dataset, KEY, tmp_path / "out.parquet")
+    works()
+    moving.migrate(dataset, KEY, "moved", uri=str(tmp_path / "other.db"))
+    works()
+    assert moving.adopt(dataset, KEY).vectors == 20
+    assert dataset.load_brain_results("moved").total_index_size == 20
+    embedded.stop(tmp_path / "other.db")
+
+
+@pytest.mark.parametrize("engine", ["server"], indirect=True)
+def test_a_collection_that_has_no_vector_index(run, engine):
+    dataset, _, old = run()
+    name = old.config.collection_name
+    client = MilvusSimilarityConfig(**engine.kwargs).connect().client
+    client.release_collection(name)
+    for index in client.list_indexes(name):
+        client.drop_index(name, index)
+    assert moving.adopt(dataset, KEY).vectors == 20
+    assert dataset.load_brain_results(KEY).total_index_size == 20
+
+
+@quick
+def test_where_a_run_is_that_was_adopted_before(run, engine, tmp_path):
+    dataset, _, _ = run()
+    moving.adopt(dataset, KEY)
+    dataset.clear_cache()
+    before = stored(dataset)
+    for call in (moving.adopt, moving.revert):
+        with pytest.raises(InvalidInputError, match="'urii'") as error:
+            call(dataset, KEY, urii="x")
+        one_line(error.value)
+        with pytest.raises(FiftyOneMilvusError, match=r"127\.0\.0\.1:1"):
+            call(dataset, KEY, uri="http://127.0.0.1:1")
+    with pytest.raises(CollectionNotFoundError) as error:
+        moving.adopt(dataset, KEY, uri=str(tmp_path / "other.db"))
+    one_line(error.value)
+    embedded.stop(tmp_path / "other.db")
+    assert stored(dataset) == before
+    assert moving.adopt(dataset, KEY, **engine.kwargs).vectors == 20
+    assert dataset.load_brain_results(KEY).total_index_size == 20
+
+
+@quick
 def test_a_run_whose_results_were_never_stored(run, engine):
     dataset, _, _ = run()
     moved = runs.document(dataset, KEY)
@@ -185,10 +247,11 @@ def test_what_can_not_be_adopted(run, engine, datasets):
     dataset.reload()
     before = stored(dataset)
     refused(CollectionMismatchError, "'cosine', but the run 'sim' records 'euclidean'")
-    client = MilvusSimilarityConfig(**engine.kwargs).connect().client
-    client.rename_collection(name, f"{name}_away")
+    builtin.let_go(engine.kwargs["uri"])
+    connection = MilvusSimilarityConfig(**engine.kwargs).connect()
+    connection.run(lambda client: client.rename_collection(name, f"{name}_away"))
     refused(CollectionNotFoundError, name)
-    client.rename_collection(f"{name}_away", name)
+    connection.run(lambda client: client.rename_collection(f"{name}_away", name))
 
     # What another process did to the run since this one has read it
     collection.update_one({"_id": before["_id"]}, {"$set": {"config.metric": "cosine"}})
@@ -252,13 +315,19 @@ sys.stdin.read()
 
 
 @pytest.mark.parametrize("engine", ["server"], indirect=True)
-def test_what_the_built_in_can_not_use_is_not_given_to_it(engine, dropped):
+def test_what_the_built_in_can_not_use_is_not_given_to_it(engine, dropped, tmp_path):
     indexed = index_images(engine, 6, "cosine", fields=["number"], index_type="FLAT")
     dropped.append(indexed)
     before = stored(indexed.dataset)
     with pytest.raises(CollectionMismatchError, match="fields beside the vectors") as error:
         moving.revert(indexed.dataset, KEY)
     one_line(error.value)
+    assert stored(indexed.dataset) == before
+    # Where it is not, nothing says that the built-in could use it
+    with pytest.raises(CollectionNotFoundError, match="has fields, which the built-in") as error:
+        moving.revert(indexed.dataset, KEY, uri=str(tmp_path / "other.db"))
+    one_line(error.value)
+    embedded.stop(tmp_path / "other.db")
     assert stored(indexed.dataset) == before
 
 

@@ -67,17 +67,17 @@ def adopt(
     found = opening.dataset(dataset)
     from fiftyone_milvus import moving
 
+    credentials = {} if uri is None else {"uri": uri}
     if revert:
         if brain_key is None:
             raise typer.BadParameter("say which BRAIN_KEY to give back")
-        back = moving.revert(found, brain_key)
+        back = moving.revert(found, brain_key, **credentials)
         if as_json:
             print_json(back)
         else:
             typer.echo(f"'{brain_key}' is of FiftyOne's built-in backend")
         return
     keys = moving.adoptable(found) if brain_key is None else [brain_key]
-    credentials = {} if uri is None else {"uri": uri}
     done = [moving.adopt(found, key, **credentials) for key in keys]
     if as_json:
         print_json(done)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,9 +18,11 @@ from fiftyone_milvus.errors import (
     InvalidInputError,
 )
 from fiftyone_milvus.index import MilvusSimilarityIndex
-from fiftyone_milvus.inventory.opening import keys, open_index
+from fiftyone_milvus.inventory.opening import keys
 from fiftyone_milvus.layout import Layout
 from fiftyone_milvus.moving import builtin, repeated, runs
+from fiftyone_milvus.moving.borrowing import borrowed
+from fiftyone_milvus.moving.ours import open_at
 from fiftyone_milvus.syncing import comparing, wanted
 
 logger = logging.getLogger(__name__)
@@ -113,14 +116,22 @@ def adopt(dataset: Any, brain_key: str, *, progress: Any = None, **credentials: 
     """
     document = runs.document(dataset, brain_key)
     if brain_key in keys(dataset):
-        ours = open_index(dataset, brain_key)
-        return replace(_tidy(ours, progress), owned=ours._owned(), changed=False)
+        ours = open_at(dataset, brain_key, credentials)
+        found = replace(_tidy(ours, progress), owned=ours._owned(), changed=False)
+        if builtin.given(credentials):
+            runs.remember(dataset, brain_key, ours)
+        return found
     if not builtin.is_builtin(document):
         raise InvalidInputError(
             f"Brain run '{brain_key}' of dataset '{dataset.name}' is of "
             f"{document.config.get('cls')}, not of the built-in milvus backend; move its vectors "
             "with migrate()"
         )
+    with borrowed(dataset, brain_key):
+        return _adopt(dataset, brain_key, credentials, progress)
+
+
+def _adopt(dataset: Any, brain_key: str, credentials: Mapping[str, Any], progress: Any) -> Adopted:
     index, dropped = builtin.as_ours(dataset, brain_key, credentials)
     collection = index._collection
     try:
@@ -135,8 +146,9 @@ def adopt(dataset: Any, brain_key: str, *, progress: Any = None, **credentials: 
     layout = collection.describe()
     _check(index, layout)
 
-    found = _tidy(index, progress)
+    # Without a vector index, which the built-in may not have made, nothing can be read
     index.adopt()
+    found = _tidy(index, progress)
     owned = _claim(index, layout, found.stale)
     adopted = replace(found, owned=owned, dropped=dropped)
     runs.rewrite(dataset, brain_key, index.config.serialize(), index.serialize())

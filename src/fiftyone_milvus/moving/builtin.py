@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -51,7 +52,8 @@ def as_ours(
 ) -> tuple[MilvusSimilarityIndex, tuple[str, ...]]:
     """Returns an index of ours on the collection of a built-in's run; changes nothing recorded.
 
-    A Milvus Lite directory that the built-in holds in this process is let go of.
+    A Milvus Lite directory that the built-in holds in this process is let go of; see
+    :func:`fiftyone_milvus.moving.borrowing.borrowed`.
 
     Args:
         dataset: the :class:`fiftyone.core.dataset.Dataset`
@@ -87,27 +89,36 @@ def as_ours(
 
 
 def set_credentials(
-    config: MilvusSimilarityConfig, given: Mapping[str, Any], loaded: Any = None
+    config: MilvusSimilarityConfig, credentials: Mapping[str, Any], loaded: Any = None
 ) -> None:
     """Gives a config the credentials of a call, else of a loaded run, else of the brain config.
 
     Args:
         config: the config
-        given: those of the call
+        credentials: those of the call
         loaded: the run as it is loaded in this process, or None
 
     Raises:
         InvalidInputError: if one has another name
     """
-    unknown = sorted(set(given) - set(CREDENTIALS))
+    found = given(credentials)
+    if not found and loaded is not None:
+        found = {name: getattr(loaded.config, name, None) for name in CREDENTIALS}
+    config.load_credentials(**found)
+
+
+def given(credentials: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the credentials that a call gives.
+
+    Raises:
+        InvalidInputError: if one has another name
+    """
+    unknown = sorted(set(credentials) - set(CREDENTIALS))
     if unknown:
         raise InvalidInputError(
             f"Unknown parameter '{unknown[0]}'; the parameters are {', '.join(CREDENTIALS)}"
         )
-    found = {n: v for n, v in given.items() if v is not None}
-    if not found and loaded is not None:
-        found = {name: getattr(loaded.config, name, None) for name in CREDENTIALS}
-    config.load_credentials(**found)
+    return {name: value for name, value in credentials.items() if value is not None}
 
 
 def let_go(*names: str) -> None:
@@ -120,6 +131,24 @@ def let_go(*names: str) -> None:
     if manager is not None:
         for name in dict.fromkeys(names):
             manager.server_manager_instance.release_server(name)
+
+
+def held(index: Any) -> str | None:
+    """Returns the Milvus Lite directory that a loaded index of the built-in has open, or None.
+
+    Args:
+        index: the results of any run, or None
+    """
+    manager = sys.modules.get("milvus_lite.server_manager")
+    uri = getattr(getattr(index, "config", None), "uri", None)
+    if (
+        manager is None
+        or not isinstance(uri, str)
+        or not type(index).__module__.startswith(_PACKAGE)
+    ):
+        return None
+    path = os.path.abspath(uri)
+    return path if path in manager.server_manager_instance._servers else None
 
 
 def explain_lock(error: EmbeddedServiceError) -> EmbeddedServiceError:

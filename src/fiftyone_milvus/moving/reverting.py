@@ -8,10 +8,10 @@ from typing import Any
 
 import eta.core.utils as etau
 
-from fiftyone_milvus.errors import CollectionMismatchError
-from fiftyone_milvus.inventory.opening import open_index
+from fiftyone_milvus.errors import CollectionMismatchError, CollectionNotFoundError
 from fiftyone_milvus.layout import PK, SAMPLE_ID, VECTOR, Layout
 from fiftyone_milvus.moving import builtin, runs
+from fiftyone_milvus.moving.ours import open_at
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ class Reverted:
     changed: bool = True
 
 
-def revert(dataset: Any, brain_key: str) -> Reverted:
+def revert(dataset: Any, brain_key: str, **credentials: Any) -> Reverted:
     """Makes a run of this package one of FiftyOne's built-in ``milvus`` backend, in place.
 
     The collection stays as it is. What the built-in has no parameter for, as ``index_type``, is no
@@ -51,6 +51,8 @@ def revert(dataset: Any, brain_key: str) -> Reverted:
     Args:
         dataset: a :class:`fiftyone.core.dataset.Dataset`
         brain_key: of the run
+        **credentials: where the collection is, as ``uri=``, ``token=``. By default, those that
+            the run was loaded with in this process, else those of FiftyOne's brain config
 
     Returns:
         a :class:`Reverted`
@@ -58,13 +60,21 @@ def revert(dataset: Any, brain_key: str) -> Reverted:
     Raises:
         InvalidInputError: if there is no such run, or it is another backend's
         CollectionMismatchError: if the built-in could not use the collection
+        CollectionNotFoundError: if the run says that, and the collection is not there
         FiftyOneMilvusError: if Milvus does not answer
     """
+    builtin.given(credentials)
     if builtin.is_builtin(runs.document(dataset, brain_key)):
         return Reverted(brain_key, changed=False)
-    index = open_index(dataset, brain_key)
+    index = open_at(dataset, brain_key, credentials)
     if index._collection.exists():
         _check(index._collection.where, index._collection.describe())
+    elif peculiar := _peculiar(index.config):
+        raise CollectionNotFoundError(
+            f"There is no {index._collection.where}, and the run '{brain_key}' has "
+            f"{', '.join(peculiar)}, which the built-in backend can't use; pass uri= if the "
+            "collection is in another Milvus, else delete the brain run"
+        )
     recorded = index.config.serialize()
     known = builtin.parameters()
     cls = builtin.config_class()
@@ -88,6 +98,12 @@ def revert(dataset: Any, brain_key: str) -> Reverted:
             path,
         )
     return Reverted(brain_key, dropped)
+
+
+def _peculiar(config: Any) -> list[str]:
+    """Returns the parameters of a run that tell of a collection unlike the built-in's."""
+    usual = {"fields": (None, []), "id_field": (None, PK), "vector_field": (None, VECTOR)}
+    return [name for name, values in usual.items() if getattr(config, name) not in values]
 
 
 def _check(where: str, layout: Layout) -> None:
