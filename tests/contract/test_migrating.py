@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import fiftyone as fo
@@ -11,7 +12,13 @@ import numpy as np
 import pytest
 
 from fiftyone_milvus import inventory, moving
-from fiftyone_milvus.errors import CollectionMismatchError, InvalidInputError
+from fiftyone_milvus.collection import MilvusCollection
+from fiftyone_milvus.errors import (
+    CollectionMismatchError,
+    CollectionNotFoundError,
+    EngineError,
+    InvalidInputError,
+)
 
 from .support import (
     KEY,
@@ -140,6 +147,37 @@ def test_a_backend_that_does_not_list_its_ids(engine, finished, monkeypatch, tmp
 
 
 @one_engine
+def test_few_vectors_of_a_backend_that_does_not_list_them(
+    engine, finished, monkeypatch, tmp_path, caplog
+):
+    dataset = finished(image_dataset(2_000))
+    data, ids = vectors(4), dataset.values("id")
+    index = fob.compute_similarity(
+        dataset, embeddings=False, brain_key=KEY, backend="lancedb", uri=str(tmp_path / "lance")
+    )
+    index.add_to_index(data, ids[-4:])
+    dataset.delete_samples(ids[-1:])
+    monkeypatch.setattr("fiftyone_milvus.moving.sources.LanceSource", moving.sources.OtherSource)
+
+    rows, calls = moving.sources.OtherSource.rows, itertools.count()
+    with monkeypatch.context() as context:
+        context.setattr(
+            moving.sources.OtherSource,
+            "rows",
+            lambda *args: iter(()) if next(calls) else rows(*args),
+        )
+        with pytest.raises(EngineError, match="once but not again") as error:
+            moving.migrate(dataset, KEY, "moved", **engine.kwargs)
+    one_line(error.value)
+
+    done = moving.migrate(dataset, KEY, "moved", **engine.kwargs)
+    # Drawn from what was moved, not from what the dataset has
+    assert (done.vectors, done.compared) == (3, 3)
+    assert "has 4 vectors, and 3 were moved" in caplog.text
+    holds(dataset, "moved", "cosine", dict(zip(ids[-4:-1], data[:3], strict=True)))
+
+
+@one_engine
 def test_from_the_built_in(engine, finished, embedded_path):
     dataset = finished(image_dataset(40))
     data, ids = vectors(40), dataset.values("id")
@@ -219,6 +257,96 @@ def test_what_has_changed_since_it_was_begun(engine, finished, caplog):
     assert "moving all of it again" in caplog.text
     assert done.vectors == 35
     holds(dataset, "moved", "dotproduct", dict(zip(ids[5:], data[5:], strict=True)))
+
+
+@one_engine
+def test_it_goes_on_in_a_process_that_did_not_make_the_run(engine, finished):
+    dataset = finished(image_dataset(40))
+    fob.compute_similarity(dataset, embeddings=vectors(40), brain_key=KEY, backend="sklearn")
+    given = {"collection_name": unique("given"), "batch_size": 10, **engine.kwargs}
+    with interrupted(after=2):
+        moving.migrate(dataset, KEY, **given)
+    # As MongoDB has it, which keeps no microseconds
+    dataset.clear_cache()
+    dataset.reload()
+    done = moving.migrate(dataset, KEY, **given)
+    assert (done.vectors, done.copied) == (40, 20)
+
+
+@one_engine
+def test_what_was_begun_stays_if_the_source_has_nothing(engine, finished):
+    dataset = finished(image_dataset(40))
+    data, ids = vectors(40), dataset.values("id")
+    index = fob.compute_similarity(
+        dataset, embeddings=data, brain_key=KEY, backend="milvus", **engine.kwargs
+    )
+    name, client = index.config.collection_name, index.client
+    with interrupted(after=2):
+        moving.migrate(dataset, KEY, "moved", batch_size=10, **engine.kwargs)
+
+    def refused(kind: type[Exception], match: str) -> None:
+        dataset.clear_cache()
+        dataset.load_brain_results(KEY, **engine.kwargs)
+        with pytest.raises(kind, match=match) as error:
+            moving.migrate(dataset, KEY, "moved", batch_size=10, **engine.kwargs)
+        one_line(error.value)
+        found = inventory.collections(index.connection)
+        assert [i.vectors for i in found if i.name.endswith("moved")] == [20]
+
+    # As if it were looked for at another address
+    client.rename_collection(name, f"{name}_away")
+    refused(CollectionNotFoundError, f"no Milvus collection '{name}'")
+    client.rename_collection(f"{name}_away", name)
+    index = dataset.load_brain_results(KEY)
+    index.remove_from_index(ids)
+    refused(InvalidInputError, "nothing to move")
+    index.add_to_index(data, ids)
+    done = moving.migrate(dataset, KEY, "moved", batch_size=10, **engine.kwargs)
+    assert (done.vectors, done.copied) == (40, 20)
+
+
+@one_engine
+def test_what_fails_once_the_run_is_stored_is_only_told(engine, finished, monkeypatch, caplog):
+    dataset = finished(image_dataset(6))
+    fob.compute_similarity(
+        dataset, embeddings=vectors(6), brain_key="old", backend="milvus", **engine.kwargs
+    )
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise EngineError("not now")
+
+    with monkeypatch.context() as context:
+        context.setattr(MilvusCollection, "record_embedded", fail)
+        with pytest.raises(EngineError, match="not now"):
+            moving.migrate(dataset, "old", "new", **engine.kwargs)
+    assert dataset.list_brain_runs() == ["old"]
+    with monkeypatch.context() as context:
+        context.setattr(MilvusCollection, "set_owner", fail)
+        done = moving.migrate(dataset, "old", "new", **engine.kwargs)
+    assert (done.vectors, done.copied) == (6, 0)
+    assert "is stored, but" in caplog.text
+    assert dataset.load_brain_results("new").total_index_size == 6
+
+
+@one_engine
+def test_none_is_the_default(engine, finished):
+    dataset = finished(image_dataset(6))
+    fob.compute_similarity(
+        dataset,
+        embeddings=vectors(6),
+        brain_key="old",
+        backend="milvus",
+        metric="euclidean",
+        fields=["number"],
+        **engine.kwargs,
+    )
+    moving.migrate(
+        dataset, "old", "new", metric=None, fields=None, index_type=None, **engine.kwargs
+    )
+    config = dataset.get_brain_info("new").config
+    assert (config.metric, config.fields) == ("euclidean", ["number"])
+    moving.migrate(dataset, "old", "bare", fields=[], **engine.kwargs)
+    assert not dataset.get_brain_info("bare").config.fields
 
 
 @one_engine

@@ -21,10 +21,15 @@ from fiftyone_milvus import checking, object_ids, writing
 from fiftyone_milvus.backend import MilvusSimilarity, MilvusSimilarityConfig, unique_name
 from fiftyone_milvus.collection import MilvusCollection
 from fiftyone_milvus.connection import Connection
-from fiftyone_milvus.errors import CollectionError, CollectionMismatchError
+from fiftyone_milvus.errors import (
+    CollectionError,
+    CollectionMismatchError,
+    FiftyOneMilvusError,
+)
 from fiftyone_milvus.filters import batches
 from fiftyone_milvus.fresh import Rows
 from fiftyone_milvus.layout import MOVING
+from fiftyone_milvus.moving import whereabouts
 from fiftyone_milvus.progress import ProgressBar
 from fiftyone_milvus.syncing import comparing
 from fiftyone_milvus.syncing.wanted import Wanted
@@ -156,18 +161,31 @@ class Destination:
         """Returns rows with their vectors."""
         return self._collection.fetch(ids, strong=True)
 
-    def complete(self, embedded: Mapping[str, Any]) -> None:
-        """Records that nothing is missing any more.
+    def record_embedded(self, embedded: Mapping[str, Any]) -> None:
+        """Records as of when the vectors were computed, as recorded elsewhere; empty if unknown."""
+        if embedded and self._collection.present():
+            self._collection.record_embedded(embedded)
 
-        Args:
-            embedded: as of when the vectors were computed, as recorded elsewhere
+    def complete(self) -> None:
+        """Records that this is the collection of a stored run, and says where it is.
+
+        The run is there, so what fails now is logged only.
         """
-        if self._collection.present():
-            self._collection.set_owner(self.index._owner)
-            if embedded:
-                self._collection.record_embedded(embedded)
-        self.index.connection.register_orm()
-        self.index.reload()
+        collection = self._collection
+        try:
+            if collection.present():
+                collection.set_owner(self.index._owner)
+            self.index.connection.register_orm()
+            self.index.reload()
+            whereabouts.tell(self.index)
+        except FiftyOneMilvusError as error:
+            logger.warning(
+                "Index '%s' is stored, but the %s may still be recorded as one that vectors are "
+                "moved to: %s",
+                self.index.key,
+                collection.where,
+                error,
+            )
 
     def _create(self, dimension: int) -> None:
         if not self._collection.present():

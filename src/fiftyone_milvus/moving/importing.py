@@ -13,9 +13,14 @@ import numpy as np
 
 from fiftyone_milvus.errors import InvalidInputError
 from fiftyone_milvus.index.checks import check_batch_size
-from fiftyone_milvus.moving import whereabouts
 from fiftyone_milvus.moving.destination import Destination
-from fiftyone_milvus.moving.migrating import check_key, make_config, metric_of, register
+from fiftyone_milvus.moving.migrating import (
+    check_key,
+    given,
+    make_config,
+    metric_of,
+    register,
+)
 from fiftyone_milvus.moving.parquet import FileInfo
 from fiftyone_milvus.moving.sources.file import FileSource
 from fiftyone_milvus.moving.transfer import transfer
@@ -118,6 +123,7 @@ def import_index(
         FiftyOneMilvusError: if Milvus does not answer
     """
     start = time.monotonic()
+    config = given(config)
     check_key(dataset, brain_key, overwrite=overwrite)
     size = check_batch_size(batch_size)
     with FileSource(path) as source:
@@ -148,9 +154,9 @@ def import_index(
             batch_size=size,
             progress=progress,
         )
+        destination.record_embedded(source.embedded)
         register(dataset, dataset, brain_key, destination)
-        destination.complete(source.embedded)
-    whereabouts.tell(destination.index)
+    destination.complete()
     vectors = moved.copied + moved.present
     done = Imported(
         brain_key=brain_key,

@@ -14,7 +14,8 @@ import fiftyone.brain as fb
 from fiftyone_milvus.backend import MilvusSimilarity, MilvusSimilarityConfig
 from fiftyone_milvus.errors import InvalidInputError
 from fiftyone_milvus.index.checks import check_batch_size
-from fiftyone_milvus.moving import runs, whereabouts
+from fiftyone_milvus.moving import runs
+from fiftyone_milvus.moving.borrowing import borrowed
 from fiftyone_milvus.moving.destination import Destination
 from fiftyone_milvus.moving.sources import open_source
 from fiftyone_milvus.moving.transfer import transfer
@@ -129,27 +130,43 @@ def migrate(
     Raises:
         InvalidInputError: if an argument can't be used, there is no such run, or Milvus does not
             have its metric
+        CollectionNotFoundError: if the source is in Milvus, and its collection is not there
         CollectionMismatchError: if ``collection_name`` is given and exists
         EngineError: if what was written is not what was read
         FiftyOneMilvusError: if Milvus does not answer
     """
-    start = time.monotonic()
     key = brain_key if new_brain_key is None else new_brain_key
     check_key(dataset, key, overwrite=overwrite or key == brain_key)
     size = check_batch_size(batch_size)
+    with borrowed(dataset, brain_key) as needed:
+        done = _migrate(dataset, brain_key, key, given(config), size, progress)
+        needed.append(done.address)
+    logger.info("%s", done)
+    return done
+
+
+def _migrate(
+    dataset: Any,
+    brain_key: str,
+    key: str,
+    config: Mapping[str, Any],
+    batch_size: int | None,
+    progress: Any,
+) -> Migration:
+    start = time.monotonic()
     source, old = open_source(dataset, brain_key)
     made = make_config(
         {
             **{name: getattr(old, name, None) for name in TAKEN_OVER},
             "metric": config["metric"] if "metric" in config else metric_of(old, brain_key),
             "fields": getattr(old, "fields", None),
-            **{name: value for name, value in config.items() if name != "metric"},
+            **config,
         }
     )
     samples = runs.samples(dataset, brain_key)
     asked = wanted.read(samples, made.patches_field)
     held = source.holds(asked)
-    origin = {"from": source.name, "made": str(runs.document(dataset, brain_key).timestamp)}
+    origin = {"from": source.name, "made": runs.made(dataset, brain_key)}
     destination = Destination(samples, key, made, origin)
     moved = transfer(
         source,
@@ -157,13 +174,13 @@ def migrate(
         destination,
         asked,
         title="Moving vectors to Milvus",
-        batch_size=size,
+        batch_size=batch_size,
         progress=progress,
     )
+    destination.record_embedded(source.embedded)
     register(dataset, samples, key, destination)
-    destination.complete(source.embedded)
-    whereabouts.tell(destination.index)
-    done = Migration(
+    destination.complete()
+    return Migration(
         brain_key=key,
         source=source.name,
         collection=str(made.collection_name),
@@ -175,8 +192,6 @@ def migrate(
         compared=moved.compared,
         seconds=time.monotonic() - start,
     )
-    logger.info("%s", done)
-    return done
 
 
 def metric_of(config: Any, key: str) -> str:
@@ -195,12 +210,16 @@ def metric_of(config: Any, key: str) -> str:
     )
 
 
+def given(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the parameters that were given: None stands for the default, as everywhere."""
+    return {name: value for name, value in config.items() if value is not None}
+
+
 def make_config(parameters: Mapping[str, Any]) -> MilvusSimilarityConfig:
     """Returns a config as compute_similarity() makes it: given parameters over the brain config."""
     configured = deepcopy(dict(fb.brain_config.similarity_backends.get("milvus", {})))
     configured.pop("config_cls", None)
-    base = {name: value for name, value in parameters.items() if value is not None}
-    return MilvusSimilarityConfig(**{**configured, **base})
+    return MilvusSimilarityConfig(**{**configured, **given(parameters)})
 
 
 def check_key(dataset: Any, key: Any, *, overwrite: bool) -> None:

@@ -41,6 +41,19 @@ def document(dataset: Any, key: str) -> Any:
     return BrainMethod._get_run_doc(dataset, key)
 
 
+def made(dataset: Any, key: str) -> str:
+    """Returns when a run was made, the same in every process.
+
+    The process that made it knows microseconds, while MongoDB keeps milliseconds.
+    """
+    moment = document(dataset, key).timestamp
+    if moment is None:
+        return ""
+    if moment.tzinfo is not None:
+        moment = moment.astimezone(timezone.utc).replace(tzinfo=None)
+    return str(moment.isoformat(timespec="milliseconds"))
+
+
 def samples(dataset: Any, key: str) -> Any:
     """Returns what a run is of: the dataset, or a view of its frames or clips."""
     return BrainMethod.load_run_view(dataset, key)

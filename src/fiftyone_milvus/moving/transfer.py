@@ -11,7 +11,7 @@ import numpy as np
 
 from fiftyone_milvus import checking, object_ids
 from fiftyone_milvus.errors import EngineError, InvalidInputError
-from fiftyone_milvus.moving.destination import Destination
+from fiftyone_milvus.moving.destination import Destination, Filled
 from fiftyone_milvus.moving.sources import Held, Source
 from fiftyone_milvus.syncing.wanted import Wanted
 
@@ -66,6 +66,9 @@ def transfer(
         EngineError: if the index is not what the source is
     """
     keys = wanted.take(np.flatnonzero(held.present))
+    if not len(keys):
+        # Before what an earlier call has moved is compared with it, and removed
+        raise _nothing(source)
     there = destination.difference(keys)
     present = int(np.count_nonzero(there))
     missing = keys.take(np.flatnonzero(~there))
@@ -73,10 +76,7 @@ def transfer(
         source.rows(missing, batch_size), len(missing), title=title, progress=progress
     )
     if not present and not filled.count:
-        raise InvalidInputError(
-            f"The {source.name} has no usable vector of this dataset's samples or patches, so "
-            "there is nothing to move"
-        )
+        raise _nothing(source)
     given = filled.count + len(filled.skipped)
     if held.exact and given != len(missing):
         raise EngineError(
@@ -84,14 +84,14 @@ def transfer(
             "changed; try again"
         )
     expected = present + filled.count
-    compared = _compare(source, destination, keys)
+    compared = _compare(source, destination, _moved(held, destination, keys, filled))
     if compared is None and present:
         logger.info("The %s has changed since this was begun; moving all of it again", source.name)
         filled = destination.fill(
             source.rows(keys, batch_size), len(keys), title=title, progress=progress
         )
         expected = filled.count
-        compared = _compare(source, destination, keys)
+        compared = _compare(source, destination, _moved(held, destination, keys, filled))
     where = destination.index._collection.where
     if compared is None:
         raise EngineError(
@@ -103,9 +103,37 @@ def transfer(
             f"The {where} has {found} vectors instead of {expected}: something else writes to it; "
             f"drop it and try again. The {source.name} is left as it was"
         )
+    if not compared:
+        raise EngineError(
+            f"The {source.name} gave vectors once but not again, so none of them could be "
+            "compared: it is being changed; try again"
+        )
+    left = (held.total or 0) - expected - len(filled.skipped)
+    if left > 0:
+        logger.warning(
+            "The %s says that it has %d vectors, and %d were moved: those of samples and patches "
+            "that the dataset has, and that it gives",
+            source.name,
+            held.total,
+            expected,
+        )
     for key, why in list(filled.skipped.items())[:_TELL]:
         logger.warning("'%s' was left out: %s", key, why)
     return Transfer(filled.count, expected - filled.count, filled.skipped, compared)
+
+
+def _nothing(source: Source) -> InvalidInputError:
+    return InvalidInputError(
+        f"The {source.name} has no usable vector of this dataset's samples or patches, so there "
+        "is nothing to move"
+    )
+
+
+def _moved(held: Held, destination: Destination, keys: Wanted, filled: Filled) -> Wanted:
+    """Returns the keys that the destination has, where not all that were asked for are there."""
+    if held.exact and not filled.skipped:
+        return keys
+    return keys.take(np.flatnonzero(destination.difference(keys)))
 
 
 def _compare(source: Source, destination: Destination, keys: Wanted) -> int | None:

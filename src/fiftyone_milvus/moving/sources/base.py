@@ -30,11 +30,13 @@ class Held:
         exact: whether those are had for sure
         others: how many further vectors it has: of samples that the dataset does not have; None
             if that is not known
+        total: how many it says that it has, where it does not list them
     """
 
     present: npt.NDArray[np.bool_]
     exact: bool
     others: int | None
+    total: int | None = None
 
 
 class Source(Protocol):

@@ -32,11 +32,11 @@ class MilvusSource:
         """Returns which of the given keys it has.
 
         Raises:
+            CollectionNotFoundError: if the collection is not there
             InvalidInputError: if several rows have one key
         """
-        if not self._collection.present():
-            return Held(np.zeros(len(wanted), dtype=bool), True, 0)
-        self.embedded = self._collection.layout.embedded
+        # What is not found has not lost its vectors: it may be looked for at the wrong address
+        self.embedded = self._collection.describe().embedded
         found = comparing.compare(self._collection, wanted, patches=self._index._patches)
         others = len(found.surplus.keys) + len(found.surplus.others)
         distinct = int(np.count_nonzero(found.present)) + others

@@ -29,7 +29,7 @@ class OtherSource:
         """Returns which of the given keys it has; all, if the backend does not list its IDs."""
         ids = self._index.label_ids if self._patches else self._index.sample_ids
         if ids is None:
-            return Held(np.ones(len(wanted), dtype=bool), False, None)
+            return Held(np.ones(len(wanted), dtype=bool), False, None, self._index.total_index_size)
         positions = Finder(wanted.keys).find(as_keys(list(ids)))
         present = np.zeros(len(wanted), dtype=bool)
         present[positions[positions >= 0]] = True
