@@ -18,11 +18,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from fiftyone_milvus import moving, object_ids
-from fiftyone_milvus.errors import EngineError, InvalidInputError
+from fiftyone_milvus.backend import MilvusSimilarityConfig
+from fiftyone_milvus.errors import EngineError, InvalidInputError, UnreachableError
 from fiftyone_milvus.fresh import Rows
 from fiftyone_milvus.moving.exporting import _Writer
 from fiftyone_milvus.moving.sources.base import parts, rows_of
 from fiftyone_milvus.moving.sources.file import FileSource
+from fiftyone_milvus.moving.sources.milvus import MilvusSource
 from fiftyone_milvus.syncing.wanted import Wanted
 
 from .support import (
@@ -243,6 +245,94 @@ def test_files_of_others(engine, finished, tmp_path):
     old.cleanup()
 
 
+def rewrite(path: Path, **changes: Any) -> None:
+    """Changes what a file says of itself."""
+    table = pq.read_table(path)
+    info = json.loads(table.schema.metadata[b"fiftyone_milvus"])
+    info["made_with"].update(changes.pop("made_with", {}))
+    info.update(changes)
+    text = json.dumps(info).encode()
+    pq.write_table(table.replace_schema_metadata({b"fiftyone_milvus": text}), path)
+
+
+@one_engine
+def test_a_file_does_not_say_where_to(engine, dropped, tmp_path, monkeypatch):
+    indexed = index_images(engine, 5, "euclidean", fields=["number"])
+    dropped.append(indexed)
+    dataset, path = indexed.dataset, tmp_path / "out.parquet"
+    moving.export_index(dataset, KEY, path)
+    hostile = {
+        "uri": "http://127.0.0.1:1",
+        "token": "root:Milvus",
+        "db_name": "theirs",
+        "deployment": "server",
+        "collection_name": "theirs",
+    }
+    rewrite(path, made_with={**hostile, "of_a_later_version": 3}, later=True)
+    backends = fob.brain_config.similarity_backends
+    monkeypatch.setitem(backends, "milvus", {**backends["milvus"], **engine.kwargs})
+    done = moving.import_index(path, dataset, "copy", metric=None, fields=None)
+    index = dataset.load_brain_results("copy")
+    assert (index.config.metric, index.fields) == ("euclidean", ("number",))
+    assert done.collection != "theirs"
+    assert index.config.deployment == engine.name
+    assert done.address == indexed.index.connection.target.address
+    assert (index.config.token, index.config.db_name) == (None, None)
+    holds(dataset, "copy", "euclidean", indexed.vectors)
+    index.cleanup()
+
+    text = path.read_bytes()
+    for bad in (
+        {"made_with": {"patches_field": 5}},
+        {"made_with": {"model_kwargs": "x"}},
+        {"dimension": "many"},
+        {"dimension": True},
+        {"index_fields": "number"},
+        {"metric": ["cosine"]},
+    ):
+        path.write_bytes(text)
+        rewrite(path, **bad)
+        with pytest.raises(InvalidInputError, match="can't be read") as error:
+            moving.import_index(path, dataset, "bad")
+        one_line(error.value)
+
+
+@one_engine
+def test_what_is_wrong_deep_in_a_file_is_found_first(engine, finished, tmp_path):
+    dataset = finished(image_dataset(30))
+    data, ids = vectors(30).tolist(), dataset.values("id")
+    path = tmp_path / "deep.parquet"
+    client = MilvusSimilarityConfig(**engine.kwargs).connect().client
+    before = set(client.list_collections())
+
+    def write(found: list[Any]) -> None:
+        table = pa.table({"pk": ids, "vector": pa.array(found, pa.list_(pa.float32()))})
+        pq.write_table(table, path, row_group_size=10)
+
+    def refused(match: str) -> None:
+        with pytest.raises(InvalidInputError, match=match) as error:
+            moving.import_index(
+                path, dataset, "deep", metric="cosine", batch_size=5, **engine.kwargs
+            )
+        one_line(error.value)
+        assert set(client.list_collections()) == before
+
+    write([*data[:29], None])
+    refused("without a vector")
+    write([*data[:25], *([[1.0, 2.0]] * 5)])
+    refused("of 2 and of 16 dimensions")
+    write(data)
+    text = bytearray(path.read_bytes())
+    column = pq.read_metadata(path).row_group(2).column(1)
+    start = column.dictionary_page_offset or column.data_page_offset
+    text[start : start + column.total_compressed_size] = b"\xff" * column.total_compressed_size
+    path.write_bytes(text)
+    refused("is damaged")
+    write(data)
+    path.write_bytes(path.read_bytes()[:-40])
+    refused("as a Parquet file")
+
+
 def test_memory_does_not_grow_with_the_file(tmp_path):
     count, dim, path = 40_000, 512, tmp_path / "large.parquet"
     keys = object_ids.from_strings([f"{i:024x}" for i in range(1, count + 1)])[0]
@@ -290,6 +380,25 @@ def test_a_file_is_whole_or_not_there(engine, dropped, tmp_path, monkeypatch):
     one_line(error.value)
     assert path.read_text() == "old"
     assert len(list(tmp_path.iterdir())) == 1
+
+    # A lost connection is an OSError too, and no reason for another path
+    def lose(*_: Any) -> None:
+        raise UnreachableError("nothing answers")
+
+    with monkeypatch.context() as context:
+        context.setattr(MilvusSource, "rows", lose)
+        with pytest.raises(UnreachableError):
+            moving.export_index(indexed.dataset, KEY, path)
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as context:
+        context.setattr(pq.ParquetWriter, "write_table", full)
+        with pytest.raises(InvalidInputError, match=r"out.parquet' \(No space left") as error:
+            moving.export_index(indexed.dataset, KEY, path)
+    one_line(error.value)
+    assert path.read_text() == "old"
 
     for bad, match in ((tmp_path, "is a directory"), (tmp_path / "no" / "x", "no directory")):
         with pytest.raises(InvalidInputError, match=match) as error:

@@ -26,6 +26,7 @@ from fiftyone_milvus.fresh import Rows
 from fiftyone_milvus.index.checks import check_batch_size
 from fiftyone_milvus.layout import PK, SAMPLE_ID, VECTOR
 from fiftyone_milvus.moving import parquet, runs, vectors
+from fiftyone_milvus.moving.borrowing import borrowed
 from fiftyone_milvus.moving.migrating import METRICS, TAKEN_OVER
 from fiftyone_milvus.moving.parquet import METADATA, FileInfo
 from fiftyone_milvus.moving.sources import open_source
@@ -78,9 +79,9 @@ def export_index(
 
     The columns are ``pk`` (the sample ID, or the label ID of a patch), ``vector`` (a list of
     float32), ``sample_id``, and one for each FiftyOne field, with the dataset's values as they are
-    now; a column's name is the field's, with ``_`` for what is no letter or digit. What the index
-    was made with is in the file's metadata, as JSON under ``fiftyone_milvus``. pandas, DuckDB and
-    Milvus' bulk import read it.
+    now, of lists each string once; a column's name is the field's, with ``_`` for what is no letter
+    or digit. What the index was made with is in the file's metadata, as JSON under
+    ``fiftyone_milvus``. pandas, DuckDB and Milvus' bulk import read it.
 
     Vectors are streamed, and a file of that name is replaced when all are written.
 
@@ -110,12 +111,25 @@ def export_index(
     Raises:
         InvalidInputError: if there is no such run, a field can't be written, the path can't be
             used, or there is no vector
+        CollectionNotFoundError: if the index is in Milvus, and its collection is not there
         EngineError: if vectors were removed meanwhile
         FiftyOneMilvusError: if Milvus does not answer
     """
-    start = time.monotonic()
     target = _checked_path(path)
     size = check_batch_size(batch_size)
+    with borrowed(dataset, brain_key):
+        return _export(dataset, brain_key, target, fields, size, progress)
+
+
+def _export(
+    dataset: Any,
+    brain_key: str,
+    target: Path,
+    fields: Sequence[str] | None,
+    batch_size: int | None,
+    progress: Any,
+) -> Exported:
+    start = time.monotonic()
     source, config = open_source(dataset, brain_key)
     beside = list(getattr(config, "fields", None) or [])
     paths = beside if fields is None else (check_paths(fields) or [])
@@ -126,9 +140,9 @@ def export_index(
     with (
         _replacing(target) as temporary,
         ProgressBar(len(keys), "Exporting vectors", show=len(keys) > 0, progress=progress) as bar,
-        _Writer(temporary, dataset, config.patches_field, columns) as writer,
+        _Writer(temporary, dataset, config.patches_field, columns, target) as writer,
     ):
-        for rows in source.rows(keys, size):
+        for rows in source.rows(keys, batch_size):
             writer.write(rows)
             bar.update(len(rows.ids))
         _check_count(source.name, writer.count, len(keys), held.exact)
@@ -169,27 +183,35 @@ class _Writer:
     """Writes rows to a Parquet file, each batch as a row group; a context manager."""
 
     def __init__(
-        self, path: Path, dataset: Any, patches_field: str | None, columns: Sequence[Column]
+        self,
+        path: Path,
+        dataset: Any,
+        patches_field: str | None,
+        columns: Sequence[Column],
+        target: Path | None = None,
     ) -> None:
         self.count = self.dimension = 0
         self._columns = columns
         self._reader = ValueReader(dataset, patches_field, columns) if columns else None
         self._schema = parquet.schema(columns)
+        self._target = target or path
         names = [column.name for column in columns]
-        self._file = pq.ParquetWriter(
-            path,
-            self._schema,
-            compression="zstd",
-            use_dictionary=[SAMPLE_ID, *names],
-            write_statistics=[PK, SAMPLE_ID, *names],
-            store_schema=False,
-        )
+        with _explained(self._target):
+            self._file = pq.ParquetWriter(
+                path,
+                self._schema,
+                compression="zstd",
+                use_dictionary=[SAMPLE_ID, *names],
+                write_statistics=[PK, SAMPLE_ID, *names],
+                store_schema=False,
+            )
 
     def __enter__(self) -> _Writer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
+        with _explained(self._target):
+            self._file.close()
 
     def write(self, rows: Rows) -> None:
         arrays = [
@@ -201,7 +223,9 @@ class _Writer:
             found = self._reader.read(rows.ids, rows.sample_ids)
             for at, column in enumerate(self._columns):
                 arrays.append(parquet.values(column, [row[at] for row in found]))
-        self._file.write_table(pa.Table.from_arrays(arrays, schema=self._schema))
+        table = pa.Table.from_arrays(arrays, schema=self._schema)
+        with _explained(self._target):
+            self._file.write_table(table)
         self.count += len(rows.ids)
         self.dimension = rows.vectors.shape[1]
 
@@ -232,15 +256,21 @@ def _replacing(target: Path) -> Iterator[Path]:
     """Yields a path beside another one, which it replaces if all goes well."""
     temporary = target.with_name(f".{target.name}.{uuid4().hex[:8]}.part")
     try:
-        try:
-            yield temporary
+        yield temporary
+        with _explained(target):
             with open(temporary, "rb") as file:
                 os.fsync(file.fileno())
             os.replace(temporary, target)
-        except OSError as error:
-            raise InvalidInputError(
-                f"Can't write '{target}' ({error.strerror or error}); choose another path"
-            ) from error
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Says that a file can't be written, around nothing else: a lost connection is an OSError."""
+    try:
+        yield
+    except OSError as error:
+        reason = (error.strerror or str(error)).splitlines()[0]
+        raise InvalidInputError(f"Can't write '{path}' ({reason}); choose another path") from error

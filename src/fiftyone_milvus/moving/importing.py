@@ -15,6 +15,7 @@ from fiftyone_milvus.errors import InvalidInputError
 from fiftyone_milvus.index.checks import check_batch_size
 from fiftyone_milvus.moving.destination import Destination
 from fiftyone_milvus.moving.migrating import (
+    TAKEN_OVER,
     check_key,
     given,
     make_config,
@@ -27,6 +28,9 @@ from fiftyone_milvus.moving.transfer import transfer
 from fiftyone_milvus.syncing import wanted
 
 logger = logging.getLogger(__name__)
+
+_KINDS: Mapping[str, type] = {"model_kwargs": dict, "supports_prompts": bool}
+"""Of what a file records of an index; the others are strings."""
 
 
 @dataclass(frozen=True)
@@ -89,8 +93,9 @@ def import_index(
     with lists of floats; a file of others says no metric and no patches, so pass ``metric=`` and
     ``patches_field=``. Fields beside the vectors get the dataset's values, not the file's.
 
-    Everything is checked before anything is written. If it is interrupted, the same call goes on
-    from there; the run is stored when all is there.
+    Everything is checked before anything is written, each vector too. Of what the file records,
+    only how the index was made is taken, not where it was. If it is interrupted, the same call goes
+    on from there; the run is stored when all is there.
 
     Example::
 
@@ -182,7 +187,15 @@ def _recorded(source: FileSource, given: Mapping[str, Any]) -> dict[str, Any]:
                 f"The {source.name} does not say which metric its vectors are for; pass metric="
             )
         return {}
-    recorded = {**info.made_with, "fields": list(info.index_fields) or None}
+    # Who made the file has no say in where the index is, and with whose credentials
+    made_with = {name: info.made_with.get(name) for name in TAKEN_OVER}
+    for name, value in made_with.items():
+        if not isinstance(value, (_KINDS.get(name, str), type(None))):
+            raise InvalidInputError(
+                f"The metadata of the {source.name} can't be read ('{name}' is {value!r}); export "
+                "it again"
+            )
+    recorded = {**made_with, "fields": list(info.index_fields) or None}
     if "metric" not in given:
         recorded["metric"] = metric_of(info, info.brain_key)
     return recorded

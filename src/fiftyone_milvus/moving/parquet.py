@@ -85,9 +85,26 @@ class FileInfo:
             raise ValueError("no format")
         names = cls.__dataclass_fields__
         try:
-            return cls(**{name: value for name, value in found.items() if name in names})
+            info = cls(**{name: value for name, value in found.items() if name in names})
         except TypeError as error:
             raise ValueError(str(error)) from error
+        for name, kinds in _KINDS.items():
+            # Of another program, or of somebody who means no good
+            if not isinstance(getattr(info, name), kinds) or isinstance(getattr(info, name), bool):
+                raise ValueError(f"'{name}' is {getattr(info, name)!r}")
+        return info
+
+
+_KINDS: Mapping[str, tuple[type, ...]] = {
+    "dataset": (str,),
+    "brain_key": (str,),
+    "metric": (str, type(None)),
+    "dimension": (int,),
+    "count": (int,),
+    "made_with": (dict,),
+    "index_fields": (list,),
+    "embedded": (dict,),
+}
 
 
 def schema(columns: Sequence[Column]) -> pa.Schema:

@@ -20,8 +20,6 @@ from fiftyone_milvus.moving.sources.base import BATCH_ROWS, Finder, Held, as_key
 from fiftyone_milvus.moving.vectors import to_matrix
 from fiftyone_milvus.syncing.wanted import Wanted
 
-_IDS = 65_536
-
 
 class FileSource:
     """A Parquet file with the columns ``pk`` and ``vector``; a context manager.
@@ -69,10 +67,11 @@ class FileSource:
         return {"from": str(self._path.resolve()), "made": f"{stat.st_size} {stat.st_mtime_ns}"}
 
     def holds(self, wanted: Wanted) -> Held:
-        """Returns which of the given keys it has.
+        """Returns which of the given keys it has, and looks at all vectors.
 
         Raises:
-            InvalidInputError: if a key is missing, or there twice
+            InvalidInputError: if a key is missing or there twice, a vector is missing or of
+                another length than the others, or the file is damaged
         """
         keys = self._keys()
         known = keys[keys != np.zeros(1, object_ids.DTYPE)[0]]
@@ -91,9 +90,7 @@ class FileSource:
         if not len(keys):
             return
         finder = Finder(keys.keys)
-        known = self.info.dimension if self.info else 0
-        size = batch_size or (rows_of(known) if known > 0 else BATCH_ROWS)
-        for batch in self._file.iter_batches(size, columns=[PK, VECTOR]):
+        for batch in self._batches(batch_size, [PK, VECTOR]):
             found = finder.find(as_keys(batch.column(PK).to_pylist()))
             take = np.flatnonzero(found >= 0)
             if take.size:
@@ -106,12 +103,34 @@ class FileSource:
 
     def _keys(self) -> object_ids.IdArray:
         blocks = []
-        for batch in self._file.iter_batches(_IDS, columns=[PK]):
-            column = batch.column(0)
+        dimension = self.info.dimension if self.info else None
+        for batch in self._batches(None, [PK, VECTOR]):
+            column = batch.column(PK)
             if column.null_count:
                 raise InvalidInputError(f"The {self.name} has rows without a '{PK}'")
             blocks.append(as_keys(column.to_pylist()))
+            if not len(column):
+                continue
+            # Now, as later some would be in Milvus already
+            found = to_matrix(batch.column(VECTOR)).shape[1]
+            if dimension not in (None, found):
+                raise InvalidInputError(
+                    f"The {self.name} has vectors of {found} and of {dimension} dimensions; an "
+                    "index has vectors of one dimension"
+                )
+            dimension = found
         return np.concatenate(blocks) if blocks else np.empty(0, object_ids.DTYPE)
+
+    def _batches(self, size: int | None, columns: list[str]) -> Iterator[Any]:
+        known = self.info.dimension if self.info else 0
+        size = size or (rows_of(known) if known > 0 else BATCH_ROWS)
+        try:
+            yield from self._file.iter_batches(size, columns=columns)
+        except (OSError, pa.ArrowException) as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise InvalidInputError(
+                f"The {self.name} is damaged ({reason}); write it again"
+            ) from None
 
     def _check_schema(self) -> None:
         schema = self._file.schema_arrow
@@ -136,7 +155,7 @@ class FileSource:
             return None
         try:
             info = FileInfo.from_json(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InvalidInputError(
                 f"The metadata of the {self.name} can't be read ({error}); export it again"
             ) from None
