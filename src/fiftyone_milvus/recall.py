@@ -16,7 +16,7 @@ from fiftyone_milvus.scores import Array
 from fiftyone_milvus.searching import Searcher
 
 TOLERANCE = 1e-5
-"""What float32 leaves uncertain of a distance, relative to the largest of a list, if above 1."""
+"""What float32 leaves uncertain of a distance, relative to what it is computed from."""
 
 _SHOW_FROM = 200
 
@@ -34,7 +34,7 @@ class Evaluation:
         vectors: the number of vectors in the index
         bytes: of these vectors; a graph and the IDs take more
         index_bytes: the memory of the vector index with the vectors in it; None if nothing tells
-        index_bytes_source: where that is from; see :class:`fiftyone_milvus.sizes.IndexSize`
+        index_bytes_source: that it is estimated, see :func:`fiftyone_milvus.sizes.estimate`
         index_type: as ``"HNSW"``
         search_params: those that were set; Milvus' and this package's defaults otherwise
     """
@@ -86,6 +86,8 @@ class Truth:
         self.k = k
         _, self.distances = neighborhoods.nearest_others(vectors, rows, k, progress=progress)
         """A ``len(rows) x k`` float64 array, ascending."""
+        self._limits = self.distances[:, -1]
+        self._limits = self._limits + TOLERANCE * vectors.magnitudes(rows, self._limits)
         self._row_of = {key: row for row, key in enumerate(ids)}
 
     def right(self, at: int, found: Sequence[str]) -> int:
@@ -100,11 +102,9 @@ class Truth:
         known = [self._row_of[key] for key in dict.fromkeys(found) if key in self._row_of]
         if not known:
             return 0
-        limit = self.distances[at]
         own = np.full(len(known), self.rows[at])
         distances = self.vectors.distances(own, np.array(known))
-        close = TOLERANCE * max(1.0, float(np.abs(limit).max()))
-        return min(int(np.count_nonzero(distances <= limit[-1] + close)), self.k)
+        return min(int(np.count_nonzero(distances <= self._limits[at])), self.k)
 
 
 def measure(

@@ -100,6 +100,35 @@ def test_the_recall_of_a_poor_index_is_what_it_finds(engine, dropped):
     assert 0.0 < found.recall < 0.95
 
 
+@pytest.mark.parametrize("engine", ["embedded"], indirect=True)
+@pytest.mark.parametrize("metric", ["dotproduct", "euclidean"])
+def test_the_recall_does_not_depend_on_the_unit(engine, dropped, metric):
+    """Of vectors so small that all distances are about the same, rounded."""
+    count = 800
+    data = np.random.default_rng(7).normal(size=(count, 16)).astype(np.float32)
+    recalls = []
+    # A power of 2, so that lists are the same, bit by bit
+    for scale in (1.0, 2.0**-16):
+        dataset = image_dataset(count)
+        index = fob.compute_similarity(
+            dataset,
+            embeddings=data * np.float32(scale),
+            brain_key=KEY,
+            backend="milvus",
+            metric=metric,
+            index_type="IVF_FLAT",
+            index_params={"nlist": 16},
+            search_params={"nprobe": 1},
+            **engine.kwargs,
+        )
+        dropped.append(Indexed(dataset, index, metric, {}, dict(engine.kwargs)))
+        assert index._collection.wait_until_built()
+        # IDs, and so the draw, are in the order of the data
+        recalls.append(index.evaluate(queries=60, k=10).recall)
+    assert recalls[0] == pytest.approx(recalls[1], abs=0.05)
+    assert recalls[0] < 0.8
+
+
 def test_equally_near_ones_are_equally_right(engine, dropped):
     dataset = image_dataset(40)
     data = np.repeat(vectors(4), 10, axis=0)

@@ -110,6 +110,19 @@ class Vectors:
             return 0.0
         return min(0.0, 1.0 - float(self._lengths.max()) ** 2)
 
+    def magnitudes(self, rows: Array, distances: Array) -> Array:
+        """Returns what float32's error of a distance is relative to; as small as vectors are.
+
+        Args:
+            rows: an integer array: from which vectors
+            distances: a float64 array: how far from each
+        """
+        if self.metric == "cosine":
+            return np.ones(len(rows))
+        if self.metric == "dotproduct":
+            return np.asarray(self._lengths[rows] * self._lengths.max(initial=0.0))
+        return distances
+
     # -- in float32 ----------------------------------------------------------------------------
 
     def left(self, rows: Any) -> Array:
