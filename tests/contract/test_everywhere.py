@@ -13,7 +13,8 @@ import fiftyone.brain as fob
 import numpy as np
 import pytest
 
-from fiftyone_milvus.errors import InvalidInputError, MissingIDsError
+from fiftyone_milvus.collection import MilvusCollection
+from fiftyone_milvus.errors import InvalidInputError, MissingIDsError, PermissionDeniedError
 from fiftyone_milvus.everywhere import search_everywhere
 from tests import oracle
 from tests.conftest import Engine
@@ -156,6 +157,82 @@ def test_views(three):
     with pytest.raises(InvalidInputError, match="no results in dataset 'nowhere'") as error:
         results.view("nowhere")
     one_line(error.value)
+
+
+def test_inner_products(engine, dropped):
+    """The greatest first, of which distances may be below zero."""
+    made = [index_images(engine, 30, "dotproduct") for _ in range(2)]
+    dropped += made
+    # Other vectors, so that no two are equally near
+    others = 3 * vectors(30, seed=77)
+    made[1].index.add_to_index(others, made[1].ids)
+    made[1].vectors = dict(zip(made[1].ids, others, strict=True))
+    query = vectors(1, seed=8)[0]
+    results = search_everywhere(query, 20, datasets=names(made))
+    check(results, made, query, 20)
+    assert results.metric == "dotproduct"
+    assert results[0].distance < 0
+
+
+def test_indexes_without_a_model(engine, dropped):
+    """Nothing tells that they don't belong together, but the vectors of an ID."""
+    indexed = index_images(engine, 20, "cosine")
+    dropped.append(indexed)
+    other = fob.compute_similarity(
+        indexed.dataset,
+        embeddings=vectors(20, seed=5),
+        brain_key="other",
+        backend="milvus",
+        metric="cosine",
+        **engine.kwargs,
+    )
+    dropped.append(Indexed(indexed.dataset, other, "cosine", {}, dict(engine.kwargs)))
+    name, one = indexed.dataset.name, indexed.ids[3]
+    with pytest.raises(InvalidInputError, match=r"'other'.*'sim'.*brain_keys=") as error:
+        search_everywhere(one, datasets=name)
+    one_line(error.value)
+    results = search_everywhere(one, 5, datasets=name, brain_keys=KEY)
+    check(results, [indexed], indexed.vectors[one], 5)
+    assert results.searched == ((name, KEY),)
+
+    # Which they do where the vectors are the same
+    other.add_to_index(indexed.matrix(), indexed.ids)
+    results = search_everywhere(one, 4, datasets=name, brain_keys=[KEY, "other"])
+    assert {(r.sample_id, r.brain_key) for r in results[:2]} == {(one, KEY), (one, "other")}
+
+
+def test_what_can_not_answer_is_not_loaded(engine, three, dropped):
+    far = index_images(engine, 10, "cosine", dim=8)
+    dropped.append(far)
+    collection = far.index._collection
+    collection.wait_until_loaded()
+    far.index.client.release_collection(collection.name)
+    # As in a process that has not opened it
+    collection._layout = None
+    query = vectors(1, seed=8)[0]
+    results = search_everywhere(query, 5, datasets=names([*three, far]))
+    check(results, three, query, 5)
+    assert results.skipped == ()
+    assert collection._load_state() == "NotLoad"
+
+
+@pytest.mark.parametrize("engine", ["embedded"], indirect=True)
+def test_an_id_is_looked_for_where_one_may(engine, three, dropped, monkeypatch):
+    closed = index_images(engine, 10, "cosine")
+    dropped.append(closed)
+    fetch, name = MilvusCollection.fetch, closed.index.config.collection_name
+
+    def refused(self: MilvusCollection, ids: Any, **kwargs: Any) -> Any:
+        if self.name == name:
+            raise PermissionDeniedError("no privilege to query")
+        return fetch(self, ids, **kwargs)
+
+    monkeypatch.setattr(MilvusCollection, "fetch", refused)
+    one = three[0].ids[3]
+    results = search_everywhere(one, 5, datasets=names([*three, closed]))
+    check(results, three, three[0].vectors[one], 5)
+    (skipped,) = results.skipped
+    assert skipped == (closed.dataset.name, KEY, "no privilege to query")
 
 
 def test_samples_that_are_gone_do_not_count(engine, dropped):
@@ -307,6 +384,8 @@ def test_both_engines_at_once(three, embedded_path, dropped):
         (np.ones(DIM), {"metric": "euclidean"}, "'euclidean'; there are some of 'cosine'"),
         (np.ones(DIM), {"datasets": ["nowhere"]}, "no dataset 'nowhere'"),
         (np.ones(DIM), {"datasets": 3}, "Invalid datasets 3"),
+        (np.ones(DIM), {"brain_keys": ["x"]}, "brain key 'x'; there are some with 'sim'"),
+        (np.ones(DIM), {"brain_keys": []}, "Invalid brain_keys []"),
         ("a text", {}, "takes text; there are indexes of 'none'"),
     ],
 )

@@ -7,10 +7,16 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import fiftyone as fo
+import numpy as np
 
 from fiftyone_milvus import checking, scores
 from fiftyone_milvus.connection import Connection
-from fiftyone_milvus.errors import FiftyOneMilvusError, InvalidInputError, MissingIDsError
+from fiftyone_milvus.errors import (
+    CollectionNotFoundError,
+    FiftyOneMilvusError,
+    InvalidInputError,
+    MissingIDsError,
+)
 from fiftyone_milvus.everywhere import queries
 from fiftyone_milvus.everywhere.results import EverywhereResult, EverywhereResults, Skipped
 from fiftyone_milvus.index import MilvusSimilarityIndex
@@ -25,6 +31,7 @@ from fiftyone_milvus.scores import Array
 logger = logging.getLogger(__name__)
 
 _SHOW_FROM = 10
+_SAME = 1e-4
 
 
 def search_everywhere(
@@ -34,6 +41,7 @@ def search_everywhere(
     model: str | None = None,
     metric: str | None = None,
     datasets: str | Iterable[str] | None = None,
+    brain_keys: str | Iterable[str] | None = None,
     progress: Any = None,
 ) -> EverywhereResults:
     """Finds the most similar samples and patches of all datasets of this FiftyOne database.
@@ -53,10 +61,13 @@ def search_everywhere(
             the indexes
         k (10): how many results, of all datasets together
         model (None): the name of the indexes' model, ``"none"`` for those without; necessary where
-            indexes of several could answer
+            indexes of several could answer. Those without count as of one model, as nothing tells
+            them apart; ``brain_keys`` does
         metric (None): the metric of the indexes; necessary where those that could answer have
             several, as distances compare within one only
         datasets (None): the names of the datasets to search in; by default, all
+        brain_keys (None): the brain keys of the indexes to search; by default, all. Necessary
+            where an ID has different vectors in indexes without a model
         progress (None): whether to show a progress bar over many indexes. By default, as
             ``fiftyone.config.show_progress_bars`` says
 
@@ -65,7 +76,7 @@ def search_everywhere(
 
     Raises:
         InvalidInputError: if an argument can't be used, no index could answer, or it takes
-            ``model`` or ``metric`` to say which should
+            ``model``, ``metric`` or ``brain_keys`` to say which should
         MissingIDsError: if the query is an ID that is in none of the indexes
     """
     check_k(k)
@@ -80,7 +91,7 @@ def search_everywhere(
             "There is no Milvus index to search; make one with "
             'fiftyone.brain.compute_similarity(..., backend="milvus", brain_key=...)'
         )
-    chosen = _of_model(known, model)
+    chosen = _of_model(_of_keys(known, brain_keys), model)
     search = _Search(progress)
     if kind in ("text", "image"):
         chosen = _with_model(chosen, prompts=kind == "text")
@@ -91,7 +102,7 @@ def search_everywhere(
     elif kind == "id":
         holders = [(run, found) for run, found in search.holders(chosen, query)]
         _one("model", [run.model for run, _ in holders], f"'{query}' is in indexes")
-        vector = holders[0][1]
+        vector = _the_vector(query, holders)
         same = [run for run in chosen if run.model == holders[0][0].model]
         opened = search.open(_of_metric(same, metric))
     else:
@@ -111,6 +122,7 @@ class _Search:
         self._progress = progress
         self._silent: dict[Connection, str | None] = {}
         self._opened: dict[Run, MilvusSimilarityIndex | None] = {}
+        self._dimensions: dict[Run, int] = {}
 
     def open(self, wanted: Sequence[Run]) -> list[tuple[Run, MilvusSimilarityIndex]]:
         """Returns the indexes that can be searched, each collection of a dataset once."""
@@ -126,7 +138,13 @@ class _Search:
         """Returns the indexes that have an ID, and its vector in each."""
         found = []
         for run, index in self.open(wanted):
-            rows = index._collection.fetch([key])
+            try:
+                rows = index._collection.fetch([key])
+            except FiftyOneMilvusError as error:
+                # It may not be read, or not be loaded; another may have the ID
+                self._opened[run] = None
+                self._skip(run, str(error))
+                continue
             if rows.ids:
                 found.append((run, rows.vectors[0]))
         if not found:
@@ -142,7 +160,7 @@ class _Search:
         """Returns the indexes of a dimension; the others are skipped unless ``strict``."""
         found, others = [], {}
         for run, index in opened:
-            size = index._collection.layout.dimension
+            size = self._dimensions[run]
             if size == dimension:
                 found.append((run, index))
             else:
@@ -217,12 +235,16 @@ class _Search:
         if silent is not None:
             raise InvalidInputError(silent)
         collection = index._collection
-        if not collection.exists():
+        try:
+            # Which loads nothing: it may turn out that it can't answer
+            layout = collection.describe()
+        except CollectionNotFoundError:
             raise InvalidInputError(
                 f"there is no {collection.where}: nothing was added yet, or it was dropped"
-            )
-        if collection.layout.index_type is None:
+            ) from None
+        if layout.index_type is None:
             raise InvalidInputError(f"the {collection.where} has no vector index")
+        self._dimensions[run] = layout.dimension
         return index
 
     def _skip(self, run: Run, reason: str) -> None:
@@ -247,6 +269,41 @@ def _search(run: Run, index: MilvusSimilarityIndex, asked: Array, k: int) -> lis
         EverywhereResult(run.dataset, run.brain_key, sample, label, float(distance))
         for sample, label, distance in zip(sample_ids, labels, distances)
     ]
+
+
+def _of_keys(known: list[Run], brain_keys: str | Iterable[str] | None) -> list[Run]:
+    if brain_keys is None:
+        return known
+    several = isinstance(brain_keys, Iterable) and not isinstance(brain_keys, str)
+    keys: list[Any] = list(brain_keys) if several else [brain_keys]
+    if not keys or not all(isinstance(key, str) for key in keys):
+        raise InvalidInputError(f"Invalid brain_keys {brain_keys!r}; expected brain keys")
+    there = {run.brain_key for run in known}
+    missing = [key for key in keys if key not in there]
+    if missing:
+        raise InvalidInputError(
+            f"There is no Milvus index with brain key '{missing[0]}'; there are some with "
+            f"{', '.join(map(repr, sorted(there)))}"
+        )
+    return [run for run in known if run.brain_key in keys]
+
+
+def _the_vector(query: str, holders: list[tuple[Run, Array]]) -> Array:
+    """Returns the vector of an ID, unless it has several and no model says which of them belongs.
+
+    Of one model, all are vectors of the same space.
+    """
+    first, vector = holders[0]
+    if first.model == runs.NO_MODEL:
+        margin = _SAME * float(np.abs(vector).max(initial=0.0))
+        for other, its in holders[1:]:
+            if its.shape != vector.shape or np.abs(its - vector).max(initial=0.0) > margin:
+                raise InvalidInputError(
+                    f"'{query}' has different vectors in the indexes '{first.brain_key}' of "
+                    f"dataset '{first.dataset}' and '{other.brain_key}' of '{other.dataset}', "
+                    "which have no model to tell them apart; say which with brain_keys="
+                )
+    return vector
 
 
 def _of_model(known: list[Run], model: str | None) -> list[Run]:
