@@ -16,7 +16,7 @@ from PIL import Image
 from fiftyone_milvus import inventory, recall
 from fiftyone_milvus.comparison import Compared, Comparison, candidates
 from fiftyone_milvus.connection import Engine as Offered
-from fiftyone_milvus.errors import FiftyOneMilvusError, InvalidInputError
+from fiftyone_milvus.errors import EngineError, FiftyOneMilvusError, InvalidInputError
 from fiftyone_milvus.temporary import PREFIX, temporary
 
 from .support import Indexed, collections, index_images, one_line
@@ -101,6 +101,37 @@ def test_interrupted(one, monkeypatch):
         one.index.compare(["HNSW"], queries=10)
     assert len(seen) == 1
     assert leftovers(one) == set()
+
+
+@pytest.mark.parametrize("engine", ["embedded"], indirect=True)
+def test_what_can_not_be_dropped(one, monkeypatch, caplog):
+    connection = one.index.connection
+    kind = type(one.index._collection)
+    drop = kind.drop
+
+    def fail(self: Any) -> bool:
+        raise EngineError("not now")
+
+    def info(name: str) -> inventory.CollectionInfo:
+        (found,) = [i for i in inventory.collections(connection) if i.name == name]
+        return found
+
+    def broken() -> None:
+        with temporary(connection, one.index._owner, "index.compare()") as (collection, owner):
+            collection.create(4, "COSINE", "FLAT", {}, owner)
+            made.append(collection.name)
+            assert info(collection.name).owner == "other"
+            raise InvalidInputError("the reason")
+
+    made: list[str] = []
+    monkeypatch.setattr(kind, "drop", fail)
+    # Not what went wrong after it
+    with pytest.raises(InvalidInputError, match="the reason"):
+        broken()
+    monkeypatch.setattr(kind, "drop", drop)
+    assert f"{made[0]}') does it later: not now" in caplog.text
+    assert info(made[0]).owner == "orphan"
+    assert inventory.clean_up(made[0], connection) == made
 
 
 def test_left_behind(one, monkeypatch):

@@ -159,9 +159,10 @@ def _of_a_call(owner: Mapping[str, Any]) -> tuple[str, str]:
     what = f"temporary, of {record.get('purpose')} of dataset '{owner.get('dataset')}'"
     if owner.get("database") != database_id():
         return "other", f"{what} of another FiftyOne database"
+    process = f"process {record.get('pid')} on {record.get('host')}"
     if is_left_behind(record):
-        return "orphan", f"{what}, left behind by a process that is gone"
-    return "other", f"{what}, in use by process {record.get('pid')} on {record.get('host')}"
+        return "orphan", f"{what}, left behind by {process}"
+    return "other", f"{what}, in use by {process}"
 
 
 def _of_no_dataset(owner: Mapping[str, Any]) -> tuple[str, str]:
