@@ -28,13 +28,14 @@ class Compared:
     Attributes:
         index_type: as ``"HNSW"``
         index_params: the build parameters
-        search_params: those of the searches, if others than the defaults
+        search_params: those of the searches, if others than the defaults; where they were tuned,
+            with the ``"k"`` that they are for, as an index takes them
         recall: the share of the true ``k`` nearest that were found, in [0, 1]
         p50: the median seconds of a search for one query
         p95: the seconds that 95 % of these searches took at most
         build_seconds: for uploading the vectors, sealing them, building the index and loading it
         bytes: the memory of the index with the vectors in it
-        bytes_source: where that is from; see :class:`fiftyone_milvus.sizes.IndexSize`
+        bytes_source: that it is estimated, see :func:`fiftyone_milvus.sizes.estimate`
         reached: whether the recall that was asked for is reached; None if none was
         error: one line that says why there are no figures, or None
     """

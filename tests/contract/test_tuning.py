@@ -282,10 +282,34 @@ def test_k_is_checked():
         ("IVF_SQ8", {"nlist": 1000}, 128 + 8 + 5.12),
         ("IVF_PQ", {"nlist": 1000, "m": 16, "nbits": 8}, 16 + 8 + 5.12),
         ("SCANN", {"nlist": 1000}, 512 + 32 + 8 + 5.12),
+        ("SCANN", {"nlist": 1000, "with_raw_data": "false"}, 32 + 8 + 5.12),
+        ("HNSW_SQ", {"M": 16, "sq_type": "SQ4U"}, 64 + 128),
+        ("HNSW_SQ", {"M": 16, "sq_type": "SQ6"}, 96 + 128),
+        ("HNSW_SQ", {"M": 16, "sq_type": "FP16"}, 256 + 128),
+        ("HNSW_SQ", {"M": 16, "refine": "true", "refine_type": "BF16"}, 128 + 256 + 128),
+        ("HNSW_SQ", {"M": 16, "refine": False, "refine_type": "BF16"}, 128 + 128),
+        ("HNSW_PQ", {"M": 16, "m": 64, "nbits": 8, "refine": True}, 64 + 512 + 128),
     ],
 )
 def test_estimated_sizes(index_type, params, per_vector):
     assert estimate(index_type, 100_000, 128, params) == 100_000 * per_vector
+
+
+MEASURED = {
+    ("embedded", "FLAT"): 8_162,
+    ("embedded", "IVF_SQ8"): 8_645,
+    ("embedded", "HNSW"): 10_717,
+    ("server", "IVF_SQ8"): 489,
+    ("server", "HNSW"): 2_290,
+}
+"""MB per million x 512, of ``docs/performance.md``. A server's rows without an index take more."""
+
+
+@pytest.mark.parametrize(("where", "index_type"), MEASURED)
+def test_what_is_estimated_is_what_was_measured(where, index_type):
+    params = parameters.build_params(index_type, None, 512)
+    size = estimate(index_type, 1_000_000, 512, params, embedded=where == "embedded")
+    assert size / 1e6 == pytest.approx(MEASURED[where, index_type], rel=0.08)
 
 
 @pytest.mark.parametrize("index_type", ["DISKANN", "AUTOINDEX", "GPU_CAGRA", "IVF_RABITQ"])

@@ -68,15 +68,6 @@ class Building(Reads):
         segments = None if self.connection.engine.lite else self.sealed_segments()
         return segments is None or any(indexed for _, indexed in segments)
 
-    def loaded_bytes(self) -> int | None:
-        """Returns the memory of the loaded segments, or None where Milvus does not tell."""
-        if self.connection.engine.lite:
-            return None
-        with suppress(EngineError, PermissionDeniedError):
-            found = self._call(lambda c: c.list_loaded_segments(self.name, timeout=self.timeout))
-            return sum(int(getattr(s, "mem_size", 0)) for s in found) or None
-        return None
-
     def _progress(self, rows: int) -> tuple[int, bool]:
         """Returns for how many rows the index is built, and whether searches use it."""
         found = self.built().rows

@@ -217,4 +217,6 @@ class Comparable(Tunable):
         found = tuning.find(
             make, name, values, (sets[0], sets[1]), target, others, progress=progress
         )
-        return found.last, found.reached
+        # For an index made with them, they are for so many results only
+        chosen = {**found.last.params, parameters.FOR_RESULTS: k}
+        return dataclasses.replace(found.last, params=chosen), found.reached
