@@ -8,9 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, overload
 
-from fiftyone_milvus.connection import Engine
+from fiftyone_milvus import offers
+from fiftyone_milvus.connection import Connection
 from fiftyone_milvus.errors import FiftyOneMilvusError, InvalidInputError
-from fiftyone_milvus.parameters import BUILD, build_params, check_index
+from fiftyone_milvus.parameters import BUILD, build_params, check_index, check_metric
 from fiftyone_milvus.tables import milliseconds, table
 from fiftyone_milvus.tuning import as_text
 
@@ -198,13 +199,16 @@ class Candidate(NamedTuple):
     search_params: dict[str, Any]
 
 
-def candidates(index_types: Any, engine: Engine, rows: int, dimension: int) -> list[Candidate]:
+def candidates(
+    index_types: Any, connection: Connection, metric: str, rows: int, dimension: int
+) -> list[Candidate]:
     """Returns what to compare.
 
     Args:
         index_types: an iterable of index types, of pairs of one and its build parameters, or of
             dicts as :class:`Candidate`; None for those that make sense
-        engine: what they would be built on
+        connection: to the engine that they would be built on
+        metric: FiftyOne's name of the metric
         rows: how many vectors there are
         dimension: of the vectors
 
@@ -212,22 +216,23 @@ def candidates(index_types: Any, engine: Engine, rows: int, dimension: int) -> l
         InvalidInputError: if one is unknown, or its parameters can't be used
     """
     if index_types is None:
-        return _usual(engine, rows, dimension)
+        usual = _usual(connection.engine.lite, rows, dimension)
+        return [one for one in usual if not_offered(one, connection, metric) is None]
     given = [index_types] if isinstance(index_types, (str, Mapping)) else list(index_types)
     if not given:
         raise InvalidInputError("No index_types to compare; give some, as ['HNSW', 'IVF_FLAT']")
     return [_parse(one, dimension) for one in given]
 
 
-def not_offered(candidate: Candidate, engine: Engine) -> str | None:
-    """Returns a line that says that an engine does not have an index type, or None."""
-    if engine.index_types is None or candidate.index_type in engine.index_types:
-        return None
-    # Which it would take without complaint, and never build
-    return (
-        f"Milvus Lite has no {candidate.index_type}; it has {', '.join(engine.index_types)}, and a "
-        "Milvus server has more"
-    )
+def not_offered(candidate: Candidate, connection: Connection, metric: str) -> str | None:
+    """Returns a line that says that an engine can't build an index for a metric, or None."""
+    try:
+        # It may take it without complaint, and never build it, or another one
+        offers.check_offered(connection, candidate.index_type, candidate.index_params)
+        check_metric(candidate.index_type, metric)
+    except InvalidInputError as error:
+        return str(error)
+    return None
 
 
 def _parse(given: Any, dimension: int) -> Candidate:
@@ -255,8 +260,8 @@ def _parse(given: Any, dimension: int) -> Candidate:
     return Candidate(str(name), build_params(str(name), build, dimension), dict(search or {}))
 
 
-def _usual(engine: Engine, rows: int, dimension: int) -> list[Candidate]:
-    if engine.lite:
+def _usual(lite: bool, rows: int, dimension: int) -> list[Candidate]:
+    if lite:
         names = ["FLAT", "HNSW", "HNSW_SQ", "IVF_FLAT", "IVF_SQ8"]
     else:
         names = ["FLAT", "HNSW", "IVF_FLAT", "IVF_SQ8", "SCANN"]

@@ -26,6 +26,9 @@ SINCE: dict[str, tuple[int, int]] = {
 }
 """The Milvus that an index type came with; the others are older."""
 
+SQ4U_SINCE = (2, 6, 8)
+"""The Milvus that ``sq_type`` SQ4U came with: https://milvus.io/docs/hnsw-sq.md."""
+
 _GPU_BUILD, _PYPI_BUILD = "gpu", "lite"
 
 
@@ -37,7 +40,7 @@ def check_offered(
     Args:
         connection: to the engine
         index_type: a key of :data:`fiftyone_milvus.parameters.BUILD`
-        params: the user's build parameters
+        params: the build parameters, the user's or as Milvus reads them
 
     Raises:
         InvalidInputError: if it can't: which engine that is, what it has and what to do
@@ -63,6 +66,11 @@ def check_offered(
             f"{where} has no {index_type} index, which came with Milvus {since[0]}.{since[1]}; "
             "use that, or another index_type"
         )
+    if (params or {}).get("sq_type") == "SQ4U" and release < SQ4U_SINCE:
+        raise InvalidInputError(
+            f"{where} has no sq_type 'SQ4U', which came with Milvus "
+            f"{'.'.join(map(str, SQ4U_SINCE))}; use that, or another sq_type"
+        )
     if index_type.startswith("GPU_") and build in ("", _PYPI_BUILD):
         raise InvalidInputError(
             f"{where} is built without GPU support, which {index_type} needs; use a Milvus whose "
@@ -79,7 +87,9 @@ def _check_lite(where: str, index_type: str, params: Mapping[str, Any]) -> None:
     """Refuses what Milvus Lite would leave out without a word."""
     if index_type != "HNSW_SQ":
         return
-    if params.get("sq_type", "SQ8") != "SQ8" or params.get("refine"):
+    # A boolean may be one of Milvus' already, which is a string
+    refined = str(params.get("refine")).lower() == "true"
+    if params.get("sq_type", "SQ8") != "SQ8" or refined:
         raise InvalidInputError(
             f"{where} builds HNSW_SQ with sq_type 'SQ8' and without refine only, not with "
             f"{dict(params)}; leave these out, or give a Milvus server (uri=)"

@@ -24,7 +24,16 @@ MMAP = "mmap.enabled"
 MAX_SHARDS = 16
 MAX_PARTITIONS = 1_024
 
-_MMAP_INDEXES = ("FLAT", "IVF_FLAT", "IVF_SQ8", "IVF_PQ", "HNSW")
+_MMAP_INDEXES = (
+    "FLAT",
+    "IVF_FLAT",
+    "IVF_SQ8",
+    "IVF_PQ",
+    "HNSW",
+    "HNSW_SQ",
+    "HNSW_PQ",
+    "HNSW_PRQ",
+)
 _NODES = "__default_resource_group"
 
 
@@ -49,7 +58,9 @@ class Scale:
     def for_index(self, index_type: str) -> dict[str, str]:
         """Returns what a vector index has to be told."""
         # Milvus 2.4 wants it said of the index too; DISKANN and those of a GPU can't
-        return {MMAP: "true"} if self.mmap and index_type in _MMAP_INDEXES else {}
+        if self.mmap is None or index_type not in _MMAP_INDEXES:
+            return {}
+        return {MMAP: str(self.mmap).lower()}
 
 
 def check_scale(scale: Scale, fields: Sequence[str] | None) -> Scale:

@@ -6,6 +6,7 @@ import builtins
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ import pytest
 from PIL import Image
 
 from fiftyone_milvus import inventory, recall
-from fiftyone_milvus.comparison import Compared, Comparison, candidates
+from fiftyone_milvus.comparison import Compared, Comparison, candidates, not_offered
 from fiftyone_milvus.connection import Engine as Offered
 from fiftyone_milvus.errors import EngineError, FiftyOneMilvusError, InvalidInputError
 from fiftyone_milvus.temporary import PREFIX, temporary
@@ -76,6 +77,27 @@ def test_side_by_side(one, engine, tmp_path):
     assert json.loads(json.dumps(found.to_dict()))["target"] == 0.9
     found.plot(tmp_path / "types.png")
     assert Image.open(tmp_path / "types.png").size == (900, 504)
+
+
+def test_what_would_not_be_built_is_not_measured(one, engine):
+    """An engine takes these without complaint, and builds others or none."""
+    lite = engine.name == "embedded"
+    wanted: list[Any] = ["GPU_CAGRA", "DISKANN"]
+    if lite:
+        wanted += [("HNSW_SQ", {"sq_type": "FP16"}), ("HNSW_SQ", {"refine": True})]
+    found = one.index.compare(wanted, queries=5)
+    assert len(found) == len(wanted)
+    for row in found:
+        assert row.recall is row.bytes is None
+        assert "BRUTE_FORCE" not in one_line(ValueError(row.error))
+        assert ("Milvus Lite 3." if lite else "Milvus 2.3.5") in row.error
+
+
+@pytest.mark.parametrize("engine", ["embedded"], indirect=True)
+def test_what_is_not_to_be_refined_is_measured(one):
+    (row,) = one.index.compare([("HNSW_SQ", {"refine": False})], queries=5, sample=50)
+    assert row.error is None
+    assert row.index_params["refine"] == "false"
 
 
 @pytest.mark.parametrize("engine", ["embedded"], indirect=True)
@@ -194,13 +216,39 @@ def test_a_server_builds_no_index_for_few(one):
     one_line(error.value)
 
 
+def milvus(version: str) -> Any:
+    """Returns what a connection says of a server of that version."""
+    engine = Offered(False, version, 16384, 64 << 20, None)
+    return SimpleNamespace(engine=engine, target=SimpleNamespace(address="http://milvus:19530"))
+
+
 def test_what_makes_sense_on_a_server():
-    server = Offered(False, "2.6.0", 16384, 64 << 20, None)
-    small, large = candidates(None, server, 5_000, 64), candidates(None, server, 2_000_000, 64)
+    def usual(version: str, rows: int) -> list[Any]:
+        return candidates(None, milvus(version), "cosine", rows, 64)
+
+    small, large = usual("2.6.0", 5_000), usual("2.6.0", 2_000_000)
     assert [c.index_type for c in small] == ["FLAT", "HNSW", "IVF_FLAT", "IVF_SQ8", "SCANN"]
     assert small[2].index_params == {"nlist": 283}
     assert [c.index_type for c in large][-1] == "DISKANN"
     assert large[2].index_params == {"nlist": 1024}
+    # PyPI's is built without DiskANN
+    assert [c.index_type for c in usual("2.3.5-lite", 2_000_000)][-1] == "SCANN"
+
+
+@pytest.mark.parametrize(
+    ("version", "metric", "asked", "said"),
+    [
+        ("2.6.0-gpu", "cosine", "GPU_CAGRA", "no metric 'cosine'"),
+        ("2.6.0-gpu", "dotproduct", "GPU_CAGRA", None),
+        ("2.6.0", "dotproduct", "GPU_CAGRA", "without GPU support"),
+        ("2.6.7", "cosine", ("HNSW_SQ", {"sq_type": "SQ4U"}), "came with Milvus 2.6.8"),
+        ("2.6.8", "cosine", ("HNSW_SQ", {"sq_type": "SQ4U"}), None),
+    ],
+)
+def test_what_an_engine_does_not_offer(version, metric, asked, said):
+    (candidate,) = candidates([asked], milvus(version), metric, 5_000, 64)
+    found = not_offered(candidate, milvus(version), metric)
+    assert found is None if said is None else said in one_line(ValueError(found))
 
 
 def test_plots_that_can_not_be_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -212,6 +212,15 @@ def test_what_changes_no_answer_is_ignored_and_said(engine, dropped, caplog):
     check(indexed, dataset.match(F("split") == "train"))
 
 
+@pytest.mark.parametrize("mmap", [True, False, None])
+def test_which_indexes_are_told_of_the_memory_map(mmap):
+    told = {} if mmap is None else {"mmap.enabled": str(mmap).lower()}
+    for index_type in ("HNSW", "HNSW_SQ", "HNSW_PQ", "HNSW_PRQ", "IVF_SQ8"):
+        assert Scale(mmap=mmap).for_index(index_type) == told
+    for index_type in ("DISKANN", "GPU_CAGRA"):
+        assert Scale(mmap=mmap).for_index(index_type) == {}
+
+
 # -- what arrives -------------------------------------------------------------------------------
 
 
@@ -254,9 +263,17 @@ def test_replicas_are_asked_for_whenever_it_is_loaded(engine, dropped, caplog):
 def test_an_existing_collection_keeps_its_own(engine, dropped, caplog):
     caplog.set_level(logging.INFO, "fiftyone_milvus")
     indexed = index_images(
-        engine, 20, "cosine", dataset=split_dataset(20), fields=["split"], partition_key="split"
+        engine,
+        20,
+        "cosine",
+        dataset=split_dataset(20),
+        fields=["split"],
+        partition_key="split",
+        mmap=False,
     )
     dropped.append(indexed)
+    name = indexed.index.config.collection_name
+    assert indexed.index.client.describe_index(name, "vector")["mmap.enabled"] == "false"
     again = fob.compute_similarity(
         indexed.dataset,
         backend="milvus",

@@ -102,8 +102,9 @@ class Comparable(Tunable):
                 f"Only {len(ids)} vectors to compare with; expected at least "
                 f"{2 if engine.lite else INDEXED_FROM}, as Milvus builds no index for fewer"
             )
+        metric = self.config.metric
         wanted = comparison.candidates(
-            index_types, engine, len(ids), self._collection.layout.dimension
+            index_types, self.connection, metric, len(ids), self._collection.layout.dimension
         )
         k = min(int(k), len(ids) - 1)
         rng = np.random.default_rng(seed)
@@ -116,7 +117,7 @@ class Comparable(Tunable):
             # Not the normalized ones
             sets = [Questions(self._collection.fetch(t.keys).vectors, t) for t in truths]
             for candidate in wanted:
-                error = comparison.not_offered(candidate, engine)
+                error = comparison.not_offered(candidate, self.connection, metric)
                 if error is None:
                     found.append(self._measured(candidate, ids, sets, target, progress))
                 else:
@@ -125,7 +126,7 @@ class Comparable(Tunable):
             rows=tuple(found),
             vectors=len(ids),
             dimension=self._collection.layout.dimension,
-            metric=self.config.metric,
+            metric=metric,
             k=k,
             queries=len(parts[-1]),
             engine=f"Milvus {'Lite ' if engine.lite else ''}{engine.version}",
