@@ -178,7 +178,8 @@ def search_params(index_type: str, params: Mapping[str, Any] | None, limit: int)
 
     Those that bound how much is looked at grow with ``limit``: Milvus refuses ``ef < limit``, and
     recall of the last results falls off where they are equal. Where the user's are for ``k``
-    results (:data:`FOR_RESULTS`), they grow in proportion for more, up to the default.
+    results (:data:`FOR_RESULTS`), they grow in proportion for more, towards the default and no
+    further: that is a guess, and may find less than the default does.
     """
     found = dict(params or {})
     enough_for = found.pop(FOR_RESULTS, None)

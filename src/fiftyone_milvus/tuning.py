@@ -2,7 +2,8 @@
 
 Recall and cost both grow with how much of an index is looked at, so the least that is enough is
 bracketed by doubling and then bisected. What is enough for one set of queries may just miss for
-another, so it is verified with queries that had no part in choosing it.
+another, so it is verified with queries that had no part in choosing it. Where these miss, it is
+raised until they don't: from then on they choose too, and their recall is no longer independent.
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ class Trial:
         recall: the share of the true ``k`` nearest that were found, in [0, 1]
         p50: the median seconds of a search for one query
         p95: the seconds that 95 % of these searches took at most
-        held_out: whether it was asked the queries that had no part in choosing the parameters
+        held_out: whether it was asked queries that had no part in choosing the parameters; not
+            where these had missed before, and the parameters were raised for them
         exact: the share of the searches that the index left short of results, and that were ranked
             exactly instead, which takes longer
     """
@@ -61,11 +63,11 @@ class Tuning:
     Attributes:
         target: the recall that was asked for
         k: of how many results
-        reached: whether the target is reached, on the held-out queries
+        reached: whether the target is reached, on the second set of queries
         params: the search parameters that reach it; empty if none do, or none are needed
         stored: whether they are stored with the brain run
-        recall: on the held-out queries; with the largest parameters if the target is not reached;
-            1.0 where searches are exact
+        recall: on the second set, which was held out if the last trial says so; with the largest
+            parameters if the target is not reached; 1.0 where searches are exact
         p50: the median seconds of a search, likewise; None where nothing was measured
         p95: the seconds that 95 % of the searches took at most, likewise
         index_type: as ``"HNSW"``
@@ -165,9 +167,9 @@ def find(
     """
     trials: list[Trial] = []
 
-    def enough(at: int, held_out: bool = False) -> bool:
+    def enough(at: int, questions: Questions = sets[0], held_out: bool = False) -> bool:
         params = {**others, name: values[at]}
-        one = attempt(make, params, sets[held_out], held_out=held_out, progress=progress)
+        one = attempt(make, params, questions, held_out=held_out, progress=progress)
         trials.append(one)
         logger.debug("%s: recall@%d %.4f", as_text(params), sets[0].truth.k, one.recall)
         return one.recall >= target and one.exact <= _EXACT
@@ -182,11 +184,12 @@ def find(
         middle = (low + high) // 2
         low, high = (low, middle) if enough(middle) else (middle, high)
     step = 1
-    while not enough(high, held_out=True):
-        if high == last:
-            return Found(trials, False)
+    passed = enough(high, sets[1], held_out=True)
+    while not passed and high < last:
         high, step = min(high + step, last), 2 * step
-    return Found(trials, reached)
+        # They choose now, too
+        passed = enough(high, sets[1])
+    return Found(trials, passed)
 
 
 def attempt(
@@ -233,10 +236,18 @@ def candidates(index_type: str, k: int, rows: int, build: Mapping[str, Any]) -> 
     return values
 
 
-def advice(index_type: str, trial: Trial) -> str:
+def advice(index_type: str, trial: Trial, target: float) -> str:
     """Returns one line for an index whose greatest parameters don't reach the target."""
-    said = f"Not even {as_text(trial.params)} reaches it, {trial.recall:.4f} is the most; "
-    if any(part in index_type for part in ("SQ", "PQ", "RABITQ", "SCANN")):
+    tried = as_text(trial.params)
+    if trial.recall >= target:
+        said = (
+            f"Even with {tried}, the index leaves {trial.exact:.1%} of the searches short of "
+            "results, which are ranked exactly then and take longer; "
+        )
+    else:
+        said = f"Not even {tried} reaches it, {trial.recall:.4f} is the most; "
+    compressed = any(part in index_type for part in ("SQ", "PQ", "RABITQ", "SCANN"))
+    if compressed and trial.recall < target:
         return said + (
             f"{index_type} compresses vectors: make an index with an index_type that does not, as "
             "'HNSW' or 'IVF_FLAT'; index.compare() measures them"

@@ -36,7 +36,9 @@ class Tunable(Evaluating):
         That is ``ef`` for HNSW, ``nprobe`` for IVF and SCANN and ``search_list`` for DISKANN. Two
         sets of queries are drawn from the index' own vectors: one to choose with, and another to
         verify with. What :meth:`search` and ``sort_by_similarity()`` ask for from then on is what
-        was found, for up to ``k`` results; for more, it grows in proportion up to the default.
+        was found, for up to ``k`` results, in place of the parameters that you gave. For more, it
+        grows in proportion, but no further than the default, so tune with the largest ``k`` that
+        you search with.
 
         Waits until all that was added is sealed and its index is built, as the rest is searched
         otherwise. Tune again when the index has grown a lot.
@@ -111,7 +113,7 @@ class Tunable(Evaluating):
             trials=tuple(found.trials),
         )
         if not found.reached:
-            return dataclasses.replace(measured, note=tuning.advice(index_type, last))
+            return dataclasses.replace(measured, note=tuning.advice(index_type, last, recall))
         if name is None:
             note = f"{index_type} takes no search parameter that could be tuned"
             return dataclasses.replace(measured, note=note)
@@ -129,9 +131,9 @@ class Tunable(Evaluating):
     def _use(self, params: dict[str, Any]) -> bool:
         """Searches with the given parameters from now on; returns whether the run has them too."""
         before, self.config.search_params = self.config.search_params, params
-        if self.key is None or self.key not in self.backend.list_runs(self.samples):
-            return False
         try:
+            if self.key is None or self.key not in self.backend.list_runs(self.samples):
+                return False
             self.save_config()
         except BaseException:
             self.config.search_params = before
