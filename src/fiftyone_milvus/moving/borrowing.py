@@ -35,8 +35,8 @@ def borrowed(dataset: Any, key: str) -> Iterator[list[str]]:
     try:
         yield needed
     finally:
-        lent = path is not None and builtin.held(index) is None
-        if lent and runs.cached(dataset, key) is index and os.path.realpath(path) not in needed:
+        lent = builtin.held(index) is None and runs.cached(dataset, key) is index
+        if path is not None and lent and os.path.realpath(path) not in needed:
             _give_back(dataset, key, index, path)
 
 
