@@ -77,7 +77,7 @@ class AppServer:
             json.dumps(body).encode(),
             {"Content-Type": "application/json"},
         )
-        with urllib.request.urlopen(request, timeout=60) as response:
+        with urllib.request.urlopen(request, timeout=300) as response:
             answer = json.load(response)
         assert not answer.get("error"), answer["error"]
         return answer["result"]
