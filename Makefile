@@ -9,7 +9,8 @@ VENV ?= .venv
 LOWEST ?= .venv-lowest
 OUT ?= demo-out
 SITE ?= site
-# Twice the cores, since most tests wait for a server; in their own order, the longest first
+# Twice the cores, since most tests wait for a server; in this order the App's, which take longest,
+# come first
 PYTEST_ARGS ?= -n 4 --dist loadfile --no-loadscope-reorder
 
 UV := $(shell command -v uv 2>/dev/null)

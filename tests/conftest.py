@@ -17,7 +17,7 @@ import pytest
 
 from tests.servers import Kind, MilvusServer
 from tests.support.mongo import Mongo
-from tests.support.scheduling import ByFile, longest_first
+from tests.support.scheduling import ByFile
 
 
 def _private_fiftyone() -> tuple[Path, Mongo]:
@@ -56,10 +56,6 @@ _ROOT, _MONGO = _private_fiftyone()
 
 # A shell's background job ignores Ctrl-C, and so would the processes that tests start and interrupt
 signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    longest_first(items)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -44,6 +44,8 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Any:
         printed = run(PROGRAM, "demo", "--out", str(out))
         yield printed, out
         embedded.stop(embedded.default_path())
+        for name in (digits.IMAGES, digits.PAGES):
+            fo.delete_dataset(name)
 
 
 @pytest.fixture

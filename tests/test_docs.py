@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import fiftyone as fo
 import pytest
 import typer
 
@@ -110,12 +111,14 @@ def anchors(page: Path) -> set[str]:
 
 
 @pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> None:
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     subprocess.run(
         [sys.executable, "-c", PREPARATION, tmp_path_factory.mktemp("demo")],
         check=True,
         timeout=280,
     )
+    yield
+    fo.delete_datasets("milvus-digit*")
 
 
 @pytest.fixture

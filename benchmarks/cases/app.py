@@ -94,7 +94,8 @@ def _operator(world: World, server: AppServer, dataset: Any, key: str) -> dict[s
     measured = take_turns({name: contender(name) for name in found}, TURNS, warmup=0)
     for name, answers in found.items():
         share = recall(answers, truth)
-        if share < 0.99:
+        # FiftyOne's default subtracts the mean of all vectors, which is another cosine
+        if share < (0.99 if name == key else 0.9):
             raise RuntimeError(f"{name} found {share:.3f} of the nearest in the App")
     # Without the first turn, in which the server loaded the indexes
     return {name: Times(t.seconds[1:]) for name, t in measured.items()}
@@ -118,7 +119,10 @@ def _browser(server: AppServer, dataset: Any, key: str) -> dict[str, Times]:
         context = browser.new_context(viewport=VIEWPORT)
         context.add_init_script("window.IS_PLAYWRIGHT = true")
         app = AppPage(context.new_page(), server.url, dataset)
+        # Without a model, the App offers its panel for what is selected only; then not any more
+        app.select(0)
         form = SearchForm(app)
+        app.select(0)
         turn = itertools.count()
 
         def contender(name: str) -> Contender:

@@ -222,8 +222,8 @@ class AppPage:
         deadline = time.monotonic() + _SECONDS
         while True:
             texts = self._page.evaluate(_THUMBNAILS)
-            matches = [re.match(r"\s*(\d+)", text) for text in texts]
-            numbers = [int(match[1]) for match in matches if match is not None]
+            matches = [re.match(r"\s*(\d[\d,]*)", text) for text in texts]
+            numbers = [int(match[1].replace(",", "")) for match in matches if match is not None]
             if len(numbers) == len(texts) >= at_least and expected in (None, numbers):
                 return numbers
             assert time.monotonic() < deadline, f"the grid shows {texts}, not {expected}"

@@ -27,7 +27,8 @@ def test_what_is_searched_exactly_has_full_recall(images):
     assert (found.queries, found.k, found.vectors) == (50, 5, 300)
     assert found.bytes >= 300 * 16 * 4
     assert found.index_bytes is not None
-    assert found.bytes <= found.index_bytes <= 4 * found.bytes
+    # The embedded engine keeps four copies of the vectors, and a graph
+    assert found.bytes <= found.index_bytes <= 8 * found.bytes
     assert found.index_bytes_source == "estimated"
     assert found.index_type in ("FLAT", "HNSW")
     assert 0 < found.p50 <= found.p95 < 5
