@@ -23,7 +23,7 @@ from benchmarks.world import METRIC, Engine, World
 K = 25
 OPERATOR = "@voxel51/panels/similarity_search"
 OTHER = "sklearn"
-TURNS, CLICKS = 6, 3
+TURNS, CLICKS = 5, 3
 
 
 def run(world: World) -> list[Table]:
@@ -46,17 +46,14 @@ def run(world: World) -> list[Table]:
         index.cleanup()
         for what, found in (("operator", asked), ("click to grid", clicked)):
             ours, theirs = found[key], found[OTHER]
-            ratio = Ratio.of(ours, theirs)
-            show = ms if what == "operator" else lambda seconds: f"{s(seconds)} s"
-            rows.append(
-                (f"{what}, {engine.name}", show(ours.min), show(ours.median), show(theirs.min),
-                 show(theirs.median), times(ratio.median))
-            )  # fmt: skip
-            text = f"the App's search ({what}), ours, {engine.name} / sklearn"
-            goals.append(Goal(text, "<= 1.1", ratio.min, ratio.median))
+            ratio = Ratio.of(theirs, ours)
+            shown = map(_shown, (ours.min, ours.median, theirs.min, theirs.median))
+            rows.append((f"{what}, {engine.name}", *shown, times(ratio.median)))
+            text = f"the App's search ({what}), {engine.name}: sklearn / ours"
+            goals.append(Goal(text, ">= 1", ratio.min, ratio.median))
             raw[f"{what}, {engine.name}"] = {name: t.seconds for name, t in found.items()}
     dataset.delete()
-    columns = ("search", "ours (min)", "(median)", "sklearn (min)", "(median)", "ours / sklearn")
+    columns = ("search", "ours (min)", "(median)", "sklearn (min)", "(median)", "sklearn / ours")
     return [Table("app", columns, rows, goals, raw)]
 
 
@@ -101,6 +98,10 @@ def _operator(world: World, server: AppServer, dataset: Any, key: str) -> dict[s
     return {name: Times(t.seconds[1:]) for name, t in measured.items()}
 
 
+def _shown(seconds: float) -> str:
+    return f"{s(seconds)} s" if seconds >= 1 else f"{ms(seconds)} ms"
+
+
 def _results(dataset: Any, store: str, run_id: str) -> list[str]:
     from fiftyone.operators.store import ExecutionStore
 
@@ -121,7 +122,7 @@ def _browser(server: AppServer, dataset: Any, key: str) -> dict[str, Times]:
         app = AppPage(context.new_page(), server.url, dataset)
         # Without a model, the App offers its panel for what is selected only; then not any more
         app.select(0)
-        form = SearchForm(app)
+        form = SearchForm(app, patience=300)
         app.select(0)
         turn = itertools.count()
 

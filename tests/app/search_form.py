@@ -11,14 +11,13 @@ from playwright.sync_api import Locator, expect
 
 from tests.app.page import AppPage
 
-_SECONDS = 60
-
 
 class SearchForm:
     """The Similarity Search panel in a tab of the App; opens it.
 
     Args:
         app: the tab
+        patience: seconds that a search may take
 
     Attributes:
         seconds: from the last click on Execute until the grid showed what was found
@@ -26,8 +25,9 @@ class SearchForm:
 
     seconds = 0.0
 
-    def __init__(self, app: AppPage) -> None:
+    def __init__(self, app: AppPage, *, patience: float = 60) -> None:
         self._app = app
+        self._patience = patience
         self._tab = app.tab
         self._store = ExecutionStore.create("similarity_search_panel", app.dataset._doc.id)
         self._runs = len(self._keys())
@@ -101,7 +101,7 @@ class SearchForm:
 
     def _finished(self) -> Any:
         """Waits for the search to be done; returns what the panel has stored of it."""
-        deadline = time.monotonic() + _SECONDS
+        deadline = time.monotonic() + self._patience
         while True:
             keys = self._keys()
             if len(keys) > self._runs:
