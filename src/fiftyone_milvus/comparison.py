@@ -35,8 +35,8 @@ class Compared:
         p50: the median seconds of a search for one query
         p95: the seconds that 95 % of these searches took at most
         build_seconds: for uploading the vectors, sealing them, building the index and loading it
-        bytes: the memory of the index with the vectors in it
-        bytes_source: that it is estimated, see :func:`fiftyone_milvus.sizes.estimate`
+        bytes: the memory of the index with the vectors in it, estimated by
+            :func:`fiftyone_milvus.sizes.estimate`
         reached: whether the recall that was asked for is reached; None if none was
         error: one line that says why there are no figures, or None
     """
@@ -49,7 +49,6 @@ class Compared:
     p95: float | None = None
     build_seconds: float | None = None
     bytes: int | None = None
-    bytes_source: str | None = None
     reached: bool | None = None
     error: str | None = None
 
@@ -119,9 +118,8 @@ class Comparison(Sequence[Compared]):
             *table(columns, [_cells(row) for row in self.rows if row.error is None]),
             *(f"{row.label}: {row.error}" for row in self.rows if row.error is not None),
         ]
-        sources = sorted({str(r.bytes_source) for r in self.rows if r.bytes is not None})
-        if sources:
-            lines.append(f"Memory (MB) is {' or '.join(sources)}.")
+        if any(row.bytes is not None for row in self.rows):
+            lines.append("Memory (MB) is estimated.")
         missed = [row.label for row in self.rows if row.reached is False]
         if missed:
             lines.append(f"Not reached by {', '.join(missed)}.")

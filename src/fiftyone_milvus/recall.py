@@ -33,8 +33,8 @@ class Evaluation:
         p95: the seconds that 95 % of these searches took at most
         vectors: the number of vectors in the index
         bytes: of these vectors; a graph and the IDs take more
-        index_bytes: the memory of the vector index with the vectors in it; None if nothing tells
-        index_bytes_source: that it is estimated, see :func:`fiftyone_milvus.sizes.estimate`
+        index_bytes: the memory of the vector index with the vectors in it, estimated by
+            :func:`fiftyone_milvus.sizes.estimate`; None if nothing tells
         index_type: as ``"HNSW"``
         search_params: those that were set; Milvus' and this package's defaults otherwise
     """
@@ -47,7 +47,6 @@ class Evaluation:
     vectors: int
     bytes: int
     index_bytes: int | None
-    index_bytes_source: str
     index_type: str | None
     search_params: Mapping[str, Any] = field(default_factory=dict)
 

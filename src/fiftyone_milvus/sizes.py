@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from fiftyone_milvus.collection import EXACT, MilvusCollection
-
-ESTIMATED = "estimated"
 
 _ID = 8
 _LINK = 4
@@ -16,34 +14,21 @@ _WIDTHS = {"SQ4U": 0.5, "SQ6": 0.75, "SQ8": 1, "FP16": 2, "BF16": 2, "FP32": 4}
 """The bytes of a dimension."""
 
 
-class IndexSize(NamedTuple):
-    """The memory of a vector index.
-
-    Attributes:
-        bytes: of the index with the vectors in it; None if nothing tells
-        source: :data:`ESTIMATED`, see :func:`estimate`
-    """
-
-    bytes: int | None
-    source: str
-
-
-def index_size(collection: MilvusCollection, rows: int) -> IndexSize:
-    """Returns the memory of a collection's vector index.
+def index_size(collection: MilvusCollection, rows: int) -> int | None:
+    """Returns the bytes of memory of a collection's vector index, as :func:`estimate` does.
 
     Args:
         collection: an existing collection
         rows: how many vectors it has
     """
     layout = collection.layout
-    size = estimate(
+    return estimate(
         str(layout.index_type),
         rows,
         layout.dimension,
         collection.built().params,
         embedded=collection.connection.engine.lite,
     )
-    return IndexSize(size, ESTIMATED)
 
 
 def estimate(

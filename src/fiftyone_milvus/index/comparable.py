@@ -96,16 +96,16 @@ class Comparable(Tunable):
             rng = np.random.default_rng(seed)
             drawn = rng.choice(len(ids), min(int(sample), len(ids)), replace=False)
             ids = [ids[i] for i in np.sort(drawn)]
+        metric = self.config.metric
+        wanted = comparison.candidates(
+            index_types, self.connection, metric, len(ids), self._collection.layout.dimension
+        )
         engine = self.connection.engine
         if len(ids) < 2 or (not engine.lite and len(ids) < INDEXED_FROM):
             raise InvalidInputError(
                 f"Only {len(ids)} vectors to compare with; expected at least "
                 f"{2 if engine.lite else INDEXED_FROM}, as Milvus builds no index for fewer"
             )
-        metric = self.config.metric
-        wanted = comparison.candidates(
-            index_types, self.connection, metric, len(ids), self._collection.layout.dimension
-        )
         k = min(int(k), len(ids) - 1)
         rng = np.random.default_rng(seed)
         many = int(queries) * (1 if target is None else 2)
@@ -159,8 +159,7 @@ class Comparable(Tunable):
             p50=trial.p50,
             p95=trial.p95,
             build_seconds=seconds,
-            bytes=size.bytes,
-            bytes_source=size.source,
+            bytes=size,
             reached=reached,
         )
 

@@ -55,7 +55,6 @@ class Evaluating(IndexBase):
             found, seconds = recall.measure(self._searcher, drawn, truth, progress=progress)
         size = len(ids)
         layout = self._collection.layout
-        memory = index_size(self._collection, size)
         return Evaluation(
             recall=found,
             k=k,
@@ -64,8 +63,7 @@ class Evaluating(IndexBase):
             p95=float(np.percentile(seconds, 95)),
             vectors=size,
             bytes=size * layout.dimension * 4,
-            index_bytes=memory.bytes,
-            index_bytes_source=memory.source,
+            index_bytes=index_size(self._collection, size),
             index_type=layout.index_type,
             search_params=dict(self.config.search_params or {}),
         )
