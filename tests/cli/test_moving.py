@@ -89,5 +89,9 @@ def test_an_index_moves(
     mine = [r for r in found["results"] if r["dataset"] == name]
     assert {ids[r["sample_id"]] for r in mine} <= {*best}
     assert mine
+    ask = ("search", "--everywhere", "--text", TEXT, "-k", "5", "--brain-key", "copy")
+    named = [r for r in read(*ask)["results"] if r["dataset"] == name]
+    assert {r["brain_key"] for r in named} == {"copy"}
+    assert {ids[r["sample_id"]] for r in named} <= {*best}
     for key in ("new", "copy"):
         enter("delete", name, key, "--yes")

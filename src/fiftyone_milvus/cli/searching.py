@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -69,6 +69,10 @@ def search(
     metric: Annotated[
         str | None, typer.Option(help="With --everywhere: the metric of the indexes.")
     ] = None,
+    brain_keys: Annotated[
+        list[str] | None,
+        typer.Option("--brain-key", help="With --everywhere: only indexes of it; repeatable."),
+    ] = None,
     open_app: _Open = False,
     port: _Port = 5151,
     as_json: Json = False,
@@ -78,13 +82,17 @@ def search(
         raise typer.BadParameter("give one of --id, --image and --text")
     if everywhere:
         if (dataset, brain_key, max_distance, filter, view) != (None,) * 5 or reverse or open_app:
-            raise typer.BadParameter("--everywhere goes with a query, -k, --model and --metric")
-        _everywhere(ids, image, text, k or 10, model, metric, as_json)
+            raise typer.BadParameter(
+                "--everywhere goes with a query, -k, --model, --metric and --brain-key"
+            )
+        query = _query_everywhere(ids, image, text)
+        chosen = {"model": model, "metric": metric, "brain_keys": brain_keys or None}
+        _everywhere(query, k or 10, chosen, as_json)
         return
     if dataset is None or brain_key is None:
         raise typer.BadParameter("give DATASET and BRAIN_KEY, or --everywhere")
-    if model is not None or metric is not None:
-        raise typer.BadParameter("--model and --metric go with --everywhere")
+    if model is not None or metric is not None or brain_keys:
+        raise typer.BadParameter("--model, --metric and --brain-key go with --everywhere")
     index = opening.index(dataset, brain_key)
     samples = opening.samples(dataset, view)
     query = _query(index, ids, image, text)
@@ -164,15 +172,7 @@ def duplicates(
         _show(index.duplicates_view(), port)
 
 
-def _everywhere(
-    ids: Sequence[str] | None,
-    image: Path | None,
-    text: str | None,
-    k: int,
-    model: str | None,
-    metric: str | None,
-    as_json: bool,
-) -> None:
+def _query_everywhere(ids: Sequence[str] | None, image: Path | None, text: str | None) -> Any:
     if ids and len(ids) > 1:
         raise typer.BadParameter("--everywhere takes one --id")
     if ids and not re.fullmatch("[0-9a-fA-F]{24}", ids[0]):
@@ -180,11 +180,14 @@ def _everywhere(
         raise InvalidInputError(
             f"'{ids[0]}' is no ID of a sample or label; expected 24 hexadecimal digits"
         )
+    return ids[0] if ids else image if image is not None else text
+
+
+def _everywhere(query: Any, k: int, chosen: Mapping[str, Any], as_json: bool) -> None:
     opening.fiftyone()
     import fiftyone_milvus
 
-    query: Any = ids[0] if ids else image if image is not None else text
-    found = fiftyone_milvus.search_everywhere(query, k, model=model, metric=metric)
+    found = fiftyone_milvus.search_everywhere(query, k, **chosen)
     if not found.searched and found.skipped:
         first = found.skipped[0]
         raise InvalidInputError(
