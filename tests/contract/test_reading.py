@@ -345,7 +345,7 @@ def test_a_stream_of_a_view_of_patches(cosine_patches):
 def test_a_stream_of_a_view_that_is_partly_indexed(engine, datasets, dropped):
     dataset = datasets(30)
     ids = dataset.values("id")
-    data = vectors(30)
+    data = vectors(30, DIM)
     index = fob.compute_similarity(
         dataset, embeddings=False, brain_key=KEY, backend="milvus", **engine.kwargs
     )

@@ -1,0 +1,4 @@
+from .. import test_duplicates
+from . import taking
+
+globals().update(taking.of(test_duplicates))
