@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import fiftyone as fo
 import fiftyone.brain as fob
 import numpy as np
 import pyarrow.parquet as pq
+import pytest
 
 from fiftyone_milvus.moving import builtin
 from tests import oracle
@@ -53,7 +55,11 @@ def test_the_built_ins_run_is_taken_over(
 
 
 def test_an_index_moves(
-    scans: Scans, digits: fo.Dataset, configured: Engine, tmp_path: Path
+    scans: Scans,
+    digits: fo.Dataset,
+    configured: Engine,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     name = digits.name
     fob.compute_similarity(
@@ -69,7 +75,9 @@ def test_an_index_moves(
     finds(scans, digits, "new")
 
     path = tmp_path / "digits.parquet"
-    assert read("export", name, "new", str(path))["vectors"] == COUNT
+    with caplog.at_level(logging.INFO, logger="fiftyone_milvus"):
+        assert read("export", name, "new", str(path))["vectors"] == COUNT
+    assert not any("vectors of" in message for message in caplog.messages), "said twice"
     table = pq.read_table(path)
     assert table.column_names == ["pk", "vector", "sample_id", "number"]
     ids = dict(zip(*digits.values(["id", "number"]), strict=True))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -38,6 +39,30 @@ def test_what_looks_like_markup_is_data() -> None:
         printing.print_table(("path",), [("/photos [raw]/1.jpg",), ("[/x] :cat:",)])
     assert "/photos [raw]/1.jpg" in out.getvalue()
     assert "[/x] :cat:" in out.getvalue()
+
+
+def test_what_is_piped_is_not_cut() -> None:
+    row = ("/photos/" + "a" * 300, "b" * 50)
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        printing.print_table(("path", "collection"), [row])
+    assert row in [tuple(line.split()) for line in out.getvalue().splitlines()]
+
+
+def test_a_wide_table_in_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is long is folded, and nothing is lost."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("NO_COLOR", "1")
+    row = ("quickstart", "similar", "/photos/" + "a" * 100)
+    for columns in (50, 20):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        out = io.StringIO()
+        with contextlib.redirect_stdout(out):
+            printing.print_table(("dataset", "brain key", "path"), [row])
+        text = re.sub(r"\x1b\[[\d;]*m", "", out.getvalue())
+        assert max(map(len, text.splitlines())) <= columns
+        assert text.count("a") >= 100
+        assert ("quickstart" in text) == (columns == 50)
 
 
 def test_any_error_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ import typer
 
 from fiftyone_milvus.cli import opening
 from fiftyone_milvus.cli.opening import BrainKey, DatasetName, Settings, Uri, ViewName, Yes
-from fiftyone_milvus.cli.printing import Json, print_facts, print_json, print_table
+from fiftyone_milvus.cli.printing import Json, print_facts, print_json, print_table, unlogged
 from fiftyone_milvus.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -241,9 +241,10 @@ def sync(
     """
     index = opening.index(dataset, brain_key)
     samples = opening.samples(dataset, view)
-    report = index.sync(
-        samples, prune=prune, refresh=refresh, batch_size=batch_size, num_workers=num_workers
-    )
+    with unlogged("syncing.sync"):
+        report = index.sync(
+            samples, prune=prune, refresh=refresh, batch_size=batch_size, num_workers=num_workers
+        )
     if as_json:
         print_json(report)
     else:

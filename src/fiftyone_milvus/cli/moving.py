@@ -9,7 +9,7 @@ import typer
 
 from fiftyone_milvus.cli import opening
 from fiftyone_milvus.cli.opening import BrainKey, DatasetName, Settings, Uri
-from fiftyone_milvus.cli.printing import Json, print_json
+from fiftyone_milvus.cli.printing import Json, print_json, unlogged
 
 PANEL = "Moving"
 
@@ -78,7 +78,8 @@ def adopt(
             typer.echo(f"'{brain_key}' is of FiftyOne's built-in backend")
         return
     keys = moving.adoptable(found) if brain_key is None else [brain_key]
-    done = [moving.adopt(found, key, **credentials) for key in keys]
+    with unlogged("moving.adopting"):
+        done = [moving.adopt(found, key, **credentials) for key in keys]
     if as_json:
         print_json(done)
         return
@@ -119,7 +120,8 @@ def migrate(
         index_type=index_type,
         fields=fields,
     )
-    done = moving.migrate(found, brain_key, to, overwrite=overwrite, **settings)
+    with unlogged("moving.migrating"):
+        done = moving.migrate(found, brain_key, to, overwrite=overwrite, **settings)
     print_json(done) if as_json else typer.echo(done)
 
 
@@ -137,7 +139,8 @@ def export(
     found = opening.dataset(dataset)
     from fiftyone_milvus import moving
 
-    done = moving.export_index(found, brain_key, path, fields=fields)
+    with unlogged("moving.exporting"):
+        done = moving.export_index(found, brain_key, path, fields=fields)
     print_json(done) if as_json else typer.echo(done)
 
 
@@ -170,5 +173,6 @@ def import_(
         index_type=index_type,
         fields=fields,
     )
-    done = moving.import_index(path, found, brain_key, overwrite=overwrite, **settings)
+    with unlogged("moving.importing"):
+        done = moving.import_index(path, found, brain_key, overwrite=overwrite, **settings)
     print_json(done) if as_json else typer.echo(done)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,6 +12,9 @@ from pathlib import Path
 from typing import Annotated, Any, TextIO
 
 import typer
+
+_SHORT, _GAP = 12, 3
+_UNLIMITED = 10_000
 
 _output: TextIO | None = None
 
@@ -43,6 +47,18 @@ def print_json(value: Any) -> None:
     print(json.dumps(_plain(value), indent=2, default=_as_text), file=_output, flush=True)
 
 
+@contextmanager
+def unlogged(module: str) -> Iterator[None]:
+    """Keeps a module from logging what the command prints itself."""
+    logger = logging.getLogger(f"fiftyone_milvus.{module}")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
 def print_table(
     columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str | None = None
 ) -> None:
@@ -57,17 +73,29 @@ def print_table(
     from rich.console import Console
     from rich.table import Table
 
+    # Paths and texts are data, in which [brackets] and :colons: mean nothing
+    console = Console(markup=False, emoji=False, highlight=False)
+    if not console.is_terminal:
+        # What is piped into a file must not be cut to the width of a terminal that is not there
+        console.width = _UNLIMITED
     rows = list(rows)
+    shown = [[_cell(value) for value in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(columns, *shown)]
+    # Where there is room for that, what is long gives way to what is short
+    least = [min(width, _SHORT) for width in widths]
+    roomy = sum(least) + _GAP * len(least) <= console.width
     table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left")
     for at, name in enumerate(columns):
         numeric = all(_is_number(row[at]) for row in rows if row[at] is not None)
-        table.add_column(name, justify="right" if rows and numeric else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*map(_cell, row))
-    # Paths and texts are data, in which [brackets] and :colons: mean nothing
-    console = Console(markup=False, emoji=False, highlight=False)
-    # What is piped into a file must not be cut to the width of a terminal that is not there
-    console.print(table, width=None if console.is_terminal else max(console.width, 200))
+        table.add_column(
+            name,
+            justify="right" if rows and numeric else "left",
+            overflow="fold",
+            min_width=least[at] if roomy else None,
+        )
+    for row in shown:
+        table.add_row(*row)
+    console.print(table)
 
 
 def print_facts(facts: Mapping[str, Any]) -> None:
