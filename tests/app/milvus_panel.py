@@ -96,11 +96,15 @@ class MilvusPanelPage:
     def check(self, label: str) -> None:
         self.form.get_by_label(label, exact=True).check()
 
-    def execute(self) -> None:
-        """Executes the form, once the App has checked what was typed."""
+    def checked(self) -> Locator:
+        """Waits until the App has checked what was typed; returns the button that executes."""
         button = self.form.get_by_role("button", name="Execute")
         expect(button).to_be_enabled(timeout=_SECONDS)
-        button.click()
+        return button
+
+    def execute(self) -> None:
+        """Executes the form, once the App has checked what was typed."""
+        self.checked().click()
 
     def watch(self) -> None:
         """Begins to remember what the progress bar says; see :meth:`watched`."""

@@ -281,7 +281,7 @@ def test_near_duplicates(scans: Scans, indexed: fo.Dataset, run: Run) -> None:
     near = preview.of(indexed, KEY)
     assert near.count(thresh) == int((distances.min(axis=1) <= thresh).sum())
     assert near.vectors == COUNT
-    assert f"**{near.count(thresh):,}**" in near.markdown(thresh)
+    assert f"**{near.count(thresh):,} of {COUNT}**" in near.markdown(thresh)
     assert "about" not in near.markdown(thresh)
     assert preview.of(indexed, KEY) is near
 

@@ -49,11 +49,13 @@ class Preview:
         about = "" if len(self.distances) == self.vectors else "about "
         rows = ["| within | have a neighbor |", "| --- | --- |"]
         if isinstance(thresh, (int, float)):
-            rows.append(f"| **{thresh:.3g}** | **{about}{self.count(thresh):,}** |")
-        for percent in (1, 5, 10, 25, 50):
-            value = float(np.percentile(self.distances, percent))
-            rows.append(f"| {value:.3g} | {about}{self.count(value):,} of {self.vectors:,} |")
+            rows.append(f"| **{thresh:.3g}** | **{about}{self._share(thresh)}** |")
+        others = np.percentile(self.distances, (1, 5, 10, 25, 50)).tolist()
+        rows += [f"| {value:.3g} | {about}{self._share(value)} |" for value in others]
         return "\n".join(rows)
+
+    def _share(self, thresh: float) -> str:
+        return f"{self.count(thresh):,} of {self.vectors:,}"
 
 
 _known: dict[tuple[str, str, str, int], Preview] = {}
