@@ -70,7 +70,7 @@ class Mongo:
         command = [str(mongod_binary()), "--dbpath", str(self.folder / "db")]
         command += ["--port", str(self.port), "--bind_ip", "127.0.0.1", "--nounixsocket"]
         command += ["--logpath", str(self.folder / "mongod.log"), "--wiredTigerCacheSizeGB", "0.25"]
-        # Nobody reads its statistics, which cost more than an idle server does
+        # Nobody reads its statistics, which are half of what an idle server takes of a processor
         command += ["--setParameter", "diagnosticDataCollectionEnabled=false"]
         self._guard = subprocess.Popen(
             [sys.executable, "-c", _GUARD, *command],

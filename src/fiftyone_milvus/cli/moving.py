@@ -78,13 +78,16 @@ def adopt(
             typer.echo(f"'{brain_key}' is of FiftyOne's built-in backend")
         return
     keys = moving.adoptable(found) if brain_key is None else [brain_key]
-    with unlogged("moving.adopting"):
-        done = [moving.adopt(found, key, **credentials) for key in keys]
+    done = []
+    for key in keys:
+        with unlogged("moving.adopting"):
+            done.append(moving.adopt(found, key, **credentials))
+        # At once: the next one may fail
+        if not as_json:
+            typer.echo(done[-1])
     if as_json:
         print_json(done)
         return
-    for one in done:
-        typer.echo(one)
     if not done:
         typer.echo(f"Dataset '{dataset}' has no run of FiftyOne's built-in milvus backend")
 
