@@ -3,7 +3,8 @@
 Recall and cost both grow with how much of an index is looked at, so the least that is enough is
 bracketed by doubling and then bisected. What is enough for one set of queries may just miss for
 another, so it is verified with queries that had no part in choosing it. Where these miss, it is
-raised until they don't: from then on they choose too, and their recall is no longer independent.
+raised until they don't, and bisected again: from then on they choose too, and their recall is no
+longer independent.
 """
 
 from __future__ import annotations
@@ -66,8 +67,8 @@ class Tuning:
         reached: whether the target is reached, on the second set of queries
         params: the search parameters that reach it; empty if none do, or none are needed
         stored: whether they are stored with the brain run
-        recall: on the second set, which was held out if the last trial says so; with the largest
-            parameters if the target is not reached; 1.0 where searches are exact
+        recall: on the second set, which was held out if the trial with these parameters says so;
+            with the largest parameters if the target is not reached; 1.0 where searches are exact
         p50: the median seconds of a search, likewise; None where nothing was measured
         p95: the seconds that 95 % of the searches took at most, likewise
         index_type: as ``"HNSW"``
@@ -132,16 +133,14 @@ class Found(NamedTuple):
 
     Attributes:
         trials: what was tried, in that order
-        reached: whether the last of them reaches the target
+        best: the cheapest of them that reaches the target with the second set of queries; if none
+            does, that with the greatest value
+        reached: whether ``best`` reaches it
     """
 
     trials: list[Trial]
+    best: Trial
     reached: bool
-
-    @property
-    def last(self) -> Trial:
-        """The trial that decided."""
-        return self.trials[-1]
 
 
 def find(
@@ -166,30 +165,42 @@ def find(
         progress (None): as FiftyOne's progress bars take it
     """
     trials: list[Trial] = []
+    choosing, verifying = sets
 
-    def enough(at: int, questions: Questions = sets[0], held_out: bool = False) -> bool:
+    def enough(at: int, questions: Questions, held_out: bool = False) -> bool:
         params = {**others, name: values[at]}
         one = attempt(make, params, questions, held_out=held_out, progress=progress)
         trials.append(one)
-        logger.debug("%s: recall@%d %.4f", as_text(params), sets[0].truth.k, one.recall)
+        logger.debug("%s: recall@%d %.4f", as_text(params), questions.truth.k, one.recall)
         return one.recall >= target and one.exact <= _EXACT
+
+    def bisect(low: int, high: int, questions: Questions) -> tuple[int, int]:
+        """Returns the two neighbors between which it becomes enough."""
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (low, middle) if enough(middle, questions) else (middle, high)
+        return low, high
 
     last = len(values) - 1
     low, high = -1, 0
-    reached = enough(high)
+    reached = enough(high, choosing)
     while not reached and high < last:
         low, high = high, min(high + _DOUBLING, last)
-        reached = enough(high)
-    while reached and high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if enough(middle) else (middle, high)
+        reached = enough(high, choosing)
+    if reached:
+        low, high = bisect(low, high, choosing)
     step = 1
-    passed = enough(high, sets[1], held_out=True)
-    while not passed and high < last:
-        high, step = min(high + step, last), 2 * step
+    reached = enough(high, verifying, held_out=True)
+    best = trials[-1]
+    while not reached and high < last:
+        low, high, step = high, min(high + step, last), 2 * step
         # They choose now, too
-        passed = enough(high, sets[1])
-    return Found(trials, passed)
+        reached = enough(high, verifying)
+        best = trials[-1]
+    if reached and step > 1:
+        low, high = bisect(low, high, verifying)
+        best = next(t for t in reversed(trials) if t.params[name] == values[high])
+    return Found(trials, best, reached)
 
 
 def attempt(

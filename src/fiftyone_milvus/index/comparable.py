@@ -218,5 +218,5 @@ class Comparable(Tunable):
             make, name, values, (sets[0], sets[1]), target, others, progress=progress
         )
         # For an index made with them, they are for so many results only
-        chosen = {**found.last.params, parameters.FOR_RESULTS: k}
-        return dataclasses.replace(found.last, params=chosen), found.reached
+        chosen = {**found.best.params, parameters.FOR_RESULTS: k}
+        return dataclasses.replace(found.best, params=chosen), found.reached

@@ -95,7 +95,7 @@ class Tunable(Evaluating):
             first, second = (Questions(collection.fetch(t.keys).vectors, t) for t in truths)
             if name is None:
                 one = tuning.attempt(self._with, others, second, held_out=True, progress=progress)
-                found = tuning.Found([one], one.recall >= recall)
+                found = tuning.Found([one], one, one.recall >= recall)
             else:
                 others.pop(name, None)
                 built = collection.built().params
@@ -103,23 +103,23 @@ class Tunable(Evaluating):
                 found = tuning.find(
                     self._with, name, values, (first, second), recall, others, progress=progress
                 )
-        last = found.last
+        best = found.best
         measured = dataclasses.replace(
             plain,
             reached=found.reached,
-            recall=last.recall,
-            p50=last.p50,
-            p95=last.p95,
+            recall=best.recall,
+            p50=best.p50,
+            p95=best.p95,
             trials=tuple(found.trials),
         )
         if not found.reached:
-            return dataclasses.replace(measured, note=tuning.advice(index_type, last, recall))
+            return dataclasses.replace(measured, note=tuning.advice(index_type, best, recall))
         if name is None:
             note = f"{index_type} takes no search parameter that could be tuned"
             return dataclasses.replace(measured, note=note)
-        chosen = {**last.params, parameters.FOR_RESULTS: k}
+        chosen = {**best.params, parameters.FOR_RESULTS: k}
         stored = store and self._use(chosen)
-        note = f"{tuning.as_text(chosen)} reaches it with {last.recall:.4f}"
+        note = f"{tuning.as_text(chosen)} reaches it with {best.recall:.4f}"
         note += ", stored with the brain run" if stored else ", in use" if store else ""
         return dataclasses.replace(measured, params=chosen, stored=stored, note=note)
 
