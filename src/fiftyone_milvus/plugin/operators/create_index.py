@@ -9,13 +9,12 @@ from typing import Any
 import fiftyone as fo
 import fiftyone.operators as foo
 import fiftyone.operators.types as types
-import fiftyone.zoo as foz
 
 from fiftyone_milvus import inventory, lifecycle, scores
 from fiftyone_milvus.backend import CONSISTENCY_LEVELS
 from fiftyone_milvus.errors import FiftyOneMilvusError, InvalidInputError
 from fiftyone_milvus.fields.columns import resolve_columns
-from fiftyone_milvus.plugin import forms
+from fiftyone_milvus.plugin import forms, models
 from fiftyone_milvus.plugin.jobs import Job
 from fiftyone_milvus.plugin.operator import MilvusOperator, Report
 
@@ -145,11 +144,10 @@ def _choose_source(inputs: Any, ctx: Any) -> str:
 
 
 def _choose_model(inputs: Any) -> None:
-    models = foz.list_zoo_models(tags="embeddings") or []
-    local = [name for name in foz.list_zoo_models() if name not in set(models)]
-    prompts = [name for name in models if "clip" in name]
+    embeddings, others = models.names()
+    prompts = [name for name in embeddings if "clip" in name]
     choices = types.AutocompleteView(allow_user_input=True)
-    for name in (*models, *local):
+    for name in (*embeddings, *others):
         choices.add_choice(name, label=name)
     inputs.str(
         "model",
