@@ -103,7 +103,7 @@ def test_a_server_seals_rows_in_the_background(milvus_server: MilvusServer) -> N
     writing.upload(collection, batch(0, 10), replace=False)
     start = time.monotonic()
     writing.flush_if_due(collection, writing.FLUSH_ROWS, wait=False)
-    assert time.monotonic() - start < 1, "a server takes seconds to seal rows"
+    assert time.monotonic() - start < 2, "a server takes seconds to seal rows"
     client = collection.connection.client
     deadline = time.monotonic() + 60
     while not any(
@@ -294,7 +294,7 @@ def test_what_does_not_pass_is_raised_at_once(
     start = time.monotonic()
     with pytest.raises(EngineError, match=message) as error:
         fill()
-    assert time.monotonic() - start < 3
+    assert time.monotonic() - start < 10
     one_line(error.value)
     calls = written_calls(proxy)
     assert "Upsert" not in calls
@@ -348,7 +348,7 @@ def test_leaving_by_an_exception_does_not_wait_for_milvus(
 
     with pytest.raises(reason):
         leave()
-    assert time.monotonic() - left < 1
+    assert time.monotonic() - left < 5
     assert writer.written == 0
     calls = len(proxy.calls)
     time.sleep(0.5)

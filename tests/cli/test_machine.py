@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -41,11 +42,17 @@ def test_help_shows_every_command_and_examples_and_is_quick() -> None:
 
     times = []
     for _ in range(3):
-        start = time.perf_counter()
+        start = _seconds_of_children()
         call("--help")
-        times.append(time.perf_counter() - start)
-    # Half a second on an idle machine; importing FiftyOne, which must not happen, takes four
-    assert min(times) < 1.5
+        times.append(_seconds_of_children() - start)
+    # Half a second, unless others use the same cores; importing FiftyOne takes four to five
+    assert min(times) < 2
+
+
+def _seconds_of_children() -> float:
+    """The processor's seconds, as the clock's depend on what else runs."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def test_nothing_heavy_is_imported_for_help() -> None:

@@ -39,10 +39,10 @@ def test_it_needs_no_arguments_and_no_milvus():
         import fiftyone.brain as fob
         from fiftyone_milvus import MilvusSimilarityConfig
         MilvusSimilarityConfig()
-        before = time.perf_counter()
+        before = time.process_time()
         for _ in range(20):
             config = MilvusSimilarityConfig(embeddings_field=None, patches_field=None)
-        each = (time.perf_counter() - before) / 20
+        each = (time.process_time() - before) / 20
         assert each < 0.01, each
         print(config.method, config.max_k, config.supports_least_similarity)
         """,
