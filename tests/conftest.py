@@ -70,13 +70,21 @@ def _clean_up() -> None:
 
 
 class _Servers:
-    """Starts each kind of server once, when it is first asked for."""
+    """Starts each kind of server once, when it is first asked for.
 
-    def __init__(self) -> None:
+    Args:
+        common: a folder of all processes of this test run
+        worker: the name of this one, if there are others
+    """
+
+    def __init__(self, common: Path, worker: str | None) -> None:
+        self._common, self._worker = common, worker
         self._running: dict[str, MilvusServer] = {}
 
     def get(self, kind: Kind) -> MilvusServer:
-        if kind not in self._running:
+        if kind not in self._running and kind == "plain" and self._worker is not None:
+            self._running[kind] = MilvusServer.share(self._common / "milvus", self._worker)
+        elif kind not in self._running:
             folder = Path(tempfile.mkdtemp(prefix=f"milvus-{kind}-", dir=_ROOT))
             self._running[kind] = MilvusServer.start(kind, folder)
         return self._running[kind]
@@ -86,12 +94,18 @@ class _Servers:
             server = self._running.pop(name, None)
             if server is not None:
                 server.stop()
-                shutil.rmtree(server.folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
-def milvus_servers() -> Iterator[_Servers]:
-    servers = _Servers()
+def common(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of all processes of this test run."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
+@pytest.fixture(scope="session")
+def milvus_servers(common: Path) -> Iterator[_Servers]:
+    servers = _Servers(common, os.environ.get("PYTEST_XDIST_WORKER"))
     yield servers
     servers.stop()
 

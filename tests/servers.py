@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import signal
@@ -13,6 +14,8 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
+
+from filelock import FileLock
 
 from tests.support.certificates import Certificates, make_certificates
 
@@ -32,6 +35,7 @@ class MilvusServer:
         folder: its data, configuration and logs
         port: the port on the loopback interface; the same after a restart
         isolated: whether it runs in a network namespace of its own
+        database: that of this test process, where several share the server; ``""`` is the default
     """
 
     kind: Kind
@@ -39,7 +43,9 @@ class MilvusServer:
     port: int = 0
     certificates: Certificates | None = None
     isolated: bool = False
+    database: str = ""
     pid: int = 0
+    _membership: int | None = field(default=None, repr=False)
     _process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
     _reservation: socket.socket | None = field(default=None, repr=False)
 
@@ -72,6 +78,57 @@ class MilvusServer:
             raise
         return server
 
+    @classmethod
+    def share(cls, folder: Path, database: str, *, timeout: float = 120) -> MilvusServer:
+        """Joins a plain server of several test processes, which the first of them starts.
+
+        It ends, with its data, when the last of them has left it, however that ends. An idle server
+        takes 6 % of a core, and one takes as many tests as four.
+
+        Args:
+            folder: the same for all
+            database: of this process; made if it is not there
+            timeout: seconds to wait for the server
+
+        Raises:
+            RuntimeError: if it does not come up
+        """
+        server = cls("plain", folder / "data", database=database)
+        folder.mkdir(parents=True, exist_ok=True)
+        # Held open by all, and read by the server's supervisor: that reads the end after the last
+        users, address = folder / "users", folder / "address.json"
+        with FileLock(folder / "lock"):
+            if not users.exists():
+                os.mkfifo(users)
+            try:
+                server._membership = os.open(users, os.O_WRONLY | os.O_NONBLOCK)
+                server.port, server.pid = json.loads(address.read_text())
+            except OSError as error:
+                if error.errno != errno.ENXIO:
+                    raise
+                server._start_shared(users, timeout)
+                address.write_text(json.dumps([server.port, server.pid]))
+            client = server.client(database="")
+            if database and database not in client.list_databases():
+                client.create_database(database)
+            client.close()
+        return server
+
+    def _start_shared(self, users: Path, timeout: float) -> None:
+        reader = os.open(users, os.O_RDONLY | os.O_NONBLOCK)
+        os.set_blocking(reader, True)
+        self._membership = os.open(users, os.O_WRONLY)
+        self._reservation = _bound_socket()
+        self.port = self._reservation.getsockname()[1]
+        try:
+            self._launch(True, reader)
+            self.wait_ready(timeout)
+        except BaseException:
+            self.stop()
+            raise
+        finally:
+            os.close(reader)
+
     @property
     def host(self) -> str:
         return "127.0.0.1"
@@ -97,6 +154,8 @@ class MilvusServer:
     def kwargs(self) -> dict[str, Any]:
         """What to pass to ``compute_similarity`` to use this server."""
         kwargs: dict[str, Any] = {"uri": self.uri}
+        if self.database:
+            kwargs["db_name"] = self.database
         if self.kind == "auth":
             kwargs.update(user=self.user, password=self.password)
         if self.certificates:
@@ -107,11 +166,15 @@ class MilvusServer:
             kwargs["client_key_path"] = self.certificates.client_key
         return kwargs
 
-    def client(self) -> Any:
-        """A bare ``pymilvus.MilvusClient`` of this server, none of our code involved."""
+    def client(self, database: str | None = None) -> Any:
+        """A bare ``pymilvus.MilvusClient`` of this server, none of our code involved.
+
+        Args:
+            database (None): the one to use; by default, that of this test process
+        """
         from pymilvus import MilvusClient
 
-        kwargs = self.kwargs
+        kwargs = {**self.kwargs, "db_name": self.database if database is None else database}
         if self.kind == "tls":
             kwargs["server_pem_path"] = kwargs.pop("ca_pem_path")
         return MilvusClient(**kwargs, timeout=10, dedicated=True)
@@ -131,8 +194,13 @@ class MilvusServer:
         self.wait_ready(timeout)
 
     def stop(self) -> None:
-        """Ends it for good."""
-        if self._process is not None and self._process.stdin is not None:
+        """Ends it, with its data; one that is shared, when the others have left it too."""
+        if self._membership is not None:
+            os.close(self._membership)
+            self._membership = None
+            if self._process is not None and self._process.stdout is not None:
+                self._process.stdout.close()
+        elif self._process is not None and self._process.stdin is not None:
             self._process.stdin.close()
             try:
                 self._process.wait(10)
@@ -166,7 +234,7 @@ class MilvusServer:
         from pymilvus import DataType
 
         with _quiet_pymilvus():
-            client = self.client()
+            client = self.client(database="")
             try:
                 client.list_collections(timeout=3)
                 name = f"ready_{time.time_ns()}"
@@ -188,7 +256,7 @@ class MilvusServer:
             finally:
                 client.close()
 
-    def _launch(self, namespace: bool) -> None:
+    def _launch(self, namespace: bool, stdin: int = subprocess.PIPE) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, str(_SUPERVISOR), "--folder", str(self.folder)]
         command += ["--port", str(self.port), "--cache", str(_cache())]
@@ -198,7 +266,7 @@ class MilvusServer:
         with open(self.folder / "supervisor.log", "ab") as log:
             self._process = subprocess.Popen(
                 command,
-                stdin=subprocess.PIPE,
+                stdin=stdin,
                 stdout=subprocess.PIPE,
                 stderr=log,
                 start_new_session=True,
@@ -213,7 +281,7 @@ class MilvusServer:
 
     def _options(self) -> dict[str, Any]:
         # A killed server's sessions block its successor until they expire.
-        options: dict[str, Any] = {"common.session.ttl": 10}
+        options: dict[str, Any] = {"common.session.ttl": 10, "log.level": "warn"}
         if self.kind == "auth":
             options["authorization_enabled"] = True
         if self.certificates is not None:

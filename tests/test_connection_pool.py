@@ -93,7 +93,7 @@ def test_nothing_is_sent_before_the_first_use() -> None:
 def test_databases_are_apart(milvus_server: MilvusServer) -> None:
     default = connection_to(**milvus_server.kwargs)
     default.run(lambda client: client.create_database("pool_films", timeout=5))
-    films = connection_to(**milvus_server.kwargs, db_name="pool_films")
+    films = connection_to(**{**milvus_server.kwargs, "db_name": "pool_films"})
     films.run(lambda client: client.create_collection("only_films", dimension=2, timeout=20))
     assert films.run(names) == ["only_films"]
     assert "only_films" not in default.run(names)
@@ -229,10 +229,10 @@ class TestEmbeddedService:
 def test_run_costs_next_to_nothing(make_idle: Callable[[], Connection]) -> None:
     connection = make_idle()
     count = 5000
-    start = time.perf_counter()
+    start = time.thread_time()
     for _ in range(count):
         connection.run(lambda client: None)
-    assert (time.perf_counter() - start) / count < 50e-6
+    assert (time.thread_time() - start) / count < 50e-6
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from tests.app.digits import COUNT, KEY, Scans
 from tests.app.page import AppPage
 from tests.app.search_form import SearchForm
 from tests.conftest import Engine
+from tests.contract.support import credentials
 
 pytestmark = pytest.mark.app
 
@@ -49,8 +50,7 @@ def dataset(scans: Scans, engine: Engine) -> Iterator[fo.Dataset]:
 def app(
     dataset: fo.Dataset, engine: Engine, start_server: StartServer, open_app: OpenApp
 ) -> AppPage:
-    environment = {"FIFTYONE_BRAIN_SIMILARITY_MILVUS_URI": engine.kwargs["uri"]}
-    return open_app(start_server(environment), dataset)
+    return open_app(start_server(credentials(engine.kwargs)), dataset)
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,7 @@ from tests.app.conftest import OpenApp, StartServer
 from tests.app.digits import KEY, Scans
 from tests.app.server import AppServer
 from tests.conftest import Engine
+from tests.contract.support import credentials
 
 pytestmark = pytest.mark.app
 
@@ -27,7 +28,7 @@ BOXES = ([0.1, 0.1, 0.35, 0.8], [0.55, 0.1, 0.35, 0.8])
 
 @pytest.fixture(scope="module")
 def server(engine: Engine, start_server: StartServer) -> AppServer:
-    return start_server({"FIFTYONE_BRAIN_SIMILARITY_MILVUS_URI": engine.kwargs["uri"]})
+    return start_server(credentials(engine.kwargs))
 
 
 @pytest.fixture

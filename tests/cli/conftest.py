@@ -43,7 +43,7 @@ def configure(monkeypatch: pytest.MonkeyPatch) -> Configure:
 @pytest.fixture
 def configured(engine: Engine, configure: Configure) -> Engine:
     """The brain config of the commands names the Milvus of the test's engine."""
-    configure(uri=engine.kwargs["uri"])
+    configure(**engine.kwargs)
     return engine
 
 
@@ -54,8 +54,7 @@ def digits(
     request: pytest.FixtureRequest,
 ) -> Iterator[fo.Dataset]:
     """The first sixty digits."""
-    dataset = scans.dataset(f"cli-{configured.name}-{abs(hash(request.node.name))}")
-    dataset.delete_samples(dataset.skip(COUNT))
+    dataset = scans.dataset(f"cli-{configured.name}-{abs(hash(request.node.name))}", COUNT)
     yield dataset
     if not dataset.deleted:
         dataset.delete()

@@ -170,7 +170,7 @@ def test_what_another_client_wrote_is_seen(engine, dropped):
     name, new = index.config.collection_name, unknown_id()
     row = {"pk": new, "sample_id": new, "vector": [0.5] * DIM}
     kwargs = client_kwargs(index.connection.target)
-    where = {name: kwargs[name] for name in ("uri", "token") if name in kwargs}
+    where = {name: kwargs[name] for name in ("uri", "token", "db_name") if name in kwargs}
     python(
         """
         import json, sys
@@ -423,7 +423,7 @@ def test_visualizing_takes_the_array_and_little_beside(engine, dropped):
     )
     dropped.append(Indexed(dataset, index, "cosine", {}, {}))
     del data
-    out = python(_VISUALIZE, dataset.name, env=credentials(engine.kwargs))
+    out = python(_VISUALIZE, dataset.name, env=credentials(engine.kwargs), fresh=True)
     size, read, stream, array, indexed = map(int, out.split()[-5:])
     assert read <= 60, f"get_embeddings took {read} MB beside an array of {size} MB"
     assert stream <= 60, f"iter_embeddings took {stream} MB for an array of {size} MB"

@@ -27,15 +27,14 @@ def _installed() -> None:
 def _configured(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     """The Milvus that FiftyOne's brain config names is that of the test's engine."""
     backends = dict(fob.brain_config.similarity_backends)
-    backends["milvus"] = {**backends["milvus"], "uri": engine.kwargs["uri"]}
+    backends["milvus"] = {**backends["milvus"], **engine.kwargs}
     monkeypatch.setattr(fob.brain_config, "similarity_backends", backends)
 
 
 @pytest.fixture
 def digits(scans: Scans, request: pytest.FixtureRequest) -> Iterator[fo.Dataset]:  # noqa: F811
     """The first sixty digits."""
-    dataset = scans.dataset(f"digits-{request.node.name[:60]}-{id(request)}")
-    dataset.delete_samples(dataset.skip(60))
+    dataset = scans.dataset(f"digits-{request.node.name[:60]}-{id(request)}", 60)
     yield dataset
     for key in dataset.list_brain_runs():
         dataset.load_brain_results(key).cleanup()

@@ -69,3 +69,48 @@ def test_nothing_stays_behind_a_killed_test_process(tmp_path: Path) -> None:
     while any(alive(pid) for pid in pids) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not [pid for pid in pids if alive(pid)]
+
+
+def test_processes_share_a_server_until_the_last_has_left(tmp_path: Path) -> None:
+    script = (
+        "import sys; from pathlib import Path; from tests.servers import MilvusServer\n"
+        f"server = MilvusServer.share(Path({str(tmp_path / 'shared')!r}), sys.argv[1])\n"
+        "client = server.client()\n"
+        "client.create_collection(f'of_{sys.argv[1]}', dimension=2, timeout=20)\n"
+        "print(server.pid, *client.list_collections(), flush=True); sys.stdin.read()\n"
+    )
+
+    def join(name: str) -> tuple[subprocess.Popen[str], int, list[str]]:
+        process = subprocess.Popen(
+            [sys.executable, "-c", script, name],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdout is not None
+        pid, *collections = process.stdout.readline().split()
+        return process, int(pid), collections
+
+    def end(process: subprocess.Popen[str]) -> None:
+        process.kill()
+        process.communicate()
+
+    first, pid, collections = join("one")
+    assert collections == ["of_one"]
+    second, other, collections = join("two")
+    assert (other, collections) == (pid, ["of_two"])
+    end(first)
+    third, other, collections = join("three")
+    assert (other, collections) == (pid, ["of_three"])
+    end(second)
+    assert alive(pid)
+    end(third)
+    deadline = time.monotonic() + 20
+    while alive(pid) or (tmp_path / "shared" / "data").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    fourth, other, collections = join("four")
+    assert other != pid
+    assert collections == ["of_four"]
+    end(fourth)

@@ -5,7 +5,8 @@ collide. A network namespace ends that. The socket on which clients call is made
 process enters its namespace and stays in the outer network, so connections are carried across
 by one thread a direction, with no bridge and no privileges beyond ``unshare``.
 
-It ends with the process that started it: that process holds the other end of our stdin.
+It ends with the process that started it, or the last of several that share it: they hold the other
+end of our stdin.
 """
 
 from __future__ import annotations
@@ -180,14 +181,19 @@ def main() -> None:
     threading.Thread(target=forward, args=(listener, port), daemon=True).start()
     print(json.dumps({"pid": server.pid, "isolated": isolated}), flush=True)
 
+    left = threading.Event()
+
     def watch() -> None:
         server.wait()
-        os._exit(3)
+        if not left.is_set():
+            os._exit(3)
 
     threading.Thread(target=watch, daemon=True).start()
     sys.stdin.buffer.read()
+    left.set()
     server.kill()
-    shutil.rmtree(folder / "run", ignore_errors=True)
+    server.wait()
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 if __name__ == "__main__":
