@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ import pytest
 
 from fiftyone_milvus.connection import CREDENTIALS, Settings
 from fiftyone_milvus.errors import InvalidInputError
+from tests.support.warm import WARM
 
 
 def brain_config(variables: dict[str, str], file: dict[str, Any]) -> dict[str, Any]:
@@ -29,9 +28,7 @@ def brain_config(variables: dict[str, str], file: dict[str, Any]) -> dict[str, A
         "values = fob.brain_config.similarity_backends['milvus']\n"
         "print('RESULT' + json.dumps(dataclasses.asdict(Settings.parse(values))))\n"
     )
-    output = subprocess.run(
-        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True
-    ).stdout
+    output = WARM.run(script, env=environment).stdout
     result: dict[str, Any] = json.loads(output.split("RESULT", 1)[1])
     return result
 

@@ -17,6 +17,7 @@ from fiftyone_milvus import embedded
 from fiftyone_milvus.demo import digits, model, tour
 from fiftyone_milvus.errors import InvalidInputError
 from fiftyone_milvus.index import MilvusSimilarityIndex
+from tests.support.warm import WARM
 
 PROGRAM = str(Path(sys.executable).with_name("fiftyone-milvus"))
 
@@ -157,7 +158,7 @@ patches = fo.load_dataset("{digits.PAGES}").to_patches("ground_truth")
 view = patches.sort_by_similarity("seven", k=5, brain_key="patch_index")
 print(set(view.values("ground_truth.label")), "torch" in sys.modules)
 """
-    assert "{'seven'} False" in run(sys.executable, "-c", code)
+    assert "{'seven'} False" in WARM.run(code).stdout
 
 
 def test_the_model_is_trained_again_where_its_weights_are_missing(demo: Any) -> None:

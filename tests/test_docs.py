@@ -6,8 +6,6 @@ import ast
 import json
 import os
 import re
-import subprocess
-import sys
 import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,6 +17,9 @@ import typer
 
 import fiftyone_milvus
 from fiftyone_milvus import cli, embedded
+from fiftyone_milvus.demo import digits, model
+from tests.support.trained import trained_once
+from tests.support.warm import WARM
 
 ROOT = Path(__file__).parent.parent
 GUIDES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -42,16 +43,6 @@ import json, sys
 names = {"__name__": "__main__"}
 for path, line, code in json.load(sys.stdin):
     exec(compile("\\n" * line + code, path, "exec"), names)
-"""
-
-# What the pages take for granted: the datasets and the model of `fiftyone-milvus demo`
-PREPARATION = """
-from pathlib import Path
-import sys
-from fiftyone_milvus.demo import digits, model
-digits.build_images(Path(sys.argv[1]) / "images")
-digits.build_pages(Path(sys.argv[1]) / "pages")
-model.install()
 """
 
 
@@ -111,12 +102,13 @@ def anchors(page: Path) -> set[str]:
 
 
 @pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    subprocess.run(
-        [sys.executable, "-c", PREPARATION, tmp_path_factory.mktemp("demo")],
-        check=True,
-        timeout=280,
-    )
+def prepared(common: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What the pages take for granted: the datasets and the model of ``fiftyone-milvus demo``."""
+    folder = tmp_path_factory.mktemp("demo")
+    digits.build_images(folder / "images")
+    digits.build_pages(folder / "pages")
+    with trained_once(common):
+        model.install()
     yield
     fo.delete_datasets("milvus-digit*")
 
@@ -147,16 +139,13 @@ def test_python_compiles(page: Path) -> None:
 )
 def test_python_runs(page: Path, prepared: None, elsewhere: Path, embedded_path: Path) -> None:
     script = [[name(page), block.line, block.code] for block in python_blocks(page) if block.runs]
-    done = subprocess.run(
-        [sys.executable, "-c", RUNNER],
-        input=json.dumps(script),
+    done = WARM.run(
+        RUNNER,
+        stdin=json.dumps(script),
         cwd=elsewhere,
         # What is found by itself, but for a server of another test
         env={**os.environ, "FIFTYONE_BRAIN_SIMILARITY_MILVUS_URI": str(embedded_path)},
-        capture_output=True,
-        text=True,
         timeout=280,
-        check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "DeprecationWarning" not in done.stderr

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,6 +11,7 @@ import pytest
 
 from fiftyone_milvus import embedded
 from tests.servers import MilvusServer
+from tests.support.warm import WARM
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 HELPERS = {"digits.py"}
@@ -25,18 +24,18 @@ def run(tmp_path: Path, embedded_path: Path) -> Iterator[Run]:
     """Runs a script in an empty directory, on the embedded engine; returns what it printed."""
 
     def run(script: str, uri: str | None = None) -> str:
-        done = subprocess.run(
-            [sys.executable, EXAMPLES / script],
+        # With its own folder in the path, where the helpers are
+        done = WARM.run(
+            "import runpy, sys; sys.path[0] = sys.argv[1]\n"
+            "runpy.run_path(sys.argv[2], run_name='__main__')",
+            str(EXAMPLES),
+            str(EXAMPLES / script),
             cwd=tmp_path,
             env={
                 **os.environ,
                 "FIFTYONE_BRAIN_SIMILARITY_MILVUS_URI": uri or str(embedded_path),
-                "FIFTYONE_DEFAULT_DATASET_DIR": str(tmp_path / "datasets"),
             },
-            capture_output=True,
-            text=True,
             timeout=200,
-            check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr
         assert "Warning" not in done.stderr, "nothing that a user would wonder about"

@@ -232,16 +232,16 @@ def test_vectors_in_a_file(metric, tmp_path, monkeypatch):
 
 
 def test_memory_is_bounded():
-    """The matrix of all pairs would be 3.6 GB."""
+    """The matrix of all pairs would be 900 MB."""
     import tracemalloc
 
-    data = _data("clustered", 30_000, 8)
+    data = _data("clustered", 15_000, 8)
     with Vectors.of(data, "euclidean") as vectors:
         tracemalloc.start()
         try:
             keep_count(vectors, 100)
-            keep_count(vectors, 27_000)
+            keep_count(vectors, 13_500)
             _, peak = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
-    assert peak < 300 << 20
+    assert peak < 150 << 20

@@ -12,13 +12,14 @@ import fiftyone as fo
 import fiftyone.zoo as foz
 import fiftyone.zoo.models as fozm
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 
 from fiftyone_milvus.demo import model
 from tests.app.digits import Scans
 from tests.app.page import VIEWPORT, AppPage
 from tests.app.server import AppServer
 from tests.conftest import Engine
+from tests.support.trained import trained_once
 
 # The App's switch for tests: no analytics, no hints that cover the grid. Nothing moves: what does
 # must come to rest before it can be clicked
@@ -31,6 +32,10 @@ document.addEventListener("DOMContentLoaded", () => {
     document.head.append(style)
 })
 """
+
+# A test that goes well does not wait; where others use the cores too, 5 seconds are not enough
+_PATIENCE = 60_000
+expect.set_options(timeout=_PATIENCE)
 
 StartServer = Callable[..., AppServer]
 OpenApp = Callable[..., AppPage]
@@ -63,13 +68,12 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def scans(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scans]:
+def scans(common: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scans]:
     """Digits, and their model in the zoo of this process and of those that it starts."""
     with pytest.MonkeyPatch.context() as context:
         folder = os.environ["FIFTYONE_MODEL_ZOO_DIR"]
         context.setattr(fo.config, "model_zoo_dir", folder)
-        # Training takes ten seconds, and the folder is this process' own
-        if not list(Path(folder).glob("*/digits-prompt.npz")):
+        with trained_once(common):
             model.install()
         _forget_models()
         yield Scans.draw(tmp_path_factory.mktemp("scans"), foz.load_zoo_model(model.NAME))
@@ -103,7 +107,7 @@ def open_app(browser: Browser) -> Iterator[OpenApp]:
     # One for all, which compiles the App's code once
     context = browser.new_context(viewport=VIEWPORT, reduced_motion="reduce")
     context.add_init_script(_INIT)
-    context.set_default_timeout(15_000)
+    context.set_default_timeout(_PATIENCE)
 
     def close() -> None:
         # A tab costs a fifth of a processor even where nobody looks at it

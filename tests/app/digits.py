@@ -38,13 +38,13 @@ class Scans:
         vectors = model.embed_all([np.asarray(image) for image in images])
         return cls(paths, [digits.WORDS[t] for t in targets[:COUNT]], vectors, model)
 
-    def dataset(self, name: str) -> fo.Dataset:
-        """Returns a new dataset; a sample's ``number`` is its position in these scans."""
+    def dataset(self, name: str, count: int = COUNT) -> fo.Dataset:
+        """Returns a new dataset of the first; a sample's ``number`` is its position here."""
         dataset = fo.Dataset(name)
         dataset.add_samples(
             [
                 fo.Sample(filepath=path, number=i, ground_truth=fo.Classification(label=label))
-                for i, (path, label) in enumerate(zip(self.paths, self.labels, strict=True))
+                for i, path, label in zip(range(count), self.paths, self.labels, strict=False)
             ],
             progress=False,
         )

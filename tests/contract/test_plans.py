@@ -108,7 +108,7 @@ def _views(draw: Any, dataset: fo.Dataset, table: dict[str, np.ndarray]) -> tupl
 
 @pytest.mark.parametrize("plan", [None, *PLANS])
 @settings(
-    max_examples=15,
+    max_examples=8,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],

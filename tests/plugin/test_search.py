@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import base64
+import io
+import struct
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -206,12 +209,14 @@ def test_text_needs_a_model(scans: Scans, patched: fo.Dataset, run: Run) -> None
     assert "no model" in refuses(run, "search", patched, brain_key=KEY, query="image", image=image)
 
 
-def test_an_image_that_would_fill_the_memory_is_refused(
-    indexed: fo.Dataset, run: Run, tmp_path: Path
-) -> None:
-    path = tmp_path / "huge.png"
-    Image.new("1", (40_000, 40_000)).save(path)
-    image = {"name": path.name, "content": base64.b64encode(path.read_bytes()).decode()}
+def test_an_image_that_would_fill_the_memory_is_refused(indexed: fo.Dataset, run: Run) -> None:
+    stream = io.BytesIO()
+    Image.new("1", (8, 8)).save(stream, "PNG")
+    # What its header says: width and height stand behind the signature and the chunk's name
+    header = b"IHDR" + struct.pack(">II", 40_000, 40_000) + stream.getvalue()[24:29]
+    content = stream.getvalue()[:12] + header + struct.pack(">I", zlib.crc32(header))
+    content += stream.getvalue()[33:]
+    image = {"name": "huge.png", "content": base64.b64encode(content).decode()}
     text = refuses(run, "search", indexed, brain_key=KEY, query="image", image=image)
     assert text.endswith("'huge.png' is no image that can be read; give a PNG or a JPEG")
 
