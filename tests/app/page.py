@@ -141,8 +141,12 @@ class AppPage:
             self._page.wait_for_timeout(500)
         return self._search_by_selection(self._cy("modal"))
 
-    def fail_to_search(self, text: str) -> tuple[str, str]:
+    def fail_to_search(self, text: str, reason: str) -> tuple[str, str]:
         """Searches by text in the panel's form, in vain.
+
+        Args:
+            text: the prompt
+            reason: what the toast must say, among other words
 
         Returns:
             the text of the toast, and that of the line below the failed search in the list
@@ -154,7 +158,7 @@ class AppPage:
         panel.get_by_placeholder("Enter a text prompt...").fill(text)
         panel.get_by_role("button", name="Search", exact=True).click()
         self._page.get_by_role("menuitem").filter(has_text="Execute").click()
-        toast = self._page.get_by_role("alert").filter(has_not_text="Showing").last.inner_text()
+        toast = self._page.get_by_role("alert").filter(has_text=reason).last.inner_text()
         panel.get_by_role("button").first.click()
         self._await_searches()
         expect(self._card).to_contain_text("Failed")

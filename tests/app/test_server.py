@@ -52,7 +52,7 @@ def test_the_app_searches_the_server_that_its_environment_names(app: AppPage, sc
 
 def test_a_server_that_is_gone_is_one_line_in_the_panel(app: AppPage, server: MilvusServer) -> None:
     server.kill()
-    toast, card = app.fail_to_search(TEXT)
+    toast, card = app.fail_to_search(TEXT, server.uri)
     for message in (toast, card):
         assert server.uri in message
         assert "\n" not in message

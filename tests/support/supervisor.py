@@ -190,6 +190,8 @@ def main() -> None:
 
     threading.Thread(target=watch, daemon=True).start()
     sys.stdin.buffer.read()
+    # Nobody can join any more
+    sys.stdin.close()
     left.set()
     server.kill()
     server.wait()
