@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import json
+import subprocess
+import sys
 from typing import Any
 
 import fiftyone as fo
@@ -271,6 +274,49 @@ def test_it_goes_on_in_a_process_that_did_not_make_the_run(engine, finished):
     dataset.reload()
     done = moving.migrate(dataset, KEY, **given)
     assert (done.vectors, done.copied) == (40, 20)
+
+
+def test_it_goes_on_after_a_process_that_was_killed(engine, finished):
+    dataset = finished(image_dataset(200))
+    dataset.persistent = True
+    data, ids = vectors(200), dataset.values("id")
+    fob.compute_similarity(dataset, embeddings=data, brain_key=KEY, backend="sklearn")
+    code = """
+import json, sys
+import fiftyone as fo
+from fiftyone_milvus import moving
+from fiftyone_milvus.writing import Writer
+
+add = Writer.add
+
+def acknowledged(self, batch):
+    add(self, batch)
+    self.send()
+    self._collect(0)
+    print("rows", self.written, flush=True)
+    if self.written >= 60:
+        sys.stdin.read()
+
+Writer.add = acknowledged
+name, key, kwargs = json.loads(sys.argv[1])
+moving.migrate(fo.load_dataset(name), key, batch_size=20, progress=False, **kwargs)
+"""
+    given = json.dumps([dataset.name, KEY, engine.kwargs])
+    with subprocess.Popen(
+        [sys.executable, "-c", code, given],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        while process.stdout.readline() != "rows 60\n":
+            assert process.poll() is None
+        process.kill()
+    dataset.reload()
+    assert dataset.get_brain_info(KEY).config.method == "sklearn"
+    done = moving.migrate(dataset, KEY, batch_size=20, **engine.kwargs)
+    assert (done.vectors, done.copied) == (200, 140)
+    holds(dataset, KEY, "cosine", dict(zip(ids, data, strict=True)))
 
 
 @one_engine
