@@ -101,7 +101,8 @@ def test_a_target_is_reached(indexed, kind, name, monkeypatch):
     assert 0 < found.p50 <= found.p95
     # The next cheaper one was not enough, for one of the two sets of queries
     cheaper = max(trial.params[name] for trial in found.trials if trial.params[name] < value)
-    assert min(t.recall for t in found.trials if t.params[name] == cheaper) < target
+    tried = [trial for trial in found.trials if trial.params[name] == cheaper]
+    assert any(trial.recall < target or trial.exact > tuning._EXACT for trial in tried)
     grid = tuning.candidates(found.index_type, K, COUNT, one.index._collection.built().params)
     assert grid.index(value) == grid.index(cheaper) + 1
 
