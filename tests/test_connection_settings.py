@@ -28,8 +28,9 @@ def brain_config(variables: dict[str, str], file: dict[str, Any]) -> dict[str, A
         "values = fob.brain_config.similarity_backends['milvus']\n"
         "print('RESULT' + json.dumps(dataclasses.asdict(Settings.parse(values))))\n"
     )
-    output = WARM.run(script, env=environment).stdout
-    result: dict[str, Any] = json.loads(output.split("RESULT", 1)[1])
+    done = WARM.run(script, env=environment)
+    assert done.returncode == 0, done.stderr
+    result: dict[str, Any] = json.loads(done.stdout.split("RESULT", 1)[1])
     return result
 
 

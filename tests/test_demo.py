@@ -158,7 +158,8 @@ patches = fo.load_dataset("{digits.PAGES}").to_patches("ground_truth")
 view = patches.sort_by_similarity("seven", k=5, brain_key="patch_index")
 print(set(view.values("ground_truth.label")), "torch" in sys.modules)
 """
-    assert "{'seven'} False" in WARM.run(code).stdout
+    done = WARM.run(code)
+    assert "{'seven'} False" in done.stdout, done.stderr
 
 
 def test_the_model_is_trained_again_where_its_weights_are_missing(demo: Any) -> None:

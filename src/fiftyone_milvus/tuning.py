@@ -174,12 +174,12 @@ def find(
         logger.debug("%s: recall@%d %.4f", as_text(params), questions.truth.k, one.recall)
         return one.recall >= target and one.exact <= _EXACT
 
-    def bisect(low: int, high: int, questions: Questions) -> tuple[int, int]:
-        """Returns the two neighbors between which it becomes enough."""
+    def least(low: int, high: int, questions: Questions) -> int:
+        """Returns the first that is enough, where ``low`` is not and ``high`` is."""
         while high - low > 1:
             middle = (low + high) // 2
             low, high = (low, middle) if enough(middle, questions) else (middle, high)
-        return low, high
+        return high
 
     last = len(values) - 1
     low, high = -1, 0
@@ -188,7 +188,7 @@ def find(
         low, high = high, min(high + _DOUBLING, last)
         reached = enough(high, choosing)
     if reached:
-        low, high = bisect(low, high, choosing)
+        high = least(low, high, choosing)
     step = 1
     reached = enough(high, verifying, held_out=True)
     best = trials[-1]
@@ -198,7 +198,7 @@ def find(
         reached = enough(high, verifying)
         best = trials[-1]
     if reached and step > 1:
-        low, high = bisect(low, high, verifying)
+        high = least(low, high, verifying)
         best = next(t for t in reversed(trials) if t.params[name] == values[high])
     return Found(trials, best, reached)
 

@@ -2,12 +2,14 @@
 
 ``import fiftyone`` starts no thread, connects to nothing and does not import FiftyOne Brain. So a
 fork is as good as a new process, except for variables that FiftyOne reads when it is imported.
+Not ``multiprocessing``'s fork server, whose children leave out how Python ends: errors show there.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -16,7 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 _FORKS = """
-import json, os, sys, traceback, types
+import json, os, sys, types
 import fiftyone
 for line in sys.stdin:
     job = json.loads(line)
@@ -87,21 +89,21 @@ class WarmPython:
                 "cwd": str(cwd or os.getcwd()),
                 "folder": folder,
             }
-            late = threading.Timer(timeout, self.stop)
+            late = threading.Timer(timeout, self._stop)
             late.start()
             print(json.dumps(job), file=self._process.stdin, flush=True)
             answer = self._process.stdout.readline()
             late.cancel()
             out, err = ((Path(folder) / name).read_text("utf-8") for name in ("out", "err"))
         if not answer:
+            self._process.wait()
             raise TimeoutError(f"not done in {timeout} s: {out}{err}")
         return subprocess.CompletedProcess(["python"], int(answer), out, err)
 
-    def stop(self) -> None:
+    def _stop(self) -> None:
         """Ends it, and what it runs."""
-        if self._process is not None:
-            os.killpg(self._process.pid, 9)
-            self._process.communicate()
+        assert self._process is not None
+        os.killpg(self._process.pid, signal.SIGKILL)
 
 
 WARM = WarmPython()

@@ -15,8 +15,8 @@ _SECONDS = 30
 def names() -> tuple[list[str], list[str]]:
     """Returns the names of the zoo's models of embeddings, and those of its other models.
 
-    FiftyOne reads all manifests for each list, 0.1 s, and the App asks for a form at every key.
-    So what was read is kept for half a minute, or until a source of models is added.
+    FiftyOne reads all manifests anew for each list, and the App asks for a form at every key. So
+    what was read is kept for half a minute, or until a source of models is added.
     """
     folder = fo.config.model_zoo_dir
     changed = os.stat(folder).st_mtime_ns if folder and os.path.isdir(folder) else 0
@@ -25,6 +25,7 @@ def names() -> tuple[list[str], list[str]]:
 
 @functools.lru_cache(maxsize=1)
 def _read(folder: str, changed: int, period: int) -> tuple[list[str], list[str]]:
+    """The arguments are those for which what was read is kept."""
     embeddings = foz.list_zoo_models(tags="embeddings") or []
     others = set(foz.list_zoo_models()).difference(embeddings)
     return embeddings, sorted(others)

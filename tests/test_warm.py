@@ -1,0 +1,35 @@
+"""The Python that forks, for tests: as good as a new one."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.support.warm import WarmPython
+
+
+def test_it_runs_code_as_python_does(tmp_path: Path) -> None:
+    warm = WarmPython()
+    code = """
+import atexit, os, sys
+print(sys.argv, os.getcwd(), sys.stdin.read(), os.environ["OWN"], "HOME" in os.environ)
+atexit.register(print, "the end")
+print("aside", file=sys.stderr)
+value = 1
+def more():
+    return value
+sys.exit(more() + 2)
+"""
+    done = warm.run(code, "a", "ü", cwd=tmp_path, stdin="given", env={"OWN": "x"})
+    assert done.stdout == f"['-c', 'a', 'ü'] {tmp_path} given x False\nthe end\n"
+    assert (done.returncode, done.stderr) == (3, "aside\n")
+    # Nothing is left of it
+    failed = warm.run("print(value)")
+    assert (failed.returncode, failed.stdout) == (1, "")
+    assert "NameError: name 'value' is not defined" in failed.stderr
+    assert warm.run("import os; print(os.getcwd())").stdout.strip() == os.getcwd()
+    with pytest.raises(TimeoutError, match=r"not done in 0\.5 s: before"):
+        warm.run("import time; print('before', flush=True); time.sleep(60)", timeout=0.5)
+    assert warm.run("print(1)").stdout == "1\n"
