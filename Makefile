@@ -54,6 +54,7 @@ check: $(VENV)/.package $(VENV)/.dev  ## Check format, lint, types and the docum
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
+	@$(BIN)/lint-imports
 	@env -u FIFTYONE_DATABASE_URI $(BIN)/fiftyone-milvus setup
 	@$(BIN)/python -m docs.generate --check
 	@$(BIN)/mkdocs build --quiet --strict --site-dir $(SITE)

@@ -86,13 +86,13 @@ def _changes(dataset: Any, index: Any, model: Any, task: dict[str, Any]) -> dict
     from pymongo.errors import DocumentTooLarge
 
     from benchmarks.images import add_images
-    from fiftyone_milvus.syncing import wanted
+    from fiftyone_milvus.syncing import expected_rows
 
     collection = index._collection
     documents = dataset._sample_collection
     contenders: dict[str, Callable[[], object]] = {
         "sync() of what is in step": lambda: index.sync(model=model),
-        "of it: the dataset's IDs": lambda: wanted.read(dataset, None),
+        "of it: the dataset's IDs": lambda: expected_rows.read(dataset, None),
         "of it: the index's IDs": lambda: _exhaust(collection.id_pages(strong=True)),
         "dataset.values('id')": lambda: dataset.values("id"),
         "bare pymongo, _id of all": lambda: _exhaust(documents.find({}, {"_id": True})),

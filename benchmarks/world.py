@@ -19,7 +19,7 @@ from tenacity import RetryCallState, Retrying, stop_after_attempt, wait_fixed
 from benchmarks.vectors import Array, clustered
 
 if TYPE_CHECKING:
-    from tests.servers import MilvusServer
+    from tests.support.servers import MilvusServer
 
 BUILT_IN = "fiftyone.brain.internal.core.milvus.MilvusSimilarityConfig"
 METRIC = "cosine"
@@ -192,7 +192,7 @@ def finish_lite(client: Any, collection: str) -> None:
 
 def wait_indexed(client: Any, collection: str, rows: int, timeout: float = 600) -> float:
     """Waits until a server searches all rows by their index; returns the seconds that took."""
-    from fiftyone_milvus.writing import FLUSH_ROWS
+    from fiftyone_milvus.writing.writer import FLUSH_ROWS
 
     start = time.perf_counter()
     if rows < FLUSH_ROWS:
@@ -211,8 +211,8 @@ def wait_indexed(client: Any, collection: str, rows: int, timeout: float = 600) 
 @contextmanager
 def world(rows: int, dim: int, names: list[str]) -> Iterator[World]:
     """Starts everything, and ends it. FiftyOne must not have been imported before."""
-    from tests.servers import MilvusServer
     from tests.support.mongo import Mongo
+    from tests.support.servers import MilvusServer
 
     root = Path(tempfile.mkdtemp(prefix="fom-bench-"))
     ends: list[Callable[[], object]] = [lambda: shutil.rmtree(root, ignore_errors=True)]

@@ -15,9 +15,11 @@ from typing import Any
 
 import pytest
 
-from tests.servers import Kind, MilvusServer
 from tests.support.mongo import Mongo
 from tests.support.scheduling import ByFile
+from tests.support.servers import Kind, MilvusServer
+
+pytest_plugins = ["tests.support.fixtures"]
 
 
 def _private_fiftyone() -> tuple[Path, Mongo]:
@@ -198,9 +200,9 @@ def _embedded_session_path() -> Iterator[Path]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-@pytest.fixture(params=["embedded", "server"])
+@pytest.fixture(scope="session", params=["embedded", "server"])
 def engine(request: pytest.FixtureRequest) -> Engine:
-    """Each engine in turn; shared by the session, so name collections of your own."""
+    """Each engine in turn, and for the whole session: name collections of your own."""
     if request.param == "server":
         server: MilvusServer = request.getfixturevalue("milvus_server")
         return Engine("server", server.kwargs)

@@ -15,7 +15,7 @@ from pymilvus.grpc_gen import milvus_pb2, milvus_pb2_grpc
 from benchmarks.report import Goal, Table, s, times
 from benchmarks.timing import Contender, Ratio, take_turns
 from benchmarks.world import Engine, World, new_index, wait_indexed
-from fiftyone_milvus.parameters import build_params, default_index_type
+from fiftyone_milvus.schema.index_types import build_params, default_index_type
 
 REPEATS = 3
 _number = itertools.count()

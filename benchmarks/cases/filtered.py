@@ -1,6 +1,6 @@
 """How right a server's filtered search is, by the share of rows that the filter leaves.
 
-The evidence for :mod:`fiftyone_milvus.exactness`.
+The evidence for :mod:`fiftyone_milvus.search.exactness`.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def _mask(rows: int, share: float) -> Array:
 def _recall(
     client: Any, name: str, vectors: Array, ids: Array, queries: Array, mask: Array
 ) -> float:
-    from fiftyone_milvus.filters import ids_in
+    from fiftyone_milvus.collection.filters import ids_in
 
     row_of = {_id: i for i, _id in enumerate(ids.tolist())}
     k = min(K, int(mask.sum()))

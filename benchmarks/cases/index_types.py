@@ -10,7 +10,7 @@ from benchmarks.report import Table, ms, s
 from benchmarks.timing import take_turns, timed
 from benchmarks.vectors import Array, digits, near, nearest, recall
 from benchmarks.world import Engine, World, finish_lite, wait_indexed
-from fiftyone_milvus.parameters import default_index_type, search_params
+from fiftyone_milvus.schema.index_types import default_index_type, search_params
 
 K = 10
 QUERIES = 200

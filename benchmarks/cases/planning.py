@@ -109,7 +109,7 @@ def _goals(
 
 def _ours(index: Any, case: Case, query: Array) -> tuple[float, float, list[str], str]:
     """Returns the seconds, those of Milvus alone, the IDs found and the plan."""
-    from fiftyone_milvus.searching import Trace
+    from fiftyone_milvus.search.planner import Trace
 
     seconds = 0.0
     trace = Trace()
@@ -143,7 +143,7 @@ class _Bare:
         self._params = {"ef": 128} if engine.name == "server" else {}
 
     def search(self, query: Array, ids: list[str] | None = None) -> tuple[float, list[str]]:
-        from fiftyone_milvus.filters import ids_in
+        from fiftyone_milvus.collection.filters import ids_in
 
         expression = "" if ids is None else ids_in("pk", ids)
         start = time.perf_counter()

@@ -9,7 +9,7 @@ from benchmarks.report import Goal, Table, ms, times
 from benchmarks.timing import Ratio, take_turns, timed
 from benchmarks.vectors import Array, near
 from benchmarks.world import Engine, World
-from fiftyone_milvus.parameters import search_params
+from fiftyone_milvus.schema.index_types import search_params
 
 K = 25
 QUERIES = 1_000

@@ -17,7 +17,7 @@ from benchmarks.cases.building import create
 from benchmarks.report import Table, s
 from benchmarks.vectors import Array
 from benchmarks.world import World, finish_lite, wait_indexed
-from fiftyone_milvus.scale import MMAP
+from fiftyone_milvus.schema.scale import MMAP
 
 KINDS: dict[str, tuple[tuple[str, bool], ...]] = {
     "embedded": (("FLAT", False), ("IVF_SQ8", False), ("HNSW", False)),
@@ -149,7 +149,7 @@ class _Embedded:
 
 class _Server:
     def __init__(self, root: Path) -> None:
-        from tests.servers import MilvusServer
+        from tests.support.servers import MilvusServer
 
         self._server = MilvusServer.start("plain", root / "sized")
         self.client: Any = None

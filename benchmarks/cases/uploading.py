@@ -97,9 +97,9 @@ def _add(engine: Engine, kwargs: dict[str, Any]) -> Contender:
 
 def _writer(engine: Engine) -> Contender:
     """Creates a collection and upserts the rows, as sync() does with what it has embedded."""
-    from fiftyone_milvus.checking import check
     from fiftyone_milvus.collection import MilvusCollection
-    from fiftyone_milvus.writing import Writer, flush_if_due
+    from fiftyone_milvus.writing.validation import check
+    from fiftyone_milvus.writing.writer import Writer, flush_if_due
 
     world = engine.world
     connection = _connection(engine)

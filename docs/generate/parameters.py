@@ -13,7 +13,7 @@ from fiftyone_milvus.backend import MilvusSimilarityConfig
 from fiftyone_milvus.connection import CREDENTIALS
 from fiftyone_milvus.everywhere import search_everywhere
 from fiftyone_milvus.index import AGGREGATIONS, MilvusSimilarityIndex
-from fiftyone_milvus.parameters import BUILD, DEFAULT_BUILD, SEARCH, Names
+from fiftyone_milvus.schema.index_types import BUILD, DEFAULT_BUILD, SEARCH, Names
 
 _HEAD = """\
 # Parameters

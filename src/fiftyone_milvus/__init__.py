@@ -16,15 +16,15 @@ import importlib
 import logging
 from typing import TYPE_CHECKING, Any
 
-from fiftyone_milvus import takeover
 from fiftyone_milvus._version import __version__
+from fiftyone_milvus.setup import takeover
 
 if TYPE_CHECKING:
     from fiftyone_milvus.backend import MilvusSimilarity, MilvusSimilarityConfig
     from fiftyone_milvus.errors import FiftyOneMilvusError
     from fiftyone_milvus.everywhere import search_everywhere
     from fiftyone_milvus.index import MilvusSimilarityIndex
-    from fiftyone_milvus.takeover import disable, enable, is_enabled
+    from fiftyone_milvus.setup.takeover import disable, enable, is_enabled
 
 __all__ = [
     "FiftyOneMilvusError",
@@ -43,9 +43,9 @@ _HOMES = {
     "MilvusSimilarity": "backend",
     "MilvusSimilarityConfig": "backend",
     "MilvusSimilarityIndex": "index",
-    "disable": "takeover",
-    "enable": "takeover",
-    "is_enabled": "takeover",
+    "disable": "setup.takeover",
+    "enable": "setup.takeover",
+    "is_enabled": "setup.takeover",
     "search_everywhere": "everywhere",
 }
 

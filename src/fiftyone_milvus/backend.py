@@ -16,13 +16,13 @@ from uuid import uuid4
 import fiftyone.constants as foc
 from fiftyone.brain.similarity import Similarity, SimilarityConfig
 
-from fiftyone_milvus import scores
+from fiftyone_milvus import metrics
 from fiftyone_milvus.connection import CREDENTIALS, Connection, Settings, connect, resolve
 from fiftyone_milvus.errors import InvalidInputError
-from fiftyone_milvus.fields.columns import check_paths, resolve_columns
 from fiftyone_milvus.index import AGGREGATIONS, MilvusSimilarityIndex
-from fiftyone_milvus.parameters import check_index, check_metric
-from fiftyone_milvus.scale import Scale, check_partition_key, check_scale
+from fiftyone_milvus.schema.columns import check_paths, resolve_columns
+from fiftyone_milvus.schema.index_types import check_index, check_metric
+from fiftyone_milvus.schema.scale import Scale, check_partition_key, check_scale
 
 CONSISTENCY_LEVELS = ("Strong", "Session", "Bounded", "Eventually")
 DEPLOYMENTS = ("embedded", "server")
@@ -137,7 +137,7 @@ class MilvusSimilarityConfig(SimilarityConfig):
         server_name: str | None = None,
         **kwargs: Any,
     ) -> None:
-        scores.metric_type(metric)
+        metrics.metric_type(metric)
         _choice("consistency_level", consistency_level, CONSISTENCY_LEVELS)
         if deployment is not None:
             _choice("deployment", deployment, DEPLOYMENTS)

@@ -13,7 +13,7 @@ import numpy as np
 
 from fiftyone_milvus.demo import digits
 from fiftyone_milvus.demo.model import NAME, DigitsModel
-from tests import oracle
+from tests.support import oracle
 
 COUNT = 300
 KEY = "similar"

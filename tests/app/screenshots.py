@@ -9,7 +9,7 @@ import fiftyone as fo
 import pytest
 from playwright.sync_api import expect
 
-from fiftyone_milvus.plugin import installing
+from fiftyone_milvus.plugin import installation
 from tests.app.conftest import OpenApp, StartServer
 from tests.app.digits import KEY, Scans
 from tests.app.milvus_panel import MilvusPanelPage
@@ -29,7 +29,7 @@ def dataset(scans: Scans, path: Path) -> Iterator[fo.Dataset]:  # noqa: F811
 
 @pytest.fixture
 def app(dataset: fo.Dataset, start_server: StartServer, open_app: OpenApp) -> AppPage:
-    installing.install()
+    installation.install()
     return open_app(start_server(), dataset)
 
 

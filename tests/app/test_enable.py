@@ -11,7 +11,7 @@ from pathlib import Path
 import fiftyone as fo
 import pytest
 
-from fiftyone_milvus import takeover
+from fiftyone_milvus.setup import takeover
 from tests.app.conftest import OpenApp, StartServer
 from tests.app.digits import KEY, Scans
 

@@ -11,13 +11,13 @@ import pytest
 from PIL import Image
 
 from fiftyone_milvus.demo.model import NAME as MODEL
-from tests import oracle
 from tests.app.conftest import OpenApp, StartServer
 from tests.app.digits import COUNT, KEY, Scans
 from tests.app.page import AppPage
 from tests.app.search_form import SearchForm
 from tests.conftest import Engine
-from tests.contract.support import credentials
+from tests.support import oracle
+from tests.support.indexes import credentials
 
 pytestmark = pytest.mark.app
 

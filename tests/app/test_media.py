@@ -11,12 +11,12 @@ import fiftyone.brain as fob
 import pytest
 
 from fiftyone_milvus.demo.model import NAME as MODEL
-from tests import oracle
 from tests.app.conftest import OpenApp, StartServer
 from tests.app.digits import KEY, Scans
 from tests.app.server import AppServer
 from tests.conftest import Engine
-from tests.contract.support import credentials
+from tests.support import oracle
+from tests.support.indexes import credentials
 
 pytestmark = pytest.mark.app
 

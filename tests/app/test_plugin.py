@@ -15,12 +15,12 @@ from playwright.sync_api import expect
 
 from fiftyone_milvus import embedded, inventory
 from fiftyone_milvus.demo.model import NAME as MODEL
-from fiftyone_milvus.plugin import installing
-from tests import oracle
+from fiftyone_milvus.plugin import installation
 from tests.app.conftest import OpenApp, StartServer
 from tests.app.digits import COUNT, KEY, Scans
 from tests.app.milvus_panel import MilvusPanelPage
 from tests.app.page import AppPage
+from tests.support import oracle
 
 pytestmark = pytest.mark.app
 
@@ -47,7 +47,7 @@ def dataset(scans: Scans, path: Path) -> Iterator[fo.Dataset]:
 
 @pytest.fixture(scope="module")
 def app(dataset: fo.Dataset, start_server: StartServer, open_app: OpenApp) -> AppPage:
-    installing.install()
+    installation.install()
     return open_app(start_server(), dataset)
 
 

@@ -8,12 +8,12 @@ from collections.abc import Iterator
 import fiftyone as fo
 import pytest
 
-from fiftyone_milvus.plugin import installing
+from fiftyone_milvus.plugin import installation
 from tests.app.conftest import OpenApp, StartServer
 from tests.app.digits import COUNT, KEY, Scans
 from tests.app.milvus_panel import MilvusPanelPage
 from tests.app.page import AppPage
-from tests.servers import MilvusServer
+from tests.support.servers import MilvusServer
 
 pytestmark = pytest.mark.app
 
@@ -40,7 +40,7 @@ def dataset(scans: Scans, server: MilvusServer) -> Iterator[fo.Dataset]:
 def app(
     dataset: fo.Dataset, server: MilvusServer, start_server: StartServer, open_app: OpenApp
 ) -> AppPage:
-    installing.install()
+    installation.install()
     app_server = start_server({"FIFTYONE_BRAIN_SIMILARITY_MILVUS_URI": server.uri})
     return open_app(app_server, dataset)
 

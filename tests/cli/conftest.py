@@ -10,7 +10,7 @@ import fiftyone as fo
 import fiftyone.brain as fob
 import pytest
 
-from fiftyone_milvus import takeover
+from fiftyone_milvus.setup import takeover
 from tests.app.conftest import scans  # noqa: F401
 from tests.app.digits import Scans
 from tests.conftest import Engine

@@ -10,16 +10,17 @@ import fiftyone as fo
 import fiftyone.brain as fob
 import pytest
 
-from fiftyone_milvus import inventory, takeover
+from fiftyone_milvus import inventory
 from fiftyone_milvus.collection import MilvusCollection
 from fiftyone_milvus.demo.model import NAME as MODEL
 from fiftyone_milvus.doctor import installation, roundtrip, verdict
 from fiftyone_milvus.errors import InvalidInputError
-from fiftyone_milvus.plugin import installing
+from fiftyone_milvus.plugin.installation import install
+from fiftyone_milvus.setup import takeover
 from tests.cli.conftest import Configure
 from tests.cli.support import Call, call, enter, read
 from tests.conftest import Engine
-from tests.servers import MilvusServer
+from tests.support.servers import MilvusServer
 
 
 def verdicts(*arguments: str, how: Call = enter, exit_code: int = 0) -> dict[str, dict[str, str]]:
@@ -33,7 +34,7 @@ def enabled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("FIFTYONE_BRAIN_CONFIG_PATH", str(path))
     monkeypatch.setenv("FIFTYONE_PLUGINS_DIR", str(tmp_path / "plugins"))
     takeover.enable()
-    installing.install()
+    install()
     return path
 
 

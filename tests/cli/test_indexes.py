@@ -10,13 +10,13 @@ import pytest
 from fiftyone import ViewField as F
 
 from fiftyone_milvus import inventory
-from fiftyone_milvus.cli import searching
+from fiftyone_milvus.cli import search
 from fiftyone_milvus.demo.model import NAME as MODEL
-from tests import oracle
 from tests.app.digits import Scans
 from tests.cli.conftest import COUNT
 from tests.cli.support import call, enter, read, refused
 from tests.conftest import Engine
+from tests.support import oracle
 
 TEXT = "a handwritten seven"
 
@@ -138,10 +138,10 @@ def test_what_does_not_exist_is_one_line(digits: fo.Dataset) -> None:
 
 @pytest.mark.parametrize("engine", ["embedded"], indirect=True)
 def test_paths_are_looked_up_in_parts(digits: fo.Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(searching, "_SELECTED", 7)
+    monkeypatch.setattr(search, "_SELECTED", 7)
     ids, paths = digits.limit(20).values(["id", "filepath"])
-    assert searching._paths(digits, [*ids, ids[0]]) == dict(zip(ids, paths, strict=True))
-    assert searching._paths(digits, []) == {}
+    assert search._paths(digits, [*ids, ids[0]]) == dict(zip(ids, paths, strict=True))
+    assert search._paths(digits, []) == {}
 
 
 def test_a_file_that_is_no_image(digits: fo.Dataset, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 import typer
 
 from fiftyone_milvus import cli, embedded, inventory
-from fiftyone_milvus.cli import printing
+from fiftyone_milvus.cli import output
 from fiftyone_milvus.inventory.runs import Run
 from tests.cli.support import enter, refused
 
@@ -36,7 +36,7 @@ def test_every_command_prints_json() -> None:
 def test_what_looks_like_markup_is_data() -> None:
     out = io.StringIO()
     with contextlib.redirect_stdout(out):
-        printing.print_table(("path",), [("/photos [raw]/1.jpg",), ("[/x] :cat:",)])
+        output.print_table(("path",), [("/photos [raw]/1.jpg",), ("[/x] :cat:",)])
     assert "/photos [raw]/1.jpg" in out.getvalue()
     assert "[/x] :cat:" in out.getvalue()
 
@@ -45,7 +45,7 @@ def test_what_is_piped_is_not_cut() -> None:
     row = ("/photos/" + "a" * 300, "b" * 50)
     out = io.StringIO()
     with contextlib.redirect_stdout(out):
-        printing.print_table(("path", "collection"), [row])
+        output.print_table(("path", "collection"), [row])
     assert row in [tuple(line.split()) for line in out.getvalue().splitlines()]
 
 
@@ -58,7 +58,7 @@ def test_a_wide_table_in_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> N
         monkeypatch.setenv("COLUMNS", str(columns))
         out = io.StringIO()
         with contextlib.redirect_stdout(out):
-            printing.print_table(("dataset", "brain key", "path"), [row])
+            output.print_table(("dataset", "brain key", "path"), [row])
         text = re.sub(r"\x1b\[[\d;]*m", "", out.getvalue())
         assert max(map(len, text.splitlines())) <= columns
         assert text.count("a") >= 100

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from fiftyone_milvus import embedded
-from fiftyone_milvus.embedded import process
+from fiftyone_milvus.embedded import services
 from fiftyone_milvus.errors import EmbeddedServiceError, InvalidInputError
 from tests.support.processes import freeze
 
@@ -69,7 +69,7 @@ def test_directory_that_another_process_opened(data, child):
 
 def test_service_that_does_not_answer(data):
     pid = embedded.ensure(data).pid
-    process._process.drop(data)
+    services._process.drop(data)
     freeze(pid)
     try:
         assert "runs but does not answer" in refused(data, 5, timeout=1)

@@ -16,11 +16,11 @@ import pytest
 from pymilvus import DataType, MilvusClient, MilvusException
 
 from fiftyone_milvus import embedded
-from fiftyone_milvus.embedded import space
+from fiftyone_milvus.embedded import disk_space
 from fiftyone_milvus.embedded.database import Database
 from tests.embedded.child import connect
 from tests.embedded.support import gone, wait_until
-from tests.embedded.test_engine import Engine
+from tests.embedded.test_executor import Engine
 from tests.support.small_disk import SmallDisk, on_small_disk
 
 DIM = 256
@@ -202,7 +202,7 @@ def service(disk: SmallDisk) -> None:
     with refused():
         for turn in range(10_000):
             rows.upsert(ROWS * turn, 1.0 + turn)
-    assert disk.free > space.RESERVE_BYTES, "the reserve was not kept"
+    assert disk.free > disk_space.RESERVE_BYTES, "the reserve was not kept"
     rows.check()
 
     # Somebody else takes what is left, and the service has to start again

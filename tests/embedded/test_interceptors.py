@@ -22,7 +22,7 @@ from fiftyone_milvus.embedded.interceptors import (
     TokenInterceptor,
 )
 from fiftyone_milvus.embedded.lifetime import Activity
-from fiftyone_milvus.embedded.locking import Locks
+from fiftyone_milvus.embedded.locks import Locks
 from tests.embedded.child import create, rows, vector
 from tests.embedded.support import wait_until
 

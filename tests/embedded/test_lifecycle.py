@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from fiftyone_milvus import embedded
-from fiftyone_milvus.embedded import process
+from fiftyone_milvus.embedded import services
 from fiftyone_milvus.errors import EmbeddedServiceError
 from tests.embedded.child import connect, count, create, rows
 from tests.embedded.support import gone, service_pids, wait_until
@@ -235,7 +235,7 @@ def test_explicit_service_stays_without_clients(data):
         embedded.serve(data, foreground=False)
 
     assert embedded.ensure(data).pid == status.pid
-    process._process.drop(data)
+    services._process.drop(data)
     time.sleep(1)
     assert embedded.status(data).pid == status.pid
 

@@ -14,7 +14,7 @@ import pytest
 from pymilvus.grpc_gen import milvus_pb2, milvus_pb2_grpc
 
 from fiftyone_milvus import embedded
-from fiftyone_milvus.embedded import identity
+from fiftyone_milvus.embedded import service_file
 from fiftyone_milvus.errors import EmbeddedServiceError
 from tests.embedded.child import connect, count, create, rows
 from tests.embedded.support import gone, wait_until
@@ -130,7 +130,7 @@ def test_token_is_shown_nowhere(data):
     ask(endpoint, [("authorization", encoded("wrong"))])
 
     assert endpoint.token not in repr(endpoint)
-    assert endpoint.token not in repr(identity.load(data))
+    assert endpoint.token not in repr(service_file.load(data))
     assert endpoint.token not in " ".join(psutil.Process(endpoint.pid).cmdline())
     assert endpoint.token not in (data / "service.log").read_text()
     assert endpoint.token not in repr(embedded.status(data))
@@ -142,7 +142,7 @@ def test_control_channel_needs_the_token_too(data):
     for request in requests:
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(5)
-            connection.connect(identity.load(data).control)
+            connection.connect(service_file.load(data).control)
             connection.sendall(request + b"\n")
             reply = connection.recv(4096)
         assert reply == b"" or json.loads(reply) == {"state": "refused"}

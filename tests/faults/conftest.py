@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 import fiftyone_milvus  # noqa: F401  (makes backend="milvus" ours)
-from tests.contract.support import unique
 from tests.faults.model import make_dataset, make_files
 from tests.faults.support import Child, World
+from tests.support.indexes import unique
 
 
 @pytest.fixture(scope="package")

@@ -13,9 +13,9 @@ import pytest
 
 from fiftyone_milvus import embedded as service
 from fiftyone_milvus.errors import EngineError
-from tests.contract.support import one_line, unique
 from tests.faults.model import Slow, make_dataset, make_files
 from tests.faults.support import World
+from tests.support.indexes import one_line, unique
 from tests.support.small_disk import SmallDisk, on_small_disk
 
 

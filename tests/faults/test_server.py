@@ -9,11 +9,11 @@ from collections.abc import Iterator
 import pytest
 
 from fiftyone_milvus.errors import FiftyOneMilvusError
-from tests.contract.support import one_line
 from tests.faults.model import Slow
 from tests.faults.support import interrupt, later, within
 from tests.faults.wire import Wire
-from tests.servers import MilvusServer
+from tests.support.indexes import one_line
+from tests.support.servers import MilvusServer
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import fiftyone.brain as fob
 import fiftyone.operators as foo
 import pytest
 
-from fiftyone_milvus.plugin import NAME, installing
+from fiftyone_milvus.plugin import NAME, installation
 from tests.app.conftest import scans  # noqa: F401
 from tests.app.digits import Scans
 from tests.conftest import Engine
@@ -20,7 +20,7 @@ Run = Callable[..., Any]
 
 @pytest.fixture(scope="session", autouse=True)
 def _installed() -> None:
-    installing.install()
+    installation.install()
 
 
 @pytest.fixture(autouse=True)

@@ -17,9 +17,9 @@ from fiftyone.operators.registry import OperatorRegistry
 from fiftyone_milvus import inventory
 from fiftyone_milvus.demo.model import NAME as MODEL
 from fiftyone_milvus.plugin import NAME, jobs, operator
-from tests import oracle
 from tests.app.digits import Scans
 from tests.plugin.conftest import Run
+from tests.support import oracle
 
 
 def truth(scans: Scans, dataset: fo.Dataset, number: int) -> dict[str, float]:

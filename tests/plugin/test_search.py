@@ -21,12 +21,12 @@ from PIL import Image
 
 from fiftyone_milvus.demo.model import NAME as MODEL
 from fiftyone_milvus.errors import InvalidInputError
-from fiftyone_milvus.plugin import NAME, preview, queries, showing
+from fiftyone_milvus.plugin import NAME, preview, queries, results
 from fiftyone_milvus.plugin.operators.find_duplicates import FindDuplicates
-from tests import oracle
 from tests.app.digits import KEY, Scans
 from tests.plugin.conftest import Run
 from tests.plugin.test_manage import refuses
+from tests.support import oracle
 
 COUNT = 60
 
@@ -224,7 +224,7 @@ def test_an_image_that_would_fill_the_memory_is_refused(indexed: fo.Dataset, run
 def test_more_results_than_a_view_holds_are_refused(indexed: fo.Dataset) -> None:
     ids = [str(ObjectId())] * 430_000
     with pytest.raises(InvalidInputError, match="430,000 results are too many"):
-        showing.view_of(indexed, None, ids)
+        results.view_of(indexed, None, ids)
 
 
 def test_the_index_of_a_notebook_stays_as_it_is(indexed: fo.Dataset, run: Run) -> None:

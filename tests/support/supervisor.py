@@ -1,4 +1,6 @@
-"""Runs one Milvus server in a network namespace of its own. A script; see ``tests/servers.py``.
+"""Runs one Milvus server in a network namespace of its own.
+
+A script; see ``servers.py``.
 
 Milvus 2.3.5's embedded etcd has fixed ports and binds a dozen others: two servers on one network
 collide. A network namespace ends that. The socket on which clients call is made before the

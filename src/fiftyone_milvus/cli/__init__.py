@@ -13,16 +13,16 @@ from typing import Annotated
 import typer
 
 from fiftyone_milvus.cli import (
-    demonstrating,
+    demo,
+    doctor,
     engines,
-    examining,
     indexes,
-    measuring,
-    moving,
-    plugins,
-    printing,
-    searching,
-    takeover,
+    output,
+    plugin,
+    recall,
+    search,
+    setup,
+    transfer,
 )
 
 __all__ = ["TRACEBACK", "app", "main"]
@@ -58,15 +58,15 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for _module in (demonstrating, examining, takeover, engines, indexes, searching, measuring, moving):
+for _module in (demo, doctor, setup, engines, indexes, search, recall, transfer):
     _module.add_to(app)
-app.add_typer(plugins.app, name="plugin", rich_help_panel="Set up")
+app.add_typer(plugin.app, name="plugin", rich_help_panel="Set up")
 
 
 def main() -> None:
     """Runs the command line; errors are one line on stderr and exit code 1."""
     try:
-        with printing.own_output():
+        with output.own_output():
             app()
     except KeyboardInterrupt:
         typer.secho("Interrupted", err=True)

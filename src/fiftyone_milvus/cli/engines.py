@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fiftyone_milvus.cli.printing import Json, print_facts, print_json, print_table
+from fiftyone_milvus.cli.output import Json, print_facts, print_json, print_table
 
 PANEL = "Milvus"
 
@@ -29,7 +29,8 @@ def add_to(app: typer.Typer) -> None:
 
 def status(as_json: Json = False) -> None:
     """Show whose `backend="milvus"` is, the embedded engines that run, and FiftyOne's database."""
-    from fiftyone_milvus import embedded, mongod, takeover
+    from fiftyone_milvus import embedded
+    from fiftyone_milvus.setup import mongod, takeover
 
     database = mongod.find_mongod()
     services = embedded.list_services()
@@ -112,7 +113,7 @@ def stop(
 
 
 def _has_server() -> bool:
-    from fiftyone_milvus import takeover
+    from fiftyone_milvus.setup import takeover
 
     # An address, and not the path of an embedded engine
     uri = str(takeover.parameter("uri") or "")

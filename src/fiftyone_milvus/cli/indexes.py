@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fiftyone_milvus.cli import opening
-from fiftyone_milvus.cli.opening import BrainKey, DatasetName, Settings, Uri, ViewName, Yes
-from fiftyone_milvus.cli.printing import Json, print_facts, print_json, print_table, unlogged
+from fiftyone_milvus.cli import arguments
+from fiftyone_milvus.cli.arguments import BrainKey, DatasetName, Settings, Uri, ViewName, Yes
+from fiftyone_milvus.cli.output import Json, print_facts, print_json, print_table, unlogged
 from fiftyone_milvus.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -69,14 +69,14 @@ def list_(
     as_json: Json = False,
 ) -> None:
     """List the Milvus indexes of all datasets, and whether they are in step."""
-    opening.fiftyone()
+    arguments.fiftyone()
     from fiftyone_milvus import inventory
 
     names = dataset or inventory.datasets()
     found = [
         entry
         for name in names
-        for entry in inventory.indexes(opening.dataset(name), compare=compare)
+        for entry in inventory.indexes(arguments.dataset(name), compare=compare)
     ]
     # Those of all datasets: whoever comes from the built-in has no index of ours yet
     others = [run for run in inventory.built_in_runs() if not dataset or run.dataset in dataset]
@@ -111,7 +111,7 @@ def info(
     dataset: DatasetName, brain_key: BrainKey, compare: _Compare = True, as_json: Json = False
 ) -> None:
     """Show what there is to know of an index."""
-    found = opening.dataset(dataset)
+    found = arguments.dataset(dataset)
     from fiftyone_milvus import inventory
 
     entry = inventory.index_info(found, brain_key, compare=compare)
@@ -187,13 +187,13 @@ def create(
     What fails or is interrupted leaves nothing behind. Where only some samples can't be embedded,
     the index of the others is kept, each is named with its reason, and the exit code is 1.
     """
-    samples = opening.samples(dataset, view)
-    from fiftyone_milvus import lifecycle
+    samples = arguments.samples(dataset, view)
+    from fiftyone_milvus.inventory import lifecycle
 
     connecting = model is None and embeddings_field is None
     if metric is None and not connecting:
         metric = "cosine"
-    settings = opening.settings(
+    settings = arguments.settings(
         more,
         collection_name=collection_name,
         patches_field=patches_field,
@@ -239,8 +239,8 @@ def sync(
 
     Interrupted, it goes on from there the next time.
     """
-    index = opening.index(dataset, brain_key)
-    samples = opening.samples(dataset, view)
+    index = arguments.index(dataset, brain_key)
+    samples = arguments.samples(dataset, view)
     with unlogged("syncing.sync"):
         report = index.sync(
             samples, prune=prune, refresh=refresh, batch_size=batch_size, num_workers=num_workers
@@ -274,10 +274,11 @@ def delete(
     """Delete an index: its brain run and its collection, or one of them."""
     if part not in ("both", "run", "collection"):
         raise typer.BadParameter(f"--only {part}: expected run or collection")
-    found = opening.dataset(dataset)
-    from fiftyone_milvus import inventory, lifecycle
+    found = arguments.dataset(dataset)
+    from fiftyone_milvus import inventory
+    from fiftyone_milvus.inventory import lifecycle
 
-    collection = inventory.opening.open_index(found, brain_key).config.collection_name
+    collection = inventory.stored_index.open_index(found, brain_key).config.collection_name
     if part == "run":
         question = f"Delete brain run '{brain_key}', and leave collection '{collection}'?"
     else:
@@ -289,7 +290,7 @@ def delete(
             )
         what = "all of it" if part == "both" else "the collection"
         question = f"{_sentence(str(loss))}. Delete {what}?"
-    if not opening.confirm(question, yes):
+    if not arguments.confirm(question, yes):
         raise typer.Exit(1)
     vectors = lifecycle.delete(found, brain_key, part)
     if as_json:
@@ -313,7 +314,7 @@ def cleanup(
 
     With `--json` and neither a name nor `--yes` it only lists them, and exits with 1 if there are.
     """
-    opening.fiftyone()
+    arguments.fiftyone()
     from fiftyone_milvus import inventory
 
     connection = inventory.configured(uri)
@@ -327,7 +328,7 @@ def cleanup(
     what = f"{len(chosen)} collection{'s' * (len(chosen) > 1)}"
     question = f"Drop {what} at {connection.target.address}?"
     only_listed = as_json and not names and not yes
-    if chosen and not only_listed and opening.confirm(question, yes):
+    if chosen and not only_listed and arguments.confirm(question, yes):
         dropped = inventory.clean_up(chosen, connection)
     if as_json:
         print_json({"orphans": orphans, "dropped": dropped})

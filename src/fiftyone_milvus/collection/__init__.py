@@ -7,8 +7,8 @@ too if they have a VARCHAR primary key and a float vector.
 
 from __future__ import annotations
 
-from fiftyone_milvus.collection.building import EXACT, INDEXED_FROM, Building
-from fiftyone_milvus.collection.creating import MAX_ID_BYTES, Creating
+from fiftyone_milvus.collection.creation import MAX_ID_BYTES, Creating
+from fiftyone_milvus.collection.index_build import EXACT, INDEXED_FROM, Building
 from fiftyone_milvus.collection.writes import Writes
 
 __all__ = ["EXACT", "INDEXED_FROM", "MAX_ID_BYTES", "MilvusCollection"]

@@ -11,15 +11,14 @@ from typing import Any, TypeVar
 
 from pymilvus import MilvusClient
 
-from fiftyone_milvus import freshness
+from fiftyone_milvus.collection import consistency
+from fiftyone_milvus.collection.recent import MAX_BYTES, Rows
 from fiftyone_milvus.connection import PATIENCE, Connection, Patience
 from fiftyone_milvus.errors import (
     CollectionNotFoundError,
     EngineError,
 )
-from fiftyone_milvus.fields.record import Record
-from fiftyone_milvus.fresh import MAX_BYTES, Rows
-from fiftyone_milvus.layout import (
+from fiftyone_milvus.schema.layout import (
     EMBEDDED,
     FIELDS,
     OWNER,
@@ -29,6 +28,7 @@ from fiftyone_milvus.layout import (
     parse_record,
     read_layout,
 )
+from fiftyone_milvus.schema.record import Record
 
 logger = logging.getLogger(__name__)
 
@@ -206,7 +206,7 @@ class CollectionBase:
         """Drops the collection if it exists; returns whether it did."""
         self._layout = self._fresh = self._partitions = None
         self._seen = self._loading = False
-        freshness.forget(self._key)
+        consistency.forget(self._key)
         if not self.exists():
             return False
         self.connection.run(lambda c: c.drop_collection(self.name, timeout=self.timeout))
@@ -330,7 +330,7 @@ class CollectionBase:
     def _level(self) -> str:
         if self.connection.engine.lite:
             return self.consistency_level
-        return freshness.read_level(self._key, self.consistency_level)
+        return consistency.read_level(self._key, self.consistency_level)
 
     def _describe(self) -> Layout:
         info = self.connection.run(lambda c: c.describe_collection(self.name, timeout=self.timeout))

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from fiftyone_milvus import freshness
+from fiftyone_milvus.collection import consistency
 from fiftyone_milvus.collection.base import CollectionBase
+from fiftyone_milvus.collection.recent import Hits
 from fiftyone_milvus.errors import ConnectionFailedError, EngineError, PermissionDeniedError
-from fiftyone_milvus.fresh import Hits
-from fiftyone_milvus.scores import Array
+from fiftyone_milvus.metrics import Array
 
 
 class Queries(CollectionBase):
@@ -40,7 +40,7 @@ class Queries(CollectionBase):
                 **options,
             )
         )
-        freshness.read(self._key, level)
+        consistency.read(self._key, level)
         count = int(rows[0]["count(*)"])
         if not expression and not sealed_only:
             self._rows = count
@@ -119,7 +119,7 @@ class Queries(CollectionBase):
                 timeout=self.timeout,
             )
         )
-        freshness.read(self._key, level)
+        consistency.read(self._key, level)
         return [_hits(hits, sample_field) for hits in found]
 
     def _query(
@@ -136,7 +136,7 @@ class Queries(CollectionBase):
                 **options,
             )
         )
-        freshness.read(self._key, level)
+        consistency.read(self._key, level)
         return list(rows)
 
 

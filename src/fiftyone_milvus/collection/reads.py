@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from fiftyone_milvus import filters
-from fiftyone_milvus.ahead import ahead
+from fiftyone_milvus.collection import filters
+from fiftyone_milvus.collection.prefetch import ahead
+from fiftyone_milvus.collection.recent import Rows
 from fiftyone_milvus.collection.streams import Streams
 from fiftyone_milvus.errors import CollectionMismatchError
-from fiftyone_milvus.fresh import Rows
-from fiftyone_milvus.layout import SAMPLE_ID
+from fiftyone_milvus.schema.layout import SAMPLE_ID
 
 Answer = tuple[Sequence[str], list[Any]]
 """The keys that a request asked for, and the rows that exist."""

@@ -12,8 +12,8 @@ import json
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from fiftyone_milvus import filters
-from fiftyone_milvus.ahead import ahead
+from fiftyone_milvus.collection import filters
+from fiftyone_milvus.collection.prefetch import ahead
 from fiftyone_milvus.collection.queries import Queries
 from fiftyone_milvus.errors import EngineError
 

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from pymilvus import MilvusClient
 
-from fiftyone_milvus import filters, freshness
+from fiftyone_milvus.collection import consistency, filters
+from fiftyone_milvus.collection.packing import pack
 from fiftyone_milvus.collection.reads import Reads
 from fiftyone_milvus.connection import PATIENCE, Patience
-from fiftyone_milvus.packing import pack
 
 
 class Writes(Reads):
@@ -49,7 +49,7 @@ class Writes(Reads):
                 call(self.name, rows, timeout=self.timeout, retry_on_rate_limit=False)
             finally:
                 if replaces:
-                    freshness.deleted(self._key)
+                    consistency.deleted(self._key)
 
         self._call(write, reads=False, patience=patience)
 
@@ -86,7 +86,7 @@ class Writes(Reads):
         for part in filters.batches(list(ids)):
             expression = filters.ids_in(self.layout.id_field, part)
             self._call(partial(self._delete, expression), reads=False)
-        freshness.deleted(self._key)
+        consistency.deleted(self._key)
 
     @property
     def _misplaces_upserts(self) -> bool:

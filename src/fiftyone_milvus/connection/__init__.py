@@ -11,11 +11,11 @@ Example::
 from __future__ import annotations
 
 from fiftyone_milvus.connection.connection import Connection, Engine, close_all, connect
-from fiftyone_milvus.connection.patience import PATIENCE, Patience
-from fiftyone_milvus.connection.resolving import LOCAL_SERVER, resolve
+from fiftyone_milvus.connection.failures import translate
+from fiftyone_milvus.connection.resolution import LOCAL_SERVER, resolve
+from fiftyone_milvus.connection.retries import PATIENCE, Patience
 from fiftyone_milvus.connection.settings import CREDENTIALS, Settings
 from fiftyone_milvus.connection.target import Target
-from fiftyone_milvus.connection.translate import translate
 
 __all__ = [
     "CREDENTIALS",

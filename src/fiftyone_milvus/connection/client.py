@@ -7,8 +7,8 @@ import time
 from typing import Any
 
 from fiftyone_milvus import embedded
-from fiftyone_milvus.connection import quiet
-from fiftyone_milvus.connection.diagnose import tls_problem, via_proxy
+from fiftyone_milvus.connection import quiet_logs
+from fiftyone_milvus.connection.diagnosis import tls_problem, via_proxy
 from fiftyone_milvus.connection.settings import Settings
 from fiftyone_milvus.connection.target import Target
 from fiftyone_milvus.errors import TLSError
@@ -42,9 +42,9 @@ def open_client(target: Target, *, timeout: float = CONNECT_TIMEOUT) -> Any:
     # Half a second's import, which reading a run's properties can do without.
     from pymilvus import MilvusClient
 
-    quiet.install()
+    quiet_logs.install()
     deadline = time.monotonic() + timeout
-    with quiet.quiet():
+    with quiet_logs.quiet():
         kwargs = client_kwargs(target)
         if target.tls:
             check_tls_files(target.settings)

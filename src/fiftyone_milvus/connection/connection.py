@@ -16,10 +16,10 @@ from typing import Any, Generic, TypeVar
 from fiftyone_milvus import embedded
 from fiftyone_milvus.connection import orm
 from fiftyone_milvus.connection.client import open_client
-from fiftyone_milvus.connection.patience import PATIENCE, Patience
-from fiftyone_milvus.connection.quiet import quiet
+from fiftyone_milvus.connection.failures import Failure, describe, translate
+from fiftyone_milvus.connection.quiet_logs import quiet
+from fiftyone_milvus.connection.retries import PATIENCE, Patience
 from fiftyone_milvus.connection.target import Target
-from fiftyone_milvus.connection.translate import Failure, describe, translate
 from fiftyone_milvus.errors import FiftyOneMilvusError
 
 T = TypeVar("T")

@@ -8,7 +8,7 @@ import warnings
 from contextlib import suppress
 from typing import Any
 
-from fiftyone_milvus.connection import quiet
+from fiftyone_milvus.connection import quiet_logs
 from fiftyone_milvus.connection.client import CONNECT_TIMEOUT, client_kwargs
 from fiftyone_milvus.connection.target import Target
 from fiftyone_milvus.errors import EngineError
@@ -49,7 +49,7 @@ def register(alias: str, target: Target) -> bool:
     """
     from pymilvus import connections
 
-    with _lock, quiet.quiet():
+    with _lock, quiet_logs.quiet():
         silence()
         handler = dict(connections.list_connections()).get(alias)
         pid, known, ours = _registered.get(alias, (0, None, None))
@@ -82,7 +82,7 @@ def disconnect_all() -> None:
         return
     from pymilvus import connections
 
-    with _lock, quiet.quiet(), warnings.catch_warnings(), suppress(Exception):
+    with _lock, quiet_logs.quiet(), warnings.catch_warnings(), suppress(Exception):
         warnings.simplefilter("ignore")  # whatever the user has made of silence()
         handlers = dict(connections.list_connections())
         for alias, (pid, _, handler) in list(_registered.items()):

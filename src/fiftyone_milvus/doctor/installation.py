@@ -42,7 +42,7 @@ def packages() -> Verdict:
 @checked("MongoDB")
 def database() -> Verdict:
     """Checks that FiftyOne's database answers."""
-    from fiftyone_milvus import mongod
+    from fiftyone_milvus.setup import mongod
 
     found = mongod.find_mongod()
     if found is None:
@@ -73,8 +73,8 @@ def brain_config() -> Verdict:
     """Checks whose ``backend="milvus"`` is, and that its parameters are known."""
     import fiftyone.brain as fob
 
-    from fiftyone_milvus import takeover
     from fiftyone_milvus.backend import parameter_names
+    from fiftyone_milvus.setup import takeover
 
     path = takeover.config_path()
     parameters: dict[str, Any] = fob.brain_config.similarity_backends.get("milvus") or {}
@@ -117,9 +117,9 @@ def plugin() -> Verdict:
     """Checks that the App finds the plugin."""
     import fiftyone.plugins as fop
 
-    from fiftyone_milvus.plugin import NAME, installing
+    from fiftyone_milvus.plugin import NAME, installation
 
-    found = installing.status()
+    found = installation.status()
     if not (found.installed and found.current):
         # Which says itself what to do
         text, _, remedy = str(found).partition("; ")

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 from fiftyone_milvus import inventory
 from fiftyone_milvus.connection import Connection, Target
-from fiftyone_milvus.connection.diagnose import certificate_days
+from fiftyone_milvus.connection.diagnosis import certificate_days
 from fiftyone_milvus.doctor import roundtrip
 from fiftyone_milvus.doctor.verdict import Verdict, advice, failed
-from fiftyone_milvus.embedded.space import free_bytes
+from fiftyone_milvus.embedded.disk_space import free_bytes
 from fiftyone_milvus.errors import FiftyOneMilvusError
 
 LOW_BYTES = 1 << 30

@@ -7,15 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from fiftyone_milvus import parameters, writing
-from fiftyone_milvus.checking import Batch
 from fiftyone_milvus.collection import MilvusCollection
+from fiftyone_milvus.collection.temporary import temporary
 from fiftyone_milvus.connection import Connection
+from fiftyone_milvus.dataset.database import database_id
 from fiftyone_milvus.doctor.verdict import Verdict, advice
 from fiftyone_milvus.errors import EngineError, FiftyOneMilvusError, PermissionDeniedError
-from fiftyone_milvus.identity import database_id
-from fiftyone_milvus.searching import Searcher
-from fiftyone_milvus.temporary import temporary
+from fiftyone_milvus.schema import index_types
+from fiftyone_milvus.search.planner import Searcher
+from fiftyone_milvus.writing import writer
+from fiftyone_milvus.writing.validation import Batch
 
 _ROWS, _DIMENSION, _NEAREST = 100, 16, 10
 _PRIVILEGES = (
@@ -77,7 +78,7 @@ def _try(collection: MilvusCollection, owner: dict[str, Any], steps: _Steps) -> 
     steps.next("write")
     vectors = np.random.default_rng(51).standard_normal((_ROWS, _DIMENSION), dtype=np.float32)
     ids = [f"{i:024x}" for i in range(_ROWS)]
-    writing.upload(collection, Batch(ids, ids, vectors), replace=False)
+    writer.upload(collection, Batch(ids, ids, vectors), replace=False)
     steps.next("load")
     collection.wait_until_loaded()
     steps.next("search")
@@ -92,12 +93,12 @@ def _try(collection: MilvusCollection, owner: dict[str, Any], steps: _Steps) -> 
 
 
 def _create(collection: MilvusCollection, owner: dict[str, Any]) -> None:
-    index_type = parameters.default_index_type(collection.connection.engine)
+    index_type = index_types.default_index_type(collection.connection.engine)
     collection.create(
         _DIMENSION,
         "COSINE",
         index_type,
-        parameters.build_params(index_type, None, _DIMENSION),
+        index_types.build_params(index_type, None, _DIMENSION),
         owner,
     )
 

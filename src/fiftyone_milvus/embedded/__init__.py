@@ -18,8 +18,8 @@ from __future__ import annotations
 
 from fiftyone_milvus.embedded.lifetime import Lifetime
 from fiftyone_milvus.embedded.paths import default_path
-from fiftyone_milvus.embedded.process import ensure, list_services, serve, status, stop
-from fiftyone_milvus.embedded.records import Endpoint, Status
+from fiftyone_milvus.embedded.services import ensure, list_services, serve, status, stop
+from fiftyone_milvus.embedded.status import Endpoint, Status
 
 __all__ = [
     "Endpoint",

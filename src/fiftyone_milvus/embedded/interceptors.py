@@ -12,9 +12,9 @@ from typing import Any
 import grpc
 from pymilvus.grpc_gen import common_pb2, milvus_pb2
 
-from fiftyone_milvus.embedded import space
+from fiftyone_milvus.embedded import disk_space
 from fiftyone_milvus.embedded.lifetime import Activity
-from fiftyone_milvus.embedded.locking import Locks
+from fiftyone_milvus.embedded.locks import Locks
 
 # What touches no collection's rows and nothing that changes while it looks.
 _FREE = frozenset(
@@ -194,15 +194,15 @@ class SpaceInterceptor(grpc.ServerInterceptor):
                 return milvus_pb2.MutationResult(status=refused)
             response = behavior(request, context)
             status: Any = getattr(response, "status", response)
-            if space.is_full(getattr(status, "reason", "")):
-                status.reason = space.full(self._path)
+            if disk_space.is_full(getattr(status, "reason", "")):
+                status.reason = disk_space.full(self._path)
             return response
 
         return _wrap(continuation(details), around)
 
     def _shortage(self, request: Any, context: Any) -> str | None:
         log = sum(self._unflushed(*pair) for pair in _collections(request, context, self._resolve))
-        return space.shortage(self._path, request.ByteSize(), log)
+        return disk_space.shortage(self._path, request.ByteSize(), log)
 
 
 def _collections(

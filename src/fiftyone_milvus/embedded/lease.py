@@ -14,8 +14,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from fiftyone_milvus.embedded.identity import Identity, load
-from fiftyone_milvus.embedded.records import Endpoint
+from fiftyone_milvus.embedded.service_file import Identity, load
+from fiftyone_milvus.embedded.status import Endpoint
 from fiftyone_milvus.errors import EmbeddedServiceError
 
 _POLL_SECONDS = 0.05

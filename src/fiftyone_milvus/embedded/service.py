@@ -19,12 +19,11 @@ import milvus_lite
 from pymilvus.grpc_gen import milvus_pb2_grpc
 
 from fiftyone_milvus._version import __version__
-from fiftyone_milvus.embedded import identity as identities
 from fiftyone_milvus.embedded import logs, paths
+from fiftyone_milvus.embedded import service_file as identities
 from fiftyone_milvus.embedded.control import Control
 from fiftyone_milvus.embedded.database import count_collections, open_database
-from fiftyone_milvus.embedded.engine import build_servicer
-from fiftyone_milvus.embedded.identity import Identity
+from fiftyone_milvus.embedded.executor import build_servicer
 from fiftyone_milvus.embedded.interceptors import (
     ActivityInterceptor,
     LockingInterceptor,
@@ -32,7 +31,8 @@ from fiftyone_milvus.embedded.interceptors import (
     TokenInterceptor,
 )
 from fiftyone_milvus.embedded.lifetime import Activity, Lifetime
-from fiftyone_milvus.embedded.locking import Locks
+from fiftyone_milvus.embedded.locks import Locks
+from fiftyone_milvus.embedded.service_file import Identity
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ Example::
 from __future__ import annotations
 
 from fiftyone_milvus.everywhere.results import EverywhereResult, EverywhereResults, Skipped
-from fiftyone_milvus.everywhere.searching import search_everywhere
+from fiftyone_milvus.everywhere.search import search_everywhere
 from fiftyone_milvus.inventory.runs import NO_MODEL
 
 __all__ = [

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from bson import ObjectId
 
-from fiftyone_milvus import images
+from fiftyone_milvus.dataset import images
 from fiftyone_milvus.errors import InvalidInputError
 from fiftyone_milvus.index import MilvusSimilarityIndex
-from fiftyone_milvus.scores import Array
+from fiftyone_milvus.metrics import Array
 
 _ID_DIGITS = 24
 

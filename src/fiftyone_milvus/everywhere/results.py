@@ -10,7 +10,7 @@ import fiftyone as fo
 import numpy as np
 
 from fiftyone_milvus.errors import InvalidInputError
-from fiftyone_milvus.results import SearchResults
+from fiftyone_milvus.search.results import SearchResults
 
 
 class EverywhereResult(NamedTuple):
@@ -111,7 +111,7 @@ class EverywhereResults(Sequence[EverywhereResult]):
 
         Returns:
             a :class:`fiftyone.core.view.DatasetView`, of one index as of
-            :meth:`SearchResults.view() <fiftyone_milvus.results.SearchResults.view>`
+            :meth:`SearchResults.view() <fiftyone_milvus.search.results.SearchResults.view>`
 
         Raises:
             InvalidInputError: if there are no such results

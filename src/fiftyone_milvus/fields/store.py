@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from fiftyone_milvus.collection import MilvusCollection
+from fiftyone_milvus.dataset.progress import ProgressBar
 from fiftyone_milvus.errors import CollectionMismatchError, InvalidInputError
 from fiftyone_milvus.fields import staleness
-from fiftyone_milvus.fields.columns import Column, resolve_columns
-from fiftyone_milvus.fields.record import Record
 from fiftyone_milvus.fields.values import MilvusValues, Row, ValueReader, as_milvus
-from fiftyone_milvus.progress import ProgressBar
+from fiftyone_milvus.schema.columns import Column, resolve_columns
+from fiftyone_milvus.schema.record import Record
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from typing import Any, overload
 from bson import ObjectId
 
 from fiftyone_milvus.errors import InvalidInputError
-from fiftyone_milvus.fields.columns import (
+from fiftyone_milvus.schema.columns import (
     MAX_STRING_BYTES,
     MAX_STRINGS,
     NEUTRAL,

@@ -10,11 +10,11 @@ from typing import Any
 from fiftyone.brain.similarity import DuplicatesMixin
 
 from fiftyone_milvus.index.aggregations import AGGREGATIONS
-from fiftyone_milvus.index.comparable import Comparable
+from fiftyone_milvus.index.comparison import Comparable
 from fiftyone_milvus.index.duplicates import Duplicates
-from fiftyone_milvus.index.querying import DEFAULT_RESULTS, Querying
-from fiftyone_milvus.index.reading import Reading
-from fiftyone_milvus.index.syncing import Syncing
+from fiftyone_milvus.index.embeddings import Reading
+from fiftyone_milvus.index.queries import DEFAULT_RESULTS, Querying
+from fiftyone_milvus.index.sync import Syncing
 
 __all__ = ["AGGREGATIONS", "DEFAULT_RESULTS", "MilvusSimilarityIndex"]
 

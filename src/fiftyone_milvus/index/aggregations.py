@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from fiftyone_milvus.scores import Array
+from fiftyone_milvus.metrics import Array
 
 Aggregation = Callable[[Array], Array]
 

@@ -11,13 +11,13 @@ from pymilvus import MilvusClient
 
 from fiftyone_milvus.collection import MilvusCollection
 from fiftyone_milvus.connection import Connection
+from fiftyone_milvus.dataset.database import database_id
 from fiftyone_milvus.fields.store import SyncedFields
 from fiftyone_milvus.fields.translate import translate
-from fiftyone_milvus.identity import database_id
-from fiftyone_milvus.ids import Ids
-from fiftyone_milvus.neighbors import Neighbors
-from fiftyone_milvus.searching import Searcher, Trace
-from fiftyone_milvus.views import ViewFacts, ViewScope
+from fiftyone_milvus.search.ids import Ids
+from fiftyone_milvus.search.neighbors import Neighbors
+from fiftyone_milvus.search.planner import Searcher, Trace
+from fiftyone_milvus.search.views import ViewFacts, ViewScope
 
 _LONG_EXPRESSION = 50_000
 """Characters; Milvus parses an expression again for each request, to count and to search."""

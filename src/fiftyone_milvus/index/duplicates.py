@@ -15,8 +15,8 @@ from fiftyone_milvus.errors import (
 )
 from fiftyone_milvus.index.base import IndexBase
 from fiftyone_milvus.index.checks import check_fraction, check_thresh
+from fiftyone_milvus.metrics import Array
 from fiftyone_milvus.neighborhoods import Vectors
-from fiftyone_milvus.scores import Array
 
 logger = logging.getLogger(__name__)
 

@@ -12,16 +12,16 @@ from bson import ObjectId
 from bson.errors import InvalidId
 
 from fiftyone_milvus.collection import MilvusCollection
+from fiftyone_milvus.collection.temporary import TEMPORARY, is_left_behind
 from fiftyone_milvus.connection import Connection
+from fiftyone_milvus.dataset.database import database_id
 from fiftyone_milvus.errors import (
     CollectionMismatchError,
     CollectionNotFoundError,
     InvalidInputError,
 )
-from fiftyone_milvus.identity import database_id
 from fiftyone_milvus.inventory.status import configured
-from fiftyone_milvus.layout import MOVING, Layout
-from fiftyone_milvus.temporary import TEMPORARY, is_left_behind
+from fiftyone_milvus.schema.layout import MOVING, Layout
 
 UNDER_WAY = 24 * 3600
 """Seconds: a run is stored when its upload is done, so a younger collection may yet get one."""

@@ -11,9 +11,10 @@ import numpy as np
 from fiftyone_milvus.errors import CollectionNotFoundError, FiftyOneMilvusError
 from fiftyone_milvus.fields import staleness
 from fiftyone_milvus.index import MilvusSimilarityIndex
-from fiftyone_milvus.inventory.opening import is_of_samples, keys, open_index
 from fiftyone_milvus.inventory.status import ask
-from fiftyone_milvus.syncing import comparing, wanted
+from fiftyone_milvus.inventory.stored_index import is_of_samples, keys, open_index
+from fiftyone_milvus.syncing import expected_rows
+from fiftyone_milvus.syncing.difference import Surplus, compare
 
 __all__ = ["IndexInfo", "index_info", "indexes", "keys"]
 
@@ -156,10 +157,10 @@ def _observed(info: IndexInfo, index: MilvusSimilarityIndex) -> IndexInfo:
 def _compared(info: IndexInfo, index: MilvusSimilarityIndex, dataset: Any) -> IndexInfo:
     if not is_of_samples(dataset, info.brain_key):
         return info
-    asked = wanted.read(dataset, info.patches_field)
+    asked = expected_rows.read(dataset, info.patches_field)
     if not info.exists:
         return replace(info, missing=len(asked), stale=0)
-    difference = comparing.compare(index._collection, asked, patches=info.patches_field is not None)
+    difference = compare(index._collection, asked, patches=info.patches_field is not None)
     return replace(
         info,
         missing=int(np.count_nonzero(~difference.present)),
@@ -168,11 +169,11 @@ def _compared(info: IndexInfo, index: MilvusSimilarityIndex, dataset: Any) -> In
     )
 
 
-def _stale(index: MilvusSimilarityIndex, surplus: comparing.Surplus, dataset: Any) -> int:
+def _stale(index: MilvusSimilarityIndex, surplus: Surplus, dataset: Any) -> int:
     if not index._owned():
         return 0
     # Another process may just have added what we did not know of
-    there = wanted.still_there(
+    there = expected_rows.still_there(
         dataset, index.config.patches_field, surplus.keys, surplus.sample_ids
     )
     return int(np.count_nonzero(~there)) + len(surplus.others)

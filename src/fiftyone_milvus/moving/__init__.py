@@ -13,12 +13,12 @@ Example::
 
 from __future__ import annotations
 
-from fiftyone_milvus.moving.adopting import Adopted, adopt
+from fiftyone_milvus.moving.adoption import Adopted, adopt
 from fiftyone_milvus.moving.builtin import adoptable
-from fiftyone_milvus.moving.exporting import Exported, export_index
-from fiftyone_milvus.moving.importing import Imported, import_index
-from fiftyone_milvus.moving.migrating import Migration, migrate
-from fiftyone_milvus.moving.reverting import Reverted, revert
+from fiftyone_milvus.moving.migration import Migration, migrate
+from fiftyone_milvus.moving.parquet_export import Exported, export_index
+from fiftyone_milvus.moving.parquet_import import Imported, import_index
+from fiftyone_milvus.moving.reversion import Reverted, revert
 
 __all__ = [
     "Adopted",

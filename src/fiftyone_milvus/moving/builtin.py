@@ -16,7 +16,7 @@ from fiftyone_milvus.connection import CREDENTIALS
 from fiftyone_milvus.errors import EmbeddedServiceError, InvalidInputError
 from fiftyone_milvus.index import MilvusSimilarityIndex
 from fiftyone_milvus.moving import runs
-from fiftyone_milvus.takeover import BUILTIN_CLS
+from fiftyone_milvus.setup.takeover import BUILTIN_CLS
 
 _PACKAGE = "fiftyone.brain."
 
@@ -53,7 +53,7 @@ def as_ours(
     """Returns an index of ours on the collection of a built-in's run; changes nothing recorded.
 
     A Milvus Lite directory that the built-in holds in this process is let go of; see
-    :func:`fiftyone_milvus.moving.borrowing.borrowed`.
+    :func:`fiftyone_milvus.moving.lite_directory.borrowed`.
 
     Args:
         dataset: the :class:`fiftyone.core.dataset.Dataset`

@@ -17,23 +17,24 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fiftyone_milvus import checking, object_ids, writing
 from fiftyone_milvus.backend import MilvusSimilarity, MilvusSimilarityConfig, unique_name
 from fiftyone_milvus.collection import MilvusCollection
+from fiftyone_milvus.collection.filters import batches
+from fiftyone_milvus.collection.recent import Rows
 from fiftyone_milvus.connection import Connection
+from fiftyone_milvus.dataset import object_ids
+from fiftyone_milvus.dataset.progress import ProgressBar
 from fiftyone_milvus.errors import (
     CollectionError,
     CollectionMismatchError,
     FiftyOneMilvusError,
 )
-from fiftyone_milvus.filters import batches
-from fiftyone_milvus.fresh import Rows
-from fiftyone_milvus.layout import MOVING
-from fiftyone_milvus.moving import whereabouts
-from fiftyone_milvus.progress import ProgressBar
-from fiftyone_milvus.syncing import comparing
-from fiftyone_milvus.syncing.wanted import Wanted
-from fiftyone_milvus.writing import Writer
+from fiftyone_milvus.moving import default_address
+from fiftyone_milvus.schema.layout import MOVING
+from fiftyone_milvus.syncing.difference import compare
+from fiftyone_milvus.syncing.expected_rows import Wanted
+from fiftyone_milvus.writing import validation
+from fiftyone_milvus.writing.writer import Writer, flush_if_due
 
 logger = logging.getLogger(__name__)
 
@@ -96,7 +97,7 @@ class Destination:
         """Returns which keys are there already; removes what is there of others."""
         if not self._collection.present():
             return np.zeros(len(keys), dtype=bool)
-        found = comparing.compare(self._collection, keys, patches=False)
+        found = compare(self._collection, keys, patches=False)
         stale = [*object_ids.to_strings(found.surplus.keys), *found.surplus.others]
         for part in batches(stale, _DELETE):
             self._collection.delete(part)
@@ -145,7 +146,7 @@ class Destination:
             raise
         filled.count = writer.written if writer is not None else 0
         if filled.count:
-            writing.flush_if_due(self._collection, filled.count, wait=False)
+            flush_if_due(self._collection, filled.count, wait=False)
         if watermark is not None and self._collection.present():
             if self._created:
                 fields.written(watermark, (), all_rows=True)
@@ -177,7 +178,7 @@ class Destination:
                 collection.set_owner(self.index._owner)
             self.index.connection.register_orm()
             self.index.reload()
-            whereabouts.tell(self.index)
+            default_address.tell(self.index)
         except FiftyOneMilvusError as error:
             logger.warning(
                 "Index '%s' is stored, but the %s may still be recorded as one that vectors are "
@@ -192,13 +193,13 @@ class Destination:
             mark = {MOVING: {**self._mark, "seen": time.time_ns() // 1_000_000}}
             self._created = self.index._create(dimension, self.index._beside(), mark)
 
-    def _checked(self, rows: Rows, filled: Filled) -> checking.Batch:
-        vectors = checking.as_vectors(rows.vectors, "embeddings")
+    def _checked(self, rows: Rows, filled: Filled) -> validation.Batch:
+        vectors = validation.as_vectors(rows.vectors, "embeddings")
         collection = self._collection
         known = collection.layout.dimension if collection.opened() else None
-        checking.check_dimension(vectors.shape[1], known)
-        bad = checking.unusable(vectors, self.index.config.metric)
-        batch = checking.Batch(list(rows.ids), list(rows.sample_ids), vectors)
+        validation.check_dimension(vectors.shape[1], known)
+        bad = validation.unusable(vectors, self.index.config.metric)
+        batch = validation.Batch(list(rows.ids), list(rows.sample_ids), vectors)
         if not bad:
             return batch
         why = {rows.ids[row]: f"its vector {what}" for row, (what, _) in bad.items()}

@@ -16,8 +16,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from fiftyone_milvus.fields.columns import Column, Kind
-from fiftyone_milvus.layout import PK, SAMPLE_ID, VECTOR
+from fiftyone_milvus.schema.columns import Column, Kind
+from fiftyone_milvus.schema.layout import PK, SAMPLE_ID, VECTOR
 
 METADATA = b"fiftyone_milvus"
 """The key of the file's metadata; the value is JSON."""

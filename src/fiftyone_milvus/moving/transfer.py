@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from fiftyone_milvus import checking, object_ids
+from fiftyone_milvus.dataset import object_ids
 from fiftyone_milvus.errors import EngineError, InvalidInputError
 from fiftyone_milvus.moving.destination import Destination, Filled
 from fiftyone_milvus.moving.sources import Held, Source
-from fiftyone_milvus.syncing.wanted import Wanted
+from fiftyone_milvus.syncing.expected_rows import Wanted
+from fiftyone_milvus.writing import validation
 
 logger = logging.getLogger(__name__)
 
@@ -145,8 +146,8 @@ def _compare(source: Source, destination: Destination, keys: Wanted) -> int | No
     table = dict(zip(found.ids, found.vectors))
     compared = 0
     for rows in source.rows(drawn):
-        vectors = checking.as_vectors(rows.vectors, "embeddings")
-        bad = checking.unusable(vectors, metric)
+        vectors = validation.as_vectors(rows.vectors, "embeddings")
+        bad = validation.unusable(vectors, metric)
         for i, key in enumerate(rows.ids):
             if i in bad:
                 continue

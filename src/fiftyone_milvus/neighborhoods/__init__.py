@@ -8,11 +8,16 @@ and the answer.
 
 from __future__ import annotations
 
-from fiftyone_milvus.neighborhoods.around import nearest, nearest_among, nearest_others, within
-from fiftyone_milvus.neighborhoods.greedy import Greedy
-from fiftyone_milvus.neighborhoods.grouping import grouped
-from fiftyone_milvus.neighborhoods.reading import read
-from fiftyone_milvus.neighborhoods.tuning import keep_count
+from fiftyone_milvus.neighborhoods.all_neighbors import (
+    nearest,
+    nearest_among,
+    nearest_others,
+    within,
+)
+from fiftyone_milvus.neighborhoods.groups import grouped
+from fiftyone_milvus.neighborhoods.selection import Greedy
+from fiftyone_milvus.neighborhoods.threshold import keep_count
+from fiftyone_milvus.neighborhoods.vector_pages import read
 from fiftyone_milvus.neighborhoods.vectors import Vectors
 
 __all__ = [

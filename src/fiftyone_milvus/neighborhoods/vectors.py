@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fiftyone_milvus.scores import Array
+from fiftyone_milvus.metrics import Array
 
 MAX_BYTES = 1 << 30
 """Vectors beyond this many bytes go to a temporary file."""
@@ -32,7 +32,7 @@ class Vectors:
     Args:
         count: the number of vectors
         dim: their dimension
-        metric: a key of :data:`fiftyone_milvus.scores.METRICS`
+        metric: a key of :data:`fiftyone_milvus.metrics.METRICS`
         max_bytes (None): what may be in memory, by default :data:`MAX_BYTES`; more goes to a
             temporary file
     """

@@ -7,10 +7,11 @@ from typing import Any
 
 import fiftyone.operators.types as types
 
-from fiftyone_milvus import inventory, lifecycle
+from fiftyone_milvus import inventory
 from fiftyone_milvus.errors import InvalidInputError
 from fiftyone_milvus.index import MilvusSimilarityIndex
-from fiftyone_milvus.inventory.opening import config_of
+from fiftyone_milvus.inventory import lifecycle
+from fiftyone_milvus.inventory.stored_index import config_of
 from fiftyone_milvus.plugin.operator import Report
 
 TARGETS = ("dataset", "view", "selection")
@@ -61,7 +62,7 @@ def key_of(ctx: Any) -> str:
     if not key:
         known = ", ".join(map(repr, inventory.keys(ctx.dataset))) or "none: create one first"
         raise InvalidInputError(f"Give brain_key; the Milvus indexes of this dataset are {known}")
-    inventory.opening.open_index(ctx.dataset, key)
+    inventory.stored_index.open_index(ctx.dataset, key)
     return str(key)
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from fiftyone_milvus.inventory.opening import open_index
-from fiftyone_milvus.scores import Array
+from fiftyone_milvus.inventory.stored_index import open_index
+from fiftyone_milvus.metrics import Array
 
 SAMPLE = 1000
 """Vectors whose nearest other one is looked for: a share of 5 % is known to within 0.7 %."""

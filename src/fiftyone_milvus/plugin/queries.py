@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from fiftyone_milvus import images
+from fiftyone_milvus.dataset import images
 from fiftyone_milvus.errors import InvalidInputError
 from fiftyone_milvus.index import MilvusSimilarityIndex
-from fiftyone_milvus.scores import Array
+from fiftyone_milvus.metrics import Array
 
 MAX_IMAGE_BYTES = 10 << 20
 """Of an uploaded image: the limit of FiftyOne's Similarity Search panel."""

@@ -1,7 +1,7 @@
 """A dataset and its index, brought in step: what is missing, what is stale, what has changed."""
 
 from fiftyone_milvus.syncing.report import SyncReport
+from fiftyone_milvus.syncing.scope import Options, Target
 from fiftyone_milvus.syncing.sync import sync
-from fiftyone_milvus.syncing.target import Options, Target
 
 __all__ = ["Options", "SyncReport", "Target", "sync"]

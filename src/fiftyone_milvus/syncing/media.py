@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fiftyone_milvus import object_ids
+from fiftyone_milvus.dataset import object_ids
+from fiftyone_milvus.dataset.object_ids import IdArray
 from fiftyone_milvus.fields import staleness
-from fiftyone_milvus.object_ids import IdArray
 
 _BATCH = 10_000
 

@@ -11,11 +11,11 @@ import fiftyone.core.dataset as fod
 import fiftyone.core.patches as fop
 import numpy as np
 
-from fiftyone_milvus import object_ids
+from fiftyone_milvus.dataset import object_ids
 from fiftyone_milvus.errors import InvalidInputError
-from fiftyone_milvus.syncing.listening import Announcements, Failures
-from fiftyone_milvus.syncing.wanted import Wanted
-from fiftyone_milvus.views import is_plain
+from fiftyone_milvus.search.views import is_plain
+from fiftyone_milvus.syncing.embedding_errors import Announcements, Failures
+from fiftyone_milvus.syncing.expected_rows import Wanted
 
 
 @dataclass(frozen=True)

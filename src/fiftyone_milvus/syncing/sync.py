@@ -10,17 +10,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fiftyone_milvus import writing
 from fiftyone_milvus.fields.store import FieldsReport
-from fiftyone_milvus.syncing import comparing, media, wanted
-from fiftyone_milvus.syncing.comparing import Difference
-from fiftyone_milvus.syncing.filling import Filling
+from fiftyone_milvus.syncing import expected_rows, media
+from fiftyone_milvus.syncing.difference import Difference, compare, look_up
+from fiftyone_milvus.syncing.expected_rows import Wanted
 from fiftyone_milvus.syncing.media import Embedded
-from fiftyone_milvus.syncing.pruning import prune
+from fiftyone_milvus.syncing.removal import prune
 from fiftyone_milvus.syncing.report import SyncReport
+from fiftyone_milvus.syncing.scope import Options, Target
 from fiftyone_milvus.syncing.sources import Source
-from fiftyone_milvus.syncing.target import Options, Target
-from fiftyone_milvus.syncing.wanted import Wanted
+from fiftyone_milvus.syncing.upload import Filling
+from fiftyone_milvus.writing import writer
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ def sync(
     start = time.monotonic()
     collection, fields = target.collection, target.fields
     embedded = Embedded.now(target.dataset)
-    keys = wanted.read(samples, target.patches_field)
+    keys = expected_rows.read(samples, target.patches_field)
     known = collection.present()
     difference = (
         _compare(target, keys, options) if known else Difference(np.zeros(len(keys), dtype=bool))
@@ -71,7 +71,7 @@ def sync(
         added = filling.fill(keys.take(missing), remember=remember)
         updated = filling.fill(keys.take(changed))
     if filling.written:
-        writing.flush_if_due(collection, filling.written, wait=False)
+        writer.flush_if_due(collection, filling.written, wait=False)
     if watermark is not None and added.count:
         fields.written(watermark, added.sample_ids, all_rows=filling.created)
     removed, kept = (
@@ -96,8 +96,8 @@ def sync(
 
 def _compare(target: Target, keys: Wanted, options: Options) -> Difference:
     if not options.prune and len(keys) <= _LOOK_UP:
-        return comparing.look_up(target.collection, keys)
-    return comparing.compare(target.collection, keys, patches=target.patches_field is not None)
+        return look_up(target.collection, keys)
+    return compare(target.collection, keys, patches=target.patches_field is not None)
 
 
 def _changed(

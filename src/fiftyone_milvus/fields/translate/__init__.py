@@ -17,7 +17,7 @@ from typing import Any
 import fiftyone.core.media as fom
 import fiftyone.core.patches as fop
 
-from fiftyone_milvus.fields.columns import Column
+from fiftyone_milvus.collection.filters import MAX_EXPRESSION_IDS, ids_in
 from fiftyone_milvus.fields.translate import pipeline
 from fiftyone_milvus.fields.translate.conditions import (
     Condition,
@@ -27,8 +27,8 @@ from fiftyone_milvus.fields.translate.conditions import (
     written,
 )
 from fiftyone_milvus.fields.translate.documents import patch_document, sample_document
-from fiftyone_milvus.filters import MAX_EXPRESSION_IDS, ids_in
-from fiftyone_milvus.layout import PK
+from fiftyone_milvus.schema.columns import Column
+from fiftyone_milvus.schema.layout import PK
 
 logger = logging.getLogger(__name__)
 

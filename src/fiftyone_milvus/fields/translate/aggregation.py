@@ -10,7 +10,6 @@ from typing import Any
 
 from bson import ObjectId
 
-from fiftyone_milvus.fields.columns import Kind
 from fiftyone_milvus.fields.translate import predicates
 from fiftyone_milvus.fields.translate.conditions import (
     ALL,
@@ -38,6 +37,7 @@ from fiftyone_milvus.fields.translate.documents import (
     Value,
 )
 from fiftyone_milvus.fields.translate.predicates import MIRRORED, OPERATORS
+from fiftyone_milvus.schema.columns import Kind
 
 _EPOCH = datetime(1970, 1, 1)
 _TOKEN = re.compile(r"\\[^A-Za-z0-9]|[^\\\[\](){}*+?.^$]", re.DOTALL)

@@ -8,7 +8,6 @@ from typing import Any, TypeAlias
 
 import fiftyone.core.fields as fof
 
-from fiftyone_milvus.fields.columns import Column, Kind, label_attribute, label_root
 from fiftyone_milvus.fields.translate.conditions import (
     ALL,
     NONE,
@@ -17,7 +16,8 @@ from fiftyone_milvus.fields.translate.conditions import (
     every,
     when_unset,
 )
-from fiftyone_milvus.layout import PK, SAMPLE_ID
+from fiftyone_milvus.schema.columns import Column, Kind, label_attribute, label_root
+from fiftyone_milvus.schema.layout import PK, SAMPLE_ID
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from typing import Any
 
 from bson import ObjectId
 
-from fiftyone_milvus.fields.columns import NEUTRAL, Column, Kind
+from fiftyone_milvus.collection.filters import MAX_EXPRESSION_IDS
 from fiftyone_milvus.fields.translate.conditions import (
     ALL,
     NONE,
@@ -30,7 +30,7 @@ from fiftyone_milvus.fields.translate.conditions import (
     negated,
     some,
 )
-from fiftyone_milvus.filters import MAX_EXPRESSION_IDS
+from fiftyone_milvus.schema.columns import NEUTRAL, Column, Kind
 
 OPERATORS: dict[str, tuple[str, Callable[[Any, Any], bool]]] = {
     "$eq": ("==", operator.eq),

@@ -7,7 +7,7 @@ from typing import Any
 from fiftyone.brain.similarity import SimilarityConfig
 
 from fiftyone_milvus.errors import InvalidInputError
-from fiftyone_milvus.inventory.opening import keys, open_index
+from fiftyone_milvus.inventory.stored_index import keys, open_index
 from fiftyone_milvus.moving import builtin, runs
 from fiftyone_milvus.moving.sources.base import Held, Source
 from fiftyone_milvus.moving.sources.lance import LanceSource

@@ -9,10 +9,10 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from fiftyone_milvus import object_ids
-from fiftyone_milvus.fresh import Rows
-from fiftyone_milvus.object_ids import IdArray
-from fiftyone_milvus.syncing.wanted import Wanted
+from fiftyone_milvus.collection.recent import Rows
+from fiftyone_milvus.dataset import object_ids
+from fiftyone_milvus.dataset.object_ids import IdArray
+from fiftyone_milvus.syncing.expected_rows import Wanted
 
 BATCH_BYTES = 8 << 20
 """Vectors that are read at a time."""

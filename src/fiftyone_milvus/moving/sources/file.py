@@ -11,14 +11,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fiftyone_milvus import object_ids
+from fiftyone_milvus.collection.recent import Rows
+from fiftyone_milvus.dataset import object_ids
 from fiftyone_milvus.errors import InvalidInputError
-from fiftyone_milvus.fresh import Rows
-from fiftyone_milvus.layout import PK, VECTOR
+from fiftyone_milvus.moving.arrow_vectors import to_matrix
 from fiftyone_milvus.moving.parquet import FORMAT, METADATA, FileInfo
 from fiftyone_milvus.moving.sources.base import BATCH_ROWS, Finder, Held, as_keys, rows_of
-from fiftyone_milvus.moving.vectors import to_matrix
-from fiftyone_milvus.syncing.wanted import Wanted
+from fiftyone_milvus.schema.layout import PK, VECTOR
+from fiftyone_milvus.syncing.expected_rows import Wanted
 
 
 class FileSource:

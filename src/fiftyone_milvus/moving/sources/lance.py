@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fiftyone_milvus import object_ids
-from fiftyone_milvus.fresh import Rows
+from fiftyone_milvus.collection.recent import Rows
+from fiftyone_milvus.dataset import object_ids
+from fiftyone_milvus.moving.arrow_vectors import to_matrix
 from fiftyone_milvus.moving.sources.base import BATCH_ROWS, Finder, Held, as_keys, rows_of
-from fiftyone_milvus.moving.vectors import to_matrix
-from fiftyone_milvus.syncing.wanted import Wanted
+from fiftyone_milvus.syncing.expected_rows import Wanted
 
 
 class LanceSource:

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from fiftyone_milvus.collection.recent import Rows
 from fiftyone_milvus.errors import InvalidInputError
-from fiftyone_milvus.fresh import Rows
 from fiftyone_milvus.index import MilvusSimilarityIndex
 from fiftyone_milvus.moving.sources.base import Held, parts, rows_of
-from fiftyone_milvus.syncing import comparing
-from fiftyone_milvus.syncing.wanted import Wanted
+from fiftyone_milvus.syncing import difference
+from fiftyone_milvus.syncing.expected_rows import Wanted
 
 
 class MilvusSource:
@@ -37,7 +37,7 @@ class MilvusSource:
         """
         # What is not found has not lost its vectors: it may be looked for at the wrong address
         self.embedded = self._collection.describe().embedded
-        found = comparing.compare(self._collection, wanted, patches=self._index._patches)
+        found = difference.compare(self._collection, wanted, patches=self._index._patches)
         others = len(found.surplus.keys) + len(found.surplus.others)
         distinct = int(np.count_nonzero(found.present)) + others
         repeated = self._collection.count(strong=True) - distinct

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from fiftyone_milvus.fresh import Rows
+from fiftyone_milvus.collection.recent import Rows
 from fiftyone_milvus.moving.sources.base import BATCH_ROWS, Finder, Held, as_keys, parts, rows_of
-from fiftyone_milvus.syncing.wanted import Wanted
+from fiftyone_milvus.syncing.expected_rows import Wanted
 
 
 class OtherSource:

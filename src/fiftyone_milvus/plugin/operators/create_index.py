@@ -10,13 +10,14 @@ import fiftyone as fo
 import fiftyone.operators as foo
 import fiftyone.operators.types as types
 
-from fiftyone_milvus import inventory, lifecycle, scores
+from fiftyone_milvus import inventory, metrics
 from fiftyone_milvus.backend import CONSISTENCY_LEVELS
 from fiftyone_milvus.errors import FiftyOneMilvusError, InvalidInputError
-from fiftyone_milvus.fields.columns import resolve_columns
+from fiftyone_milvus.inventory import lifecycle
 from fiftyone_milvus.plugin import forms, models
 from fiftyone_milvus.plugin.jobs import Job
 from fiftyone_milvus.plugin.operator import MilvusOperator, Report
+from fiftyone_milvus.schema.columns import resolve_columns
 
 SOURCES = ("model", "field", "collection")
 INDEX_TYPES = ("HNSW", "IVF_FLAT", "IVF_SQ8", "FLAT", "AUTOINDEX")
@@ -57,7 +58,7 @@ class CreateIndex(MilvusOperator):
         _choose_patches(ctx, inputs)
         inputs.enum(
             "metric",
-            list(scores.METRICS),
+            list(metrics.METRICS),
             default=None if source == "collection" else "cosine",
             required=source != "collection",
             label="Metric",

@@ -8,8 +8,8 @@ from typing import Any
 import fiftyone.operators as foo
 import fiftyone.operators.types as types
 
-from fiftyone_milvus import lifecycle
 from fiftyone_milvus.errors import FiftyOneMilvusError
+from fiftyone_milvus.inventory import lifecycle
 from fiftyone_milvus.plugin import forms
 from fiftyone_milvus.plugin.operator import MilvusOperator, Report
 

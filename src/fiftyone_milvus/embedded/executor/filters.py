@@ -1,0 +1,79 @@
+"""Filter expressions as masks over the rows of a view."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fiftyone_milvus.embedded.executor import in_lists
+from fiftyone_milvus.embedded.executor.conditions import Conditions
+from fiftyone_milvus.embedded.executor.live_rows import UnsupportedError, View
+from fiftyone_milvus.embedded.executor.long_lists import LongLists, take_out
+from fiftyone_milvus.embedded.executor.parts import Mask
+
+#: Longer expressions are compiled each time: 256 of them, which Milvus Lite keeps, could be GBs.
+_MAX_CACHED = 4096
+
+
+def masks(view: View, col: Any, expr: str) -> list[Mask | None]:
+    """For each part of the view, which rows are live and match; None: all of them.
+
+    Raises:
+        MilvusLiteError: Milvus Lite refuses the expression.
+        UnsupportedError: Milvus Lite must evaluate it as a whole.
+    """
+    if not expr:
+        return [part.live for part in view.parts]
+    member = in_lists.parse(expr, col)
+    if member is not None:
+        found = _split(view, in_lists.mask_of(view, member, col._pk_name))
+    else:
+        found = _evaluate(view, col, expr)
+    return [
+        mask if part.live is None else mask & part.live
+        for part, mask in zip(view.parts, found, strict=True)
+    ]
+
+
+def _split(view: View, mask: Mask) -> list[Mask]:
+    return [
+        mask[start:stop] for start, stop in zip(view.offsets[:-1], view.offsets[1:], strict=True)
+    ]
+
+
+def _evaluate(view: View, col: Any, expr: str) -> list[Mask]:
+    short, lists = take_out(expr)
+    compiled = _compiled(col, short)
+    if not lists and (compiled.backend != "python" or col._schema.enable_dynamic_field):
+        return _by_milvus_lite(view, col, compiled)
+    return _split(view, _conditions(view, col, compiled, lists).mask())
+
+
+def _compiled(col: Any, expr: str) -> Any:
+    from milvus_lite.search.filter import compile_filter
+
+    if len(expr) <= _MAX_CACHED:
+        return col._compile_filter(expr)
+    return compile_filter(expr, col._schema, default_timezone=col._effective_timezone())
+
+
+def _conditions(view: View, col: Any, compiled: Any, lists: LongLists) -> Conditions:
+    if compiled.backend == "hybrid" or col._schema.enable_dynamic_field:
+        raise UnsupportedError("a long list beside dynamic fields")
+    return Conditions(view, col, compiled, lists)
+
+
+def _by_milvus_lite(view: View, col: Any, compiled: Any) -> list[Mask]:
+    from milvus_lite.search.filter import evaluate_mask
+    from milvus_lite.search.indexed_filter import evaluate_segment_filter
+
+    plan = col._indexed_filter_plan(compiled)
+    found: list[Mask] = []
+    for part in view.parts:
+        if part.part.segment is not None:
+            mask = evaluate_segment_filter(part.part.segment, compiled, plan)
+        else:
+            mask = evaluate_mask(compiled, part.table())
+        found.append(np.asarray(mask, dtype=bool))
+    return found

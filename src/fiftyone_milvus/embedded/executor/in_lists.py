@@ -1,0 +1,110 @@
+"""Filters of the form ``field in [...]``, by far the most common: read as JSON, not parsed."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import repeat
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from fiftyone_milvus.embedded.executor.live_rows import View
+from fiftyone_milvus.embedded.executor.long_lists import plain_strings
+from fiftyone_milvus.embedded.executor.parts import LivePart, Mask, Rows
+
+_MEMBERSHIP = re.compile(
+    r"\s*([A-Za-z_][A-Za-z0-9_]*)\s+(?:(not|NOT)\s+)?(?:in|IN)\s*(\[.*\])\s*\Z", re.DOTALL
+)
+_EQUALITY = re.compile(r'\s*([A-Za-z_][A-Za-z0-9_]*)\s*==\s*("(?:[^"\\]|\\.)*")\s*\Z', re.DOTALL)
+# Escapes on which JSON and Milvus Lite agree.
+_FOREIGN_ESCAPE = re.compile(r"\\[^\"\\/nrtbfu]")
+
+#: How many rows of a column are hashed in the time of one key's lookup.
+_LOOKUP_COST = 16
+
+
+@dataclass(frozen=True)
+class Membership:
+    """``field in values``, or ``field not in values``."""
+
+    field: str
+    values: Sequence[Any]
+    negated: bool = False
+
+
+def parse(expr: str, col: Any) -> Membership | None:
+    """Read the common forms of a filter; None for any other, and for what is not valid.
+
+    The list may hold strings for a VARCHAR field, or integers for an INT64 primary key.
+    """
+    match = _MEMBERSHIP.match(expr)
+    if match is not None:
+        field, negated, body = match.group(1), match.group(2) is not None, match.group(3)
+        if "'" in body and '"' not in body and "\\" not in body:
+            body = body.replace("'", '"')  # as pymilvus writes the IDs of get() and delete()
+    else:
+        match = _EQUALITY.match(expr)
+        if match is None:
+            return None
+        field, negated, body = match.group(1), False, f"[{match.group(2)}]"
+    if "\\" in body and _FOREIGN_ESCAPE.search(body):
+        return None
+    schema_field = next((f for f in col._schema.fields if f.name == field), None)
+    if schema_field is None:
+        return None
+    is_text = schema_field.dtype.name == "VARCHAR"
+    values: list[Any] | None = plain_strings(body) if is_text else None
+    if values is None:
+        try:
+            values = json.loads(body, strict=False)
+        except ValueError:
+            return None
+        kinds = set(map(type, values))
+        is_key = schema_field.dtype.name == "INT64" and schema_field.is_primary
+        if not ((is_text and kinds <= {str}) or (is_key and kinds <= {int})):
+            return None
+    return Membership(field, values, negated)
+
+
+def rows_of(view: View, pks: Sequence[Any]) -> Rows:
+    """Live row number of each primary key, -1 where there is none."""
+    rows = np.full(len(pks), -1, dtype=np.int64)
+    for part, start in zip(view.parts, view.offsets[:-1], strict=True):
+        local = _lookup(part, pks)
+        if part.live is not None:
+            local[~part.live[local]] = -1
+        np.copyto(rows, local + start, where=local >= 0)
+    return rows
+
+
+def _lookup(part: LivePart, pks: Sequence[Any]) -> Rows:
+    local = np.fromiter(
+        map(part.part.pk_to_row.get, pks, repeat(-1)), dtype=np.int64, count=len(pks)
+    )
+    local[local >= part.rows] = -1
+    return local
+
+
+def mask_of(view: View, membership: Membership, pk_name: str) -> Mask:
+    """Which rows of a view, also of the dead ones, are of a membership.
+
+    A null is in no list, and so in the negation of each.
+    """
+    values = membership.values
+    mask = np.zeros(int(view.offsets[-1]), dtype=bool)
+    # A lookup in a dictionary of all keys misses the CPU's caches: good for a few keys only.
+    if membership.field == pk_name and len(values) * _LOOKUP_COST < len(mask):
+        for part, start in zip(view.parts, view.offsets[:-1], strict=True):
+            local = _lookup(part, values)
+            mask[local[local >= 0] + start] = True
+    elif view.parts:
+        chunks = [c for part in view.parts for c in part.table().column(membership.field).chunks]
+        column = pa.chunked_array(chunks)
+        whole = pc.is_in(column, value_set=pa.array(values, type=column.type))
+        mask = whole.to_numpy().astype(bool, copy=False)
+    return ~mask if membership.negated else mask

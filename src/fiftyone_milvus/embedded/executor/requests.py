@@ -1,0 +1,170 @@
+"""What a search or query request asks for, read without unpacking its vectors into lists."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from pymilvus.grpc_gen import common_pb2
+
+from fiftyone_milvus.embedded.executor.live_rows import UnsupportedError
+from fiftyone_milvus.embedded.executor.parts import Floats
+
+_FLOAT_VECTOR_PLACEHOLDER = 101
+_METRICS = ("COSINE", "IP", "L2")
+
+#: Search parameters whose meaning stays with Milvus Lite, unless they are unset.
+_DELEGATED = (
+    "group_by_field",
+    "group_size",
+    "strict_group_size",
+    "order_by_fields",
+    "radius",
+    "range_filter",
+    "time_fields",
+    "timezone",
+)
+
+
+@dataclass(frozen=True)
+class SearchRequest:
+    """A plain nearest-neighbour request.
+
+    Attributes:
+        queries: float32 of shape ``(queries, dim)``, finite.
+        k: number of hits to return.
+        offset: number of hits to leave out before them.
+        metric: ``COSINE``, ``IP`` or ``L2``.
+        field: the vector field.
+        expr: the filter, or "".
+        output_fields: names of the fields to return, or None for all.
+        params: the index' own search parameters.
+    """
+
+    queries: Floats
+    k: int
+    offset: int
+    metric: str
+    field: str
+    expr: str
+    output_fields: list[str] | None
+    params: Mapping[str, Any]
+
+
+def read_search(request: Any, col: Any) -> SearchRequest:
+    """Read a Milvus SearchRequest.
+
+    Raises:
+        UnsupportedError: it asks for anything but plain nearest neighbours, or is not valid.
+    """
+    if request.partition_names:
+        raise UnsupportedError("partitions")
+    for name in ("function_score", "highlighter"):
+        if name in request.DESCRIPTOR.fields_by_name and request.HasField(name):
+            raise UnsupportedError(name)
+    if len(getattr(request, "function_chains", ())):
+        raise UnsupportedError("function_chains")
+    raw = _pairs(request.search_params)
+    inner = raw.get("params") or {}
+    if not isinstance(inner, dict):
+        raise UnsupportedError("params")
+    for name in _DELEGATED:
+        if raw.get(name) not in (None, "", -1) or inner.get(name) is not None:
+            raise UnsupportedError(name)
+    if raw.get("round_decimal", -1) != -1:
+        raise UnsupportedError("round_decimal")
+    k, offset = raw.get("topk"), raw.get("offset", 0)
+    if type(k) is not int or type(offset) is not int or k <= 0 or offset < 0:
+        raise UnsupportedError("topk or offset")
+
+    field = raw.get("anns_field") or col._vector_name
+    schema_field = next((f for f in col._schema.fields if f.name == field), None)
+    if schema_field is None or schema_field.dtype.name != "FLOAT_VECTOR":
+        raise UnsupportedError("vector field")
+    spec = col._index_specs.get(field)
+    metric = raw.get("metric_type") or (spec.metric_type if spec is not None else "COSINE")
+    if metric not in _METRICS or (spec is not None and spec.metric_type != metric):
+        raise UnsupportedError("metric")
+    return SearchRequest(
+        queries=_queries(request.placeholder_group, schema_field.dim),
+        k=k,
+        offset=offset,
+        metric=metric,
+        field=field,
+        expr=request.dsl,
+        output_fields=list(request.output_fields) or None,
+        params=inner,
+    )
+
+
+@dataclass(frozen=True)
+class QueryRequest:
+    """A plain query.
+
+    Attributes:
+        limit: number of rows to return, or None for all.
+        offset: number of rows to leave out before them.
+        by_key: rows come in the order of their primary keys (an iterator asks).
+        output_fields: names of the fields to return, or None for all.
+    """
+
+    limit: int | None
+    offset: int
+    by_key: bool
+    output_fields: list[str] | None
+
+
+def read_query(request: Any) -> QueryRequest:
+    """Read a Milvus QueryRequest.
+
+    Raises:
+        UnsupportedError: it asks for more than filter, limit, offset and order by key.
+    """
+    if request.partition_names:
+        raise UnsupportedError("partitions")
+    raw = _pairs(request.query_params)
+    for name in ("timezone", "time_fields", "order_by_fields", "group_by_fields"):
+        if raw.get(name) not in (None, ""):
+            raise UnsupportedError(name)
+    limit, offset = raw.get("limit"), raw.get("offset", 0)
+    if limit is not None and (type(limit) is not int or limit <= 0):
+        raise UnsupportedError("limit")
+    if type(offset) is not int or offset < 0:
+        raise UnsupportedError("offset")
+    return QueryRequest(
+        limit=limit,
+        offset=offset,
+        by_key="iterator" in raw,
+        output_fields=list(request.output_fields) or None,
+    )
+
+
+def _pairs(pairs: Iterable[Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for pair in pairs:
+        found[pair.key] = _decoded(pair.value)
+    return found
+
+
+def _decoded(value: str) -> Any:
+    try:
+        return json.loads(value)
+    except ValueError:
+        return value
+
+
+def _queries(placeholder_group: bytes, dim: int) -> Floats:
+    group = common_pb2.PlaceholderGroup()
+    group.ParseFromString(placeholder_group)
+    if not group.placeholders or group.placeholders[0].type != _FLOAT_VECTOR_PLACEHOLDER:
+        raise UnsupportedError("kind of query")
+    blobs = group.placeholders[0].values
+    if not blobs or any(len(blob) != 4 * dim for blob in blobs):
+        raise UnsupportedError("dimension of query")
+    queries = np.frombuffer(b"".join(blobs), dtype="<f4").reshape(len(blobs), dim)
+    if not np.isfinite(queries).all():
+        raise UnsupportedError("query is not finite")
+    return queries.astype(np.float32)

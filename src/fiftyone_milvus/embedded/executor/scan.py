@@ -1,0 +1,196 @@
+"""Exact nearest neighbours by matrix products over the rows of a view.
+
+Scores follow Milvus: cosine similarity and inner product, higher is closer; squared Euclidean
+distance, lower is closer. Within this module, ``L2`` counts as ``x.y - |x|^2 / 2`` until the end,
+so that higher is closer everywhere.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fiftyone_milvus.embedded.executor.parts import Floats, LivePart, Mask, Rows
+
+#: Scores held at once, 4 bytes each.
+_BLOCK_SCORES = 4_000_000
+_QUERY_CHUNK = 1024
+#: Rows gathered at once, in floats.
+_GATHER_FLOATS = 4_000_000
+#: Up to this size, the product with a single query is not worth several threads.
+_ONE_THREAD_FLOATS = 1_000_000
+
+
+@dataclass(frozen=True)
+class Hits:
+    """Best rows of each query, best first.
+
+    Attributes:
+        rows: row numbers, int64 of shape ``(queries, k)``; -1 where there are fewer.
+        scores: Milvus scores, float32 of the same shape.
+    """
+
+    rows: Rows
+    scores: Floats
+
+    @property
+    def counts(self) -> Rows:
+        """Number of hits of each query."""
+        return np.count_nonzero(self.rows >= 0, axis=1).astype(np.int64)
+
+
+def empty(queries: int) -> Hits:
+    """No hit for any query."""
+    return Hits(np.zeros((queries, 0), np.int64), np.zeros((queries, 0), np.float32))
+
+
+def normalize(queries: Floats) -> Floats:
+    """Queries of length one; a zero vector stays."""
+    norms = np.linalg.norm(queries.astype(np.float64), axis=1, keepdims=True)
+    norms[norms == 0] = 1.0
+    return (queries / norms).astype(np.float32)
+
+
+def search(
+    part: LivePart, wanted: Mask | None, field: str, queries: Floats, k: int, metric: str
+) -> Hits:
+    """Best rows of one part, exactly.
+
+    Args:
+        part: the part.
+        wanted: which of its rows may be found, or None for all; the dead ones must not be in it.
+        field: the vector field.
+        queries: float32 of shape ``(queries, dim)``; of length one under COSINE.
+        k: number of hits.
+        metric: ``COSINE``, ``IP`` or ``L2``.
+
+    Returns:
+        Up to ``k`` hits per query; the row numbers count from the start of the part.
+    """
+    count = part.rows if wanted is None else int(np.count_nonzero(wanted))
+    k = min(k, count)
+    if k == 0:
+        return empty(len(queries))
+    chunks = [
+        _search_chunk(part, wanted, count, field, queries[i : i + _QUERY_CHUNK], k, metric)
+        for i in range(0, len(queries), _QUERY_CHUNK)
+    ]
+    if len(chunks) == 1:
+        return chunks[0]
+    return Hits(
+        np.concatenate([c.rows for c in chunks]), np.concatenate([c.scores for c in chunks])
+    )
+
+
+def merge(parts: list[Hits], k: int, metric: str) -> Hits:
+    """Best ``k`` hits of several parts; ties go to the earlier row, as in Milvus Lite."""
+    rows = np.concatenate([h.rows for h in parts], axis=1)
+    scores = np.concatenate([h.scores for h in parts], axis=1)
+    return _ordered(rows, scores, k, metric)
+
+
+def _ordered(rows: Rows, scores: Floats, k: int, metric: str) -> Hits:
+    key = scores if metric == "L2" else -scores
+    key = np.where(rows < 0, np.float32(np.inf), key)
+    if rows.shape[1] > 4 * k:
+        best = np.argpartition(key, k - 1, axis=1)[:, :k]
+        rows = np.take_along_axis(rows, best, 1)
+        scores = np.take_along_axis(scores, best, 1)
+        key = np.take_along_axis(key, best, 1)
+    order = np.lexsort((rows, key), axis=-1)[:, :k]
+    return Hits(np.take_along_axis(rows, order, 1), np.take_along_axis(scores, order, 1))
+
+
+def _search_chunk(
+    part: LivePart,
+    wanted: Mask | None,
+    count: int,
+    field: str,
+    queries: Floats,
+    k: int,
+    metric: str,
+) -> Hits:
+    vectors = part.vectors(field)
+    inverse = half_square = center = None
+    shifted = queries
+    if metric == "COSINE":
+        inverse = part.norms(field).inverse
+    elif metric == "L2":
+        center, half_square = part.norms(field).centered
+        shifted = queries if center is None else queries - center
+
+    # L2 scores here carry rounding errors, so more rows than asked for are measured again.
+    keep = min(count, 2 * k + 32) if metric == "L2" else k
+    best = np.full((len(queries), 0), -np.inf, dtype=np.float32)
+    rows = np.zeros((len(queries), 0), dtype=np.int64)
+    for block_rows, block in _blocks(part, vectors, wanted, count, len(queries)):
+        data = vectors[block] if isinstance(block, slice) else vectors.take(block, axis=0)
+        if center is not None:
+            data = data - center
+        scores = _products(shifted, data)
+        if inverse is not None:
+            scores *= inverse[block]
+        elif half_square is not None:
+            scores -= half_square[block]
+        if block_rows is None:
+            assert isinstance(block, slice)
+            if wanted is not None:
+                scores[:, ~wanted[block]] = -np.inf
+            found = np.arange(block.start, block.stop, dtype=np.int64)
+        else:
+            found = block_rows
+        best, rows = _fold(best, rows, scores, found, keep)
+    rows[np.isneginf(best)] = -1
+    if metric == "L2":
+        return _ordered(rows, _l2(vectors, rows, queries), k, metric)
+    if metric == "COSINE":
+        np.minimum(best, 1.0, out=best)
+    return _ordered(rows, best, k, metric)
+
+
+def _products(queries: Floats, data: Floats) -> Floats:
+    if len(queries) == 1 and data.size <= _ONE_THREAD_FLOATS:
+        # BLAS would wait for its threads, on a busy machine a hundred times as long as this takes.
+        return np.einsum("ij,j->i", data, queries[0])[None]
+    return queries @ data.T
+
+
+def _blocks(
+    part: LivePart, vectors: Floats, wanted: Mask | None, count: int, queries: int
+) -> list[tuple[Rows | None, slice | Rows]]:
+    size = max(256, _BLOCK_SCORES // max(queries, 1))
+    # To copy a row costs about as much as five scores of it one at a time, or a hundred in bulk.
+    gather = 5.0
+    score = max(1.0, queries / 12.0)
+    if wanted is not None and count * (gather + score) < part.rows * score:
+        chosen = np.flatnonzero(wanted).astype(np.int64)
+        size = max(256, min(size, _GATHER_FLOATS // max(vectors.shape[1], 1)))
+        return [(chosen[i : i + size], chosen[i : i + size]) for i in range(0, count, size)]
+    return [(None, slice(i, min(i + size, part.rows))) for i in range(0, part.rows, size)]
+
+
+def _fold(best: Floats, rows: Rows, scores: Floats, found: Rows, keep: int) -> tuple[Floats, Rows]:
+    if scores.shape[1] > keep:
+        index = np.argpartition(scores, scores.shape[1] - keep, axis=1)[:, -keep:]
+        scores = np.take_along_axis(scores, index, 1)
+        new = found[index]
+    else:
+        new = np.broadcast_to(found, scores.shape)
+    best = np.concatenate([best, scores], axis=1)
+    rows = np.concatenate([rows, new], axis=1)
+    if best.shape[1] > keep:
+        index = np.argpartition(best, best.shape[1] - keep, axis=1)[:, -keep:]
+        best = np.take_along_axis(best, index, 1)
+        rows = np.take_along_axis(rows, index, 1)
+    return best, rows
+
+
+def _l2(vectors: Floats, rows: Rows, queries: Floats) -> Floats:
+    distances = np.empty(rows.shape, dtype=np.float32)
+    step = max(1, _GATHER_FLOATS // max(rows.shape[1] * vectors.shape[1], 1))
+    for i in range(0, len(queries), step):
+        found = rows[i : i + step]
+        apart = vectors[np.maximum(found, 0)] - queries[i : i + step, None, :]
+        distances[i : i + step] = np.einsum("qkd,qkd->qk", apart, apart)
+    return distances

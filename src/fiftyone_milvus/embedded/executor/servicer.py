@@ -1,0 +1,415 @@
+"""Milvus Lite's gRPC servicer with fast paths for the common requests.
+
+Each fast path either gives Milvus Lite's answer or, with nothing done, lets Milvus Lite give it:
+also for every request that is not valid, so that errors are Milvus Lite's own.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import weakref
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
+
+import numpy as np
+from milvus_lite.adapter.grpc.errors import success_status_kwargs, to_status_kwargs
+from milvus_lite.adapter.grpc.servicer import MilvusServicer
+from milvus_lite.engine import collection as lite_collection
+from milvus_lite.engine.operation import InsertOp
+from milvus_lite.engine.projection import build_projection_plan, projection_output_fields
+from milvus_lite.exceptions import MilvusLiteError, SchemaValidationError
+from pymilvus.grpc_gen import common_pb2, milvus_pb2, schema_pb2
+
+from fiftyone_milvus.embedded.executor import columns, filters, in_lists, scan, vector_indexes
+from fiftyone_milvus.embedded.executor.live_rows import LiveView, UnsupportedError, View
+from fiftyone_milvus.embedded.executor.parts import Mask, Rows
+from fiftyone_milvus.embedded.executor.requests import SearchRequest, read_query, read_search
+from fiftyone_milvus.embedded.storage import flush
+
+logger = logging.getLogger(__name__)
+
+_BUILD_PARAMS = ("nlist", "M", "efConstruction", "m", "nbits", "sq_type")
+_UNBUILT = ("FLAT", "BRUTE_FORCE")
+
+
+class FastServicer(MilvusServicer):
+    """Answers searches, queries and writes of plain collections from arrays.
+
+    It must be the only one that writes to ``db``, one write at a time per collection; reads may
+    run at any time, also during a write, of which they see all or nothing.
+    """
+
+    def __init__(self, db: Any) -> None:
+        super().__init__(db)
+        self._views: weakref.WeakKeyDictionary[Any, LiveView] = weakref.WeakKeyDictionary()
+        #: Why requests went to Milvus Lite's own code since the start, with counts.
+        self.delegated: dict[str, int] = {}
+
+    # reads
+
+    def Search(self, request: Any, context: Any) -> Any:
+        """Nearest neighbours."""
+        return self._answer(request, context, self._search, super().Search)
+
+    def Query(self, request: Any, context: Any) -> Any:
+        """Rows by filter, or their number."""
+        return self._answer(request, context, self._query, super().Query)
+
+    def GetCollectionStatistics(self, request: Any, context: Any) -> Any:
+        """Number of rows."""
+        return self._answer(request, context, self._statistics, super().GetCollectionStatistics)
+
+    def DescribeIndex(self, request: Any, context: Any) -> Any:
+        """Indexes, and how many rows have and lack them."""
+        return self._answer(request, context, self._describe_index, super().DescribeIndex)
+
+    def CreateIndex(self, request: Any, context: Any) -> Any:
+        """Create an index with the build parameters that were given.
+
+        MilvusClient sends ``nlist``, ``M`` and the like beside ``index_type``; Milvus Lite looks
+        for them in one parameter ``params`` only, and would build with its own defaults.
+        """
+        given = {pair.key: pair.value for pair in request.extra_params}
+        build = {k: v for k, v in given.items() if k in _BUILD_PARAMS}
+        if build and "params" not in given:
+            packed = json.dumps({k: _parsed(v) for k, v in build.items()})
+            request.extra_params.add(key="params", value=packed)
+        return super().CreateIndex(request, context)
+
+    # writes
+
+    def Insert(self, request: Any, context: Any) -> Any:
+        """Write rows; those with a known key replace it."""
+        return self._answer(request, context, self._insert, super().Insert, writes=True)
+
+    def Upsert(self, request: Any, context: Any) -> Any:
+        """Write rows; those with a known key replace it, as a whole if all fields are given."""
+        return self._answer(request, context, self._upsert, super().Upsert, writes=True)
+
+    def Delete(self, request: Any, context: Any) -> Any:
+        """Delete rows by filter."""
+        return self._answer(request, context, self._delete, super().Delete, writes=True)
+
+    def DropPartition(self, request: Any, context: Any) -> Any:
+        """Drop a partition with its rows."""
+        return self._answer(request, context, _delegate, super().DropPartition, writes=True)
+
+    def Flush(self, request: Any, context: Any) -> Any:
+        """Move rows from the memtables into segments."""
+        with ExitStack() as stack:
+            for name in request.collection_names:
+                try:
+                    col = self._db.get_collection(
+                        name, database_name=self._database_name(request, context)
+                    )
+                except MilvusLiteError:
+                    continue
+                stack.enter_context(self._live(col).writing(col))
+                # Held to the end, so that no compaction starts before the new view is made.
+                stack.enter_context(_maintenance(col))
+                flush.speed_up_memtable(col)
+            response = super().Flush(request, context)
+        flush.release_memory()
+        return response
+
+    # dispatch
+
+    def _answer(
+        self,
+        request: Any,
+        context: Any,
+        fast: Callable[[Any, Any], Any],
+        slow: Callable[[Any, Any], Any],
+        *,
+        writes: bool = False,
+    ) -> Any:
+        try:
+            col = self._get_collection(request, context)
+        except Exception:
+            return slow(request, context)
+        if not writes:
+            return self._try(request, context, col, fast, slow)
+        with self._live(col).writing(col):
+            flush.speed_up_memtable(col)
+            return self._try(request, context, col, fast, slow)
+
+    def _try(
+        self,
+        request: Any,
+        context: Any,
+        col: Any,
+        fast: Callable[[Any, Any], Any],
+        slow: Callable[[Any, Any], Any],
+    ) -> Any:
+        try:
+            return fast(request, col)
+        except (UnsupportedError, NotImplementedError, MilvusLiteError) as exc:
+            reason = f"{type(exc).__name__}: {str(exc)[:80]}"
+        except Exception as exc:
+            # Nothing was written: what writes does nothing fallible before Milvus Lite's own code.
+            logger.warning("fast path failed, Milvus Lite answers", exc_info=True)
+            reason = f"{type(exc).__name__}: {str(exc)[:80]}"
+        if len(self.delegated) < 100 or reason in self.delegated:
+            self.delegated[reason] = self.delegated.get(reason, 0) + 1
+        return slow(request, context)
+
+    def _live(self, col: Any) -> LiveView:
+        live = self._views.get(col)
+        if live is None:
+            live = self._views.setdefault(col, LiveView())
+        return live
+
+    def _view(self, col: Any) -> View:
+        return self._live(col).view(col)
+
+    # searching
+
+    def _search(self, request: Any, col: Any) -> Any:
+        asked = read_search(request, col)
+        col._require_loaded()
+        plan = build_projection_plan(asked.output_fields, col._schema, api_kind="search")
+        view = self._view(col)
+        hits = _nearest(view, col, asked)
+        if asked.offset:
+            hits = scan.Hits(hits.rows[:, asked.offset :], hits.scores[:, asked.offset :])
+        found = hits.rows >= 0
+        rows = hits.rows[found]
+        result = schema_pb2.SearchResultData(
+            num_queries=len(asked.queries),
+            top_k=asked.k,
+            fields_data=columns.fields_data(view, rows, col, plan),
+            scores=hits.scores[found].tolist(),
+            ids=self._build_ids_proto(columns.pks_at(view, rows), col),
+            topks=hits.counts.tolist(),
+            output_fields=list(projection_output_fields(plan, col._schema, include_primary=True)),
+            primary_field_name=col._pk_name,
+        )
+        return milvus_pb2.SearchResults(
+            status=common_pb2.Status(**success_status_kwargs()),
+            results=result,
+            collection_name=col.name,
+        )
+
+    # querying
+
+    def _query(self, request: Any, col: Any) -> Any:
+        asked = read_query(request)
+        if asked.output_fields and "count(*)" in asked.output_fields:
+            return self._count(request, col)
+        col._require_loaded()
+        plan = build_projection_plan(asked.output_fields, col._schema, api_kind="query")
+        view = self._view(col)
+        keys = None if asked.by_key else in_lists.parse(request.expr, col)
+        if (
+            keys is not None
+            and keys.field == col._pk_name
+            and not keys.negated
+            and _is_list(request)
+        ):
+            # As get() in Milvus Lite: the order of the keys, whatever the limit.
+            rows = in_lists.rows_of(view, keys.values)
+            rows = rows[rows >= 0]
+        else:
+            rows = _matching(view, col, request.expr, by_key=asked.by_key)
+            stop = None if asked.limit is None else asked.offset + asked.limit
+            rows = rows[asked.offset : stop]
+        return milvus_pb2.QueryResults(
+            status=common_pb2.Status(**success_status_kwargs()),
+            fields_data=columns.fields_data(view, rows, col, plan),
+            collection_name=col.name,
+            output_fields=(
+                list(projection_output_fields(plan, col._schema, include_primary=True))
+                if asked.output_fields is not None
+                else []
+            ),
+            primary_field_name=col._pk_name,
+        )
+
+    def _count(self, request: Any, col: Any) -> Any:
+        if request.expr:
+            col._require_loaded()
+        view = self._view(col)
+        count = view.count if not request.expr else len(_matching(view, col, request.expr))
+        data = schema_pb2.FieldData(field_name="count(*)", type=5)
+        data.scalars.long_data.data.append(count)
+        return milvus_pb2.QueryResults(
+            status=common_pb2.Status(**success_status_kwargs()),
+            fields_data=[data],
+            collection_name=col.name,
+            output_fields=["count(*)"],
+        )
+
+    def _statistics(self, request: Any, col: Any) -> Any:
+        count = common_pb2.KeyValuePair(key="row_count", value=str(self._view(col).count))
+        return milvus_pb2.GetCollectionStatisticsResponse(
+            status=common_pb2.Status(**success_status_kwargs()), stats=[count]
+        )
+
+    def _describe_index(self, request: Any, col: Any) -> Any:
+        plain = MilvusServicer(self._db)
+        view = self._view(col)
+        counted = _Counted(col, view.count)
+        plain._get_collection = lambda request, context: counted
+        answer = plain.DescribeIndex(request, None)
+        for index in answer.index_descriptions:
+            # Milvus Lite builds in the background, and says that all is done
+            name = index.field_name
+            if str(col._index_specs[name].index_type) not in _UNBUILT:
+                waiting = sum(p.count for p in view.parts if not vector_indexes.is_indexed(p, name))
+                index.indexed_rows = view.count - waiting
+                index.pending_index_rows = waiting
+        return answer
+
+    # writing
+
+    def _insert(self, request: Any, col: Any) -> Any:
+        return self._write(request, col, "insert_cnt")
+
+    def _upsert(self, request: Any, col: Any) -> Any:
+        return self._write(request, col, "upsert_cnt")
+
+    def _write(self, request: Any, col: Any, count: str) -> Any:
+        partition = request.partition_name or "_default"
+        try:
+            if not request.num_rows or not _is_plain(col, partition):
+                raise UnsupportedError("kind of collection")
+            batch, pks = columns.record_batch(
+                request.fields_data, request.num_rows, col, partition, col._next_seq
+            )
+        except SchemaValidationError as exc:
+            return milvus_pb2.MutationResult(status=common_pb2.Status(**to_status_kwargs(exc)))
+        except UnsupportedError:
+            try:
+                columns.reject_not_finite(request.fields_data, request.num_rows)
+            except SchemaValidationError as exc:
+                return milvus_pb2.MutationResult(status=common_pb2.Status(**to_status_kwargs(exc)))
+            raise
+        col._next_seq += request.num_rows
+        try:
+            col._apply(InsertOp(partition=partition, batch=batch))
+            if _should_flush(col):
+                with _maintenance(col):
+                    col._trigger_flush()
+                flush.release_memory()
+        except OSError as exc:
+            # A full disk, most likely: Milvus Lite's own code would do no better.
+            return milvus_pb2.MutationResult(status=common_pb2.Status(**to_status_kwargs(exc)))
+        return milvus_pb2.MutationResult(
+            status=common_pb2.Status(**success_status_kwargs()),
+            IDs=self._build_ids_proto(pks, col),
+            succ_index=range(len(pks)),
+            **{count: len(pks)},
+        )
+
+    def _delete(self, request: Any, col: Any) -> Any:
+        keys = in_lists.parse(request.expr, col)
+        if (
+            keys is not None
+            and keys.field == col._pk_name
+            and not keys.negated
+            and _is_list(request)
+        ):
+            pks = keys.values
+        elif request.expr:
+            view = self._view(col)
+            pks = columns.pks_at(view, _matching(view, col, request.expr))
+        else:
+            raise UnsupportedError("no filter")
+        try:
+            count = col.delete(pks, partition_name=request.partition_name or None)
+        except OSError as exc:
+            return milvus_pb2.MutationResult(status=common_pb2.Status(**to_status_kwargs(exc)))
+        return milvus_pb2.MutationResult(
+            status=common_pb2.Status(**success_status_kwargs()),
+            IDs=self._build_ids_proto(pks, col),
+            delete_cnt=count,
+        )
+
+
+class _Counted:
+    """A collection of which the number of rows is known."""
+
+    def __init__(self, col: Any, num_entities: int) -> None:
+        self._col = col
+        self.num_entities = num_entities
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._col, name)
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:  # a name, such as SQ8
+        return text
+
+
+def _delegate(request: Any, col: Any) -> Any:
+    raise UnsupportedError("always Milvus Lite's")
+
+
+def _is_list(request: Any) -> bool:
+    return str(request.expr).rstrip().endswith("]")
+
+
+def _maintenance(col: Any) -> Any:
+    return col._maintenance_lock
+
+
+def _is_plain(col: Any, partition: str) -> bool:
+    return not (
+        col._auto_id
+        or col._ingestion_chain
+        or col._partition_key_field is not None
+        or col._schema.functions
+        or col._schema.enable_dynamic_field
+        or not col._manifest.has_partition(partition)
+    )
+
+
+def _should_flush(col: Any) -> bool:
+    if hasattr(col, "_should_flush"):
+        return bool(col._should_flush())
+    return bool(col._memtable.size() >= lite_collection.MEMTABLE_SIZE_LIMIT)
+
+
+def _matching(view: View, col: Any, expr: str, *, by_key: bool = False) -> Rows:
+    if not expr:
+        return view.pk_order() if by_key else view.live_rows()
+    masks = filters.masks(view, col, expr)
+    mask = (
+        np.concatenate(
+            [
+                np.ones(part.rows, dtype=bool) if m is None else m
+                for part, m in zip(view.parts, masks, strict=True)
+            ]
+        )
+        if masks
+        else np.zeros(0, dtype=bool)
+    )
+    if by_key:
+        order = view.pk_order()
+        return order[mask[order]]
+    return np.flatnonzero(mask).astype(np.int64)
+
+
+def _nearest(view: View, col: Any, asked: SearchRequest) -> scan.Hits:
+    queries, k = asked.queries, asked.k + asked.offset
+    if asked.metric == "COSINE":
+        queries = scan.normalize(queries)
+    masks: list[Mask | None] = filters.masks(view, col, asked.expr)
+    found = [scan.empty(len(queries))]
+    for part, start, mask in zip(view.parts, view.offsets[:-1], masks, strict=True):
+        if not asked.expr and vector_indexes.usable(part, asked.field, k, asked.metric):
+            hits = vector_indexes.search(part, asked.field, queries, k, asked.metric, asked.params)
+            short = np.flatnonzero(hits.counts < k)
+            if len(short):
+                # A probe or graph that ends early: these queries are answered exactly.
+                again = scan.search(part, mask, asked.field, queries[short], k, asked.metric)
+                hits.rows[short], hits.scores[short] = again.rows, again.scores
+        else:
+            hits = scan.search(part, mask, asked.field, queries, k, asked.metric)
+        found.append(scan.Hits(np.where(hits.rows < 0, -1, hits.rows + start), hits.scores))
+    return scan.merge(found, min(k, view.count), asked.metric) if view.count else found[0]

@@ -1,0 +1,245 @@
+"""Finding, starting and ending services, from any process of the user."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from fiftyone_milvus.embedded import paths, service_file
+from fiftyone_milvus.embedded.launch import launch
+from fiftyone_milvus.embedded.lease import Lease, ask, attach
+from fiftyone_milvus.embedded.lifetime import Lifetime
+from fiftyone_milvus.embedded.status import Endpoint, Status
+from fiftyone_milvus.errors import EmbeddedServiceError
+
+PathLike = str | os.PathLike[str]
+
+_ANSWER_SECONDS = 5.0
+_START_SECONDS = 30.0
+
+
+class _Process:
+    """What this process holds: its leases, and a lock for each data directory."""
+
+    def __init__(self) -> None:
+        self.leases: dict[Path, Lease] = {}
+        self._guard = threading.Lock()
+        self._locks: dict[Path, threading.Lock] = {}
+
+    def lock(self, path: Path) -> threading.Lock:
+        with self._guard:
+            return self._locks.setdefault(path, threading.Lock())
+
+    def drop(self, path: Path) -> None:
+        if (lease := self.leases.pop(path, None)) is not None:
+            lease.close()
+
+
+_process = _Process()
+
+
+def _after_fork() -> None:
+    # The child's copies would keep the parent's leases open after the parent has died, and the
+    # parent's locks may have been held by threads which the child does not have.
+    global _process
+    inherited, _process = _process.leases, _Process()
+    for lease in inherited.values():
+        lease.close()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def ensure(
+    path: PathLike, *, timeout: float = _START_SECONDS, lifetime: Lifetime | None = None
+) -> Endpoint:
+    """Finds the service of a data directory, or starts it.
+
+    This process is attached to it from then on, which keeps it from ending itself for want of
+    clients.
+
+    Args:
+        path: the data directory; created if there is none
+        timeout: seconds to wait until it answers
+        lifetime: when a service that is started here ends itself; by default what
+            ``$FIFTYONE_MILVUS_IDLE_SECONDS`` (600) and ``$FIFTYONE_MILVUS_GRACE_SECONDS`` (5) say
+
+    Returns:
+        where it answers; the same for one data directory, however often its service is restarted
+
+    Raises:
+        EmbeddedServiceError: if it can't be started, or does not answer in time
+    """
+    resolved = paths.resolve(path)
+    lease = _process.leases.get(resolved)
+    if lease is not None and lease.alive():
+        return lease.endpoint
+
+    with _process.lock(resolved):
+        lease = _process.leases.get(resolved)
+        if lease is not None and lease.alive():
+            return lease.endpoint
+        _process.drop(resolved)
+        deadline = time.monotonic() + timeout
+        lease = attach(resolved, deadline) or _start(resolved, deadline, lifetime)
+        _process.leases[resolved] = lease
+        return lease.endpoint
+
+
+def status(path: PathLike) -> Status | None:
+    """How the service of a data directory is doing.
+
+    Args:
+        path: the data directory
+
+    Returns:
+        None if no service runs
+
+    Raises:
+        EmbeddedServiceError: if one runs that does not answer
+    """
+    resolved = paths.resolve(path)
+    reply = ask(resolved, "status", _ANSWER_SECONDS)
+    if reply is None or "address" not in reply:
+        return None
+    del reply["state"]
+    return Status(path=resolved, **reply)
+
+
+def stop(path: PathLike, *, timeout: float = _START_SECONDS) -> bool:
+    """Ends the service of a data directory: its running requests end, its data is flushed.
+
+    Args:
+        path: the data directory
+        timeout: seconds to wait until it has ended
+
+    Returns:
+        False if no service ran
+
+    Raises:
+        EmbeddedServiceError: if it has not ended in time
+    """
+    resolved = paths.resolve(path)
+    deadline = time.monotonic() + timeout
+    reply = ask(resolved, "stop", min(timeout, _ANSWER_SECONDS))
+    if reply is None:
+        return False
+    ended = reply["pid"]
+    while reply is not None and reply["pid"] == ended:
+        if time.monotonic() >= deadline:
+            raise EmbeddedServiceError(
+                f"the Milvus Lite service of '{resolved}' (process {ended}) has not ended within "
+                f"{timeout:g} s; wait, or end that process"
+            )
+        time.sleep(0.02)
+        reply = ask(resolved, "ping", _ANSWER_SECONDS)
+    return True
+
+
+def serve(
+    path: PathLike,
+    *,
+    idle_seconds: float = 0,
+    grace_seconds: float = -1,
+    foreground: bool = True,
+    timeout: float = _START_SECONDS,
+) -> None:
+    """Starts the service of a data directory, whoever may need it.
+
+    Args:
+        path: the data directory; created if there is none
+        idle_seconds: how long without a request until it ends itself; 0 for never
+        grace_seconds: how long after its last client process until it ends itself; negative for
+            never
+        foreground: whether to stay until it ends, with its log on standard error
+        timeout: seconds to wait until it answers
+
+    Raises:
+        EmbeddedServiceError: if it runs already, or can't be started
+    """
+    resolved = paths.resolve(path)
+    deadline = time.monotonic() + timeout
+    with _start_lock(resolved, deadline):
+        if (running := status(resolved)) is not None:
+            raise EmbeddedServiceError(
+                f"'{resolved}' is served already, by process {running.pid}; stop it first with "
+                f"'fiftyone-milvus stop'"
+            )
+        lifetime = Lifetime(idle_seconds, grace_seconds)
+        process = launch(resolved, lifetime, deadline - time.monotonic(), detach=not foreground)
+    while foreground:
+        # Ctrl-C reaches the service too, which then ends in order.
+        with contextlib.suppress(KeyboardInterrupt):
+            process.wait()
+            return
+
+
+def list_services() -> list[Status]:
+    """Every running service of this user, by path.
+
+    Services whose sockets are in another runtime directory (``$FIFTYONE_MILVUS_RUNTIME_DIR``,
+    ``$TMPDIR``) are not among them.
+    """
+    found = []
+    for pointer in sorted(paths.runtime_directory().glob("*.json")):
+        try:
+            path = Path(json.loads(pointer.read_text("utf-8"))["path"])
+            known = service_file.load(path)
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+        if known is None or known.id != pointer.stem:
+            _sweep(pointer)
+            continue
+        with contextlib.suppress(EmbeddedServiceError):
+            if (state := status(path)) is not None:
+                found.append(state)
+    return sorted(found, key=lambda state: state.path)
+
+
+def _start(path: Path, deadline: float, lifetime: Lifetime | None) -> Lease:
+    lifetime = lifetime or Lifetime.from_environment()
+    with _start_lock(path, deadline):
+        lease = attach(path, deadline)  # somebody else may have been first
+        if lease is None:
+            launch(path, lifetime, deadline - time.monotonic(), detach=True)
+            lease = attach(path, deadline)
+    if lease is None:
+        raise EmbeddedServiceError(
+            f"the Milvus Lite service of '{path}' ended right after it had started; see "
+            f"'{path / paths.LOG}'"
+        )
+    return lease
+
+
+@contextlib.contextmanager
+def _start_lock(path: Path, deadline: float) -> Iterator[Any]:
+    paths.prepare(path)
+    lock = filelock.FileLock(path / paths.START_LOCK, mode=0o600)
+    try:
+        lock.acquire(timeout=max(deadline - time.monotonic(), 0.0), poll_interval=0.02)
+    except filelock.Timeout:
+        raise EmbeddedServiceError(
+            f"another process has been starting the Milvus Lite service of '{path}' for too long; "
+            "try again"
+        ) from None
+    except OSError as error:
+        raise paths.unusable(path, error) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _sweep(pointer: Path) -> None:
+    for suffix in (".json", ".sock", ".control"):
+        with contextlib.suppress(OSError):
+            pointer.with_suffix(suffix).unlink()

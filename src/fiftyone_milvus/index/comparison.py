@@ -1,0 +1,224 @@
+"""An index is compared with what it could be."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from fiftyone_milvus import metrics
+from fiftyone_milvus.collection import EXACT, INDEXED_FROM, MilvusCollection
+from fiftyone_milvus.collection.recent import Rows
+from fiftyone_milvus.collection.temporary import temporary
+from fiftyone_milvus.dataset.progress import ProgressBar
+from fiftyone_milvus.errors import (
+    ConnectionFailedError,
+    EngineError,
+    FiftyOneMilvusError,
+    InvalidInputError,
+)
+from fiftyone_milvus.index.checks import check_recall
+from fiftyone_milvus.index.evaluation import check_count, check_few
+from fiftyone_milvus.index.tuning import Tunable
+from fiftyone_milvus.measuring import comparison, tuning
+from fiftyone_milvus.measuring.comparison import Candidate, Compared, Comparison
+from fiftyone_milvus.measuring.memory import index_size
+from fiftyone_milvus.measuring.recall import Truth
+from fiftyone_milvus.measuring.tuning import Questions, Trial
+from fiftyone_milvus.schema.index_types import FOR_RESULTS, search_parameter
+from fiftyone_milvus.search.planner import Searcher, Trace
+from fiftyone_milvus.writing.validation import Batch
+from fiftyone_milvus.writing.writer import Writer
+
+logger = logging.getLogger(__name__)
+
+_PAGE_BYTES = 8 << 20
+
+
+class Comparable(Tunable):
+    """Measures other index types on the vectors of an index."""
+
+    def compare(
+        self,
+        index_types: Any = None,
+        k: int = 10,
+        *,
+        queries: int = 200,
+        sample: int | None = None,
+        recall: float | None = None,
+        seed: int = 0,
+        progress: Any = None,
+    ) -> Comparison:
+        """Builds each index type on the vectors of this index, and measures it.
+
+        Each is built in a temporary collection of its own, one after the other, in the Milvus of
+        this index; it is dropped whatever happens. This index stays as it is. So there must be
+        memory for a second copy of the vectors, or of the ``sample``.
+
+        Example::
+
+            found = index.compare(["HNSW", ("HNSW", {"M": 32}), "IVF_SQ8"], recall=0.95)
+            print(found)
+            found.plot("index-types.png")
+
+        Args:
+            index_types (None): what to compare: index types, as ``"HNSW"``; pairs of one and its
+                build parameters; or dicts with ``index_type``, ``index_params`` and
+                ``search_params``. By default, those that the engine has and that make sense
+            k (10): how many neighbors to look for; all others, if there are fewer
+            queries (200): how many vectors to search for; all, if there are fewer
+            sample (None): of how many vectors of this index, drawn at random; by default, all.
+                Recall and latency of a small sample are better than of the whole
+            recall (None): a recall to tune the search parameters of each to, as :meth:`tune` does,
+                so that the latencies are of equally good answers. By default, the search
+                parameters are those given, or the defaults
+            seed (0): of the draws
+            progress (None): whether to show progress bars, or a function to call with FiftyOne's.
+                By default, as ``fiftyone.config.show_progress_bars`` says
+
+        Returns:
+            a :class:`fiftyone_milvus.measuring.comparison.Comparison`. An index type that this
+            engine does not have, or can't build, has an ``error`` there
+
+        Raises:
+            InvalidInputError: if an argument can't be used, there are no two vectors, or so few
+                that a server would build no index
+            FiftyOneMilvusError: if Milvus can't be reached
+        """
+        check_few(k)
+        check_count("queries", queries)
+        target = None if recall is None else check_recall(recall)
+        ids, _ = self._draw("queries", 1, seed)
+        if sample is not None:
+            check_count("sample", sample)
+            rng = np.random.default_rng(seed)
+            drawn = rng.choice(len(ids), min(int(sample), len(ids)), replace=False)
+            ids = [ids[i] for i in np.sort(drawn)]
+        metric = self.config.metric
+        wanted = comparison.candidates(
+            index_types, self.connection, metric, len(ids), self._collection.layout.dimension
+        )
+        engine = self.connection.engine
+        if len(ids) < 2 or (not engine.lite and len(ids) < INDEXED_FROM):
+            raise InvalidInputError(
+                f"Only {len(ids)} vectors to compare with; expected at least "
+                f"{2 if engine.lite else INDEXED_FROM}, as Milvus builds no index for fewer"
+            )
+        k = min(int(k), len(ids) - 1)
+        rng = np.random.default_rng(seed)
+        many = int(queries) * (1 if target is None else 2)
+        rows = np.sort(rng.choice(len(ids), min(many, len(ids)), replace=False))
+        parts = [rows] if target is None else [rows[::2], rows[1::2]]
+        found = []
+        with self._vectors(ids, progress) as vectors:
+            truths = [Truth(vectors, ids, part, k, progress=progress) for part in parts]
+            # Not the normalized ones
+            sets = [Questions(self._collection.fetch(t.keys).vectors, t) for t in truths]
+            for candidate in wanted:
+                error = comparison.not_offered(candidate, self.connection, metric)
+                if error is None:
+                    found.append(self._measured(candidate, ids, sets, target, progress))
+                else:
+                    found.append(Compared(*candidate, error=error))
+        return Comparison(
+            rows=tuple(found),
+            vectors=len(ids),
+            dimension=self._collection.layout.dimension,
+            metric=metric,
+            k=k,
+            queries=len(parts[-1]),
+            engine=f"Milvus {'Lite ' if engine.lite else ''}{engine.version}",
+            target=target,
+        )
+
+    def _measured(
+        self,
+        candidate: Candidate,
+        ids: list[str],
+        sets: list[Questions],
+        target: float | None,
+        progress: Any,
+    ) -> Compared:
+        row = Compared(*candidate)
+        try:
+            with temporary(self.connection, self._owner, "index.compare()") as (other, owner):
+                seconds = self._build(other, owner, candidate, ids, progress)
+                size = index_size(other, len(ids))
+                trial, reached = self._asked(other, candidate, sets, target, progress)
+        except ConnectionFailedError:
+            raise
+        except FiftyOneMilvusError as error:
+            logger.warning("%s could not be measured: %s", row.label, error)
+            return dataclasses.replace(row, error=str(error))
+        return dataclasses.replace(
+            row,
+            search_params=trial.params,
+            recall=trial.recall,
+            p50=trial.p50,
+            p95=trial.p95,
+            build_seconds=seconds,
+            bytes=size,
+            reached=reached,
+        )
+
+    def _build(
+        self,
+        other: MilvusCollection,
+        owner: dict[str, Any],
+        candidate: Candidate,
+        ids: list[str],
+        progress: Any,
+    ) -> float:
+        """Fills a collection with vectors of this one; returns the seconds until it is built."""
+        dimension = self._collection.layout.dimension
+        metric_type = metrics.metric_type(self.config.metric)
+        other.create(dimension, metric_type, candidate.index_type, candidate.index_params, owner)
+        other.wait_until_loaded()
+        start = time.perf_counter()
+        title = f"Uploading for {candidate.index_type}"
+        with (
+            ProgressBar(len(ids), title, show=True, progress=progress) as bar,
+            Writer(other, replace=False, on_written=bar.update) as writer,
+        ):
+            for rows in self._pages_of(ids):
+                writer.add(Batch(rows.ids, rows.sample_ids, rows.vectors))
+        indexed = other.wait_until_built(progress=progress)
+        if not indexed and candidate.index_type not in EXACT:
+            raise EngineError(f"Milvus built no {candidate.index_type} index for {len(ids)} rows")
+        return time.perf_counter() - start
+
+    def _pages_of(self, ids: list[str]) -> Iterator[Rows]:
+        size = max(1, _PAGE_BYTES // (4 * self._collection.layout.dimension))
+        return self._collection.fetch_pages(ids[i : i + size] for i in range(0, len(ids), size))
+
+    def _asked(
+        self,
+        other: MilvusCollection,
+        candidate: Candidate,
+        sets: list[Questions],
+        target: float | None,
+        progress: Any,
+    ) -> tuple[Trial, bool | None]:
+        """Returns what searches find, and whether that is the target, if there is one."""
+
+        def make(params: dict[str, Any], trace: Trace) -> Searcher:
+            return Searcher(other, self.config.metric, params, trace=trace)
+
+        given = candidate.search_params
+        name = search_parameter(candidate.index_type)
+        if target is None or name is None:
+            trial = tuning.attempt(make, given, sets[-1], held_out=True, progress=progress)
+            return trial, None if target is None else trial.recall >= target
+        others = {n: v for n, v in given.items() if n not in (name, FOR_RESULTS)}
+        k, rows = sets[0].truth.k, len(sets[0].truth.vectors)
+        values = tuning.candidates(candidate.index_type, k, rows, other.built().params)
+        found = tuning.find(
+            make, name, values, (sets[0], sets[1]), target, others, progress=progress
+        )
+        # For an index made with them, they are for so many results only
+        chosen = {**found.best.params, FOR_RESULTS: k}
+        return dataclasses.replace(found.best, params=chosen), found.reached

@@ -1,0 +1,117 @@
+"""An index gives its embeddings back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from fiftyone_milvus.collection import filters
+from fiftyone_milvus.collection.recent import Rows
+from fiftyone_milvus.index.base import IndexBase
+from fiftyone_milvus.index.checks import check_batch_size
+from fiftyone_milvus.metrics import Array
+
+Embeddings = tuple[Array, npt.NDArray[np.str_], "npt.NDArray[np.str_] | None"]
+"""Embeddings, their sample IDs, and their label IDs if the index holds patches."""
+
+_BATCH_BYTES = 8 << 20
+
+
+class Reading(IndexBase):
+    """Reads embeddings."""
+
+    def get_embeddings(
+        self,
+        sample_ids: Sequence[str] | None = None,
+        label_ids: Sequence[str] | None = None,
+        allow_missing: bool = True,
+        warn_missing: bool = False,
+    ) -> Embeddings:
+        """Reads embeddings from the index, in the order of the given IDs.
+
+        Takes the memory of the arrays and a bounded amount beside;
+        :meth:`iter_embeddings` takes the latter only.
+
+        Args:
+            sample_ids (None): a sample ID or a list of them; of an index of patches, all patches
+                of these samples. By default, with no ``label_ids`` either, the whole index
+            label_ids (None): a label ID or a list of them, for patches
+            allow_missing (True): whether to ignore (True) or raise an error (False) when an ID is
+                not in the index
+            warn_missing (False): whether to log a warning if IDs are not in the index
+
+        Returns:
+            a tuple of
+
+            -   a ``num_embeddings x num_dims`` float32 array
+            -   a ``num_embeddings`` array of sample IDs
+            -   a ``num_embeddings`` array of label IDs, or None if the index holds no patches
+
+        Raises:
+            MissingIDsError: if IDs are not in the index and ``allow_missing`` is False
+        """
+        ids, by_sample = self._lookup.given(sample_ids, label_ids)
+        checked = not allow_missing or warn_missing
+        if not self._collection.present():
+            self._lookup.check_missing(ids or (), (), allow_missing, warn_missing)
+            empty = np.array([], dtype=str)
+            return np.empty((0, 0), np.float32), empty, empty if self._patches else None
+        if ids is None:
+            ids, checked = self._collection.all_ids(with_samples=False)[0], False
+        elif by_sample:
+            ids = self._lookup.find(ids, by_sample, allow_missing, warn_missing)
+            checked = False
+        rows = self._collection.fetch(ids, strong=checked)
+        if checked and len(rows.ids) < len(ids):
+            self._lookup.check_missing(ids, set(rows.ids), allow_missing, warn_missing)
+        return self._arrays(rows)
+
+    def iter_embeddings(self, batch_size: int | None = None) -> Iterator[Embeddings]:
+        """Streams the embeddings of the index in bounded memory, each once.
+
+        If :meth:`use_view` restricts the index to a view, streams those of the view, in its order.
+        Embeddings that are added or removed meanwhile may come or not.
+
+        Example::
+
+            index = dataset.load_brain_results("similar")
+            total = 0
+            for embeddings, sample_ids, _ in index.iter_embeddings():
+                total += embeddings.sum(axis=0, dtype=float)
+            mean = total / index.index_size
+
+        Args:
+            batch_size (None): how many embeddings to yield at a time; fewer where some of a view
+                are not in the index, and at the end. By default, 8 MB of them
+
+        Yields:
+            tuples of
+
+            -   a ``num_embeddings x num_dims`` float32 array
+            -   a ``num_embeddings`` array of sample IDs
+            -   a ``num_embeddings`` array of label IDs, or None if the index holds no patches
+
+        Raises:
+            InvalidInputError: if ``batch_size`` is not a positive integer
+        """
+        return self._iterate(check_batch_size(batch_size))
+
+    def _iterate(self, batch_size: int | None) -> Iterator[Embeddings]:
+        if self._collection.present():
+            size = batch_size or max(1, _BATCH_BYTES // (4 * self._collection.layout.dimension))
+            for rows in self._batches(size):
+                if rows.ids:
+                    yield self._arrays(rows)
+
+    def _batches(self, size: int) -> Iterator[Rows]:
+        scope = self._scope()
+        if scope is None:
+            return self._collection.pages(size)
+        return self._collection.fetch_pages(filters.batches(scope.ids(), size))
+
+    def _arrays(self, rows: Rows) -> Embeddings:
+        found, samples = self._lookup.with_samples(rows.ids, rows.sample_ids)
+        labels = np.array(found, dtype=str) if self._patches else None
+        return rows.vectors, np.array(samples, dtype=str), labels

@@ -1,0 +1,322 @@
+"""An index is searched."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from fiftyone_milvus import neighborhoods
+from fiftyone_milvus.collection.filters import Scope
+from fiftyone_milvus.dataset import limits
+from fiftyone_milvus.errors import (
+    InvalidInputError,
+    MissingIDsError,
+)
+from fiftyone_milvus.index.aggregations import AGGREGATIONS, Aggregation
+from fiftyone_milvus.index.base import IndexBase
+from fiftyone_milvus.index.checks import check_k, check_thresh
+from fiftyone_milvus.metrics import Array
+from fiftyone_milvus.search import expansion, explain, results
+from fiftyone_milvus.search.explain import Explanation
+from fiftyone_milvus.search.expressions import ExpressionScope, Intersection
+from fiftyone_milvus.search.neighbors import Neighbors
+from fiftyone_milvus.search.results import SearchResults
+from fiftyone_milvus.search.views import ViewScope
+from fiftyone_milvus.writing import validation
+
+DEFAULT_RESULTS = 25
+"""Results of a search that asks for no number and no distance, as FiftyOne's App."""
+
+
+class Querying(IndexBase):
+    """What an index answers."""
+
+    def sort_by_similarity(
+        self,
+        query: Any,
+        k: int | None = None,
+        reverse: bool = False,
+        aggregation: str = "mean",
+        dist_field: str | None = None,
+        _mongo: bool = False,
+    ) -> Any:
+        """Returns a view of the samples or labels sorted by similarity; see the base class.
+
+        Raises:
+            InvalidInputError: if there are more results than a view can hold, about 420,000
+        """
+        samples = self.view
+        # The base class fails to store distances on labels that are in a list
+        on_labels = dist_field if self._patches and not samples._is_patches else None
+        with self._for_view_of(samples):
+            view = super().sort_by_similarity(
+                query,
+                k=k,
+                reverse=reverse,
+                aggregation=aggregation,
+                dist_field=None if on_labels else dist_field,
+                _mongo=_mongo,
+            )
+        if on_labels:
+            self._store_on_labels(samples, on_labels, self._found[0])
+        return view
+
+    def search(
+        self,
+        query: Any,
+        k: int | None = None,
+        *,
+        filter: str | None = None,
+        max_distance: float | None = None,
+        group_by: str | None = None,
+        reverse: bool = False,
+        aggregation: str = "mean",
+    ) -> SearchResults:
+        """Finds the samples or patches most similar to a query.
+
+        Beyond ``sort_by_similarity()`` it takes Milvus' own filters, finds all within a distance,
+        or one patch of each sample, and returns IDs and distances of any number of results. Like
+        it, it searches the current :meth:`view`.
+
+        Example::
+
+            results = index.search("a red car", filter='split == "test"', max_distance=0.4)
+            session.view = results.view(dist_field="distance")
+
+        Args:
+            query: an ID or iterable of IDs; a ``num_dims`` vector or ``num_queries x num_dims``
+                array; or a prompt or iterable of prompts, if the index' model takes them
+            k (None): how many results; by default 25, or all if ``max_distance`` is given
+            filter (None): a boolean expression over the fields of the Milvus collection, in Milvus'
+                language (https://milvus.io/docs/boolean.md)
+            max_distance (None): the largest distance of a result, inclusive, to the precision of
+                float32; see :mod:`fiftyone_milvus.metrics` for what a distance is
+            group_by (None): ``"sample_id"`` for the best patch only of each sample
+            reverse (False): whether to find the least similar, of what the other arguments allow
+            aggregation ("mean"): how several queries become one; see :data:`AGGREGATIONS`
+
+        Returns:
+            a :class:`fiftyone_milvus.search.results.SearchResults`
+
+        Raises:
+            InvalidInputError: if an argument can't be used, or Milvus refuses the filter
+            MissingIDsError: if the query is an ID that is not in the index
+        """
+        check_k(k)
+        if max_distance is not None:
+            max_distance = check_thresh(max_distance, "max_distance")
+        if group_by is not None:
+            self._check_group_by(group_by)
+        vectors, _ = self._parse_vectors(self._parse_query(query))
+        vectors, combine = self._aggregate(vectors, aggregation)
+        scope = self._filtered(self._slice_scope() or self._scope(), filter)
+        found = expansion.find(
+            self._searcher,
+            vectors,
+            DEFAULT_RESULTS if k is None and max_distance is None else k,
+            combine=combine,
+            scope=scope,
+            max_distance=max_distance,
+            one_per_sample=group_by is not None,
+            reverse=reverse,
+            complete=self._with_samples,
+        )
+        return self._results(found, self.view)
+
+    def explain(
+        self, query: Any, k: int | None = DEFAULT_RESULTS, view: Any = None, analyze: bool = False
+    ) -> Explanation:
+        """Searches, and prints which plan was followed, what it cost, and what others would have.
+
+        Example::
+
+            index.explain(dataset.first().id, k=25, view=dataset.match_tags("validated"))
+
+        Args:
+            query: what :meth:`search` takes
+            k (25): how many results; None for all
+            view (None): the view to search in; by default, the current :meth:`view`
+            analyze (False): whether to run every plan and measure it, not only the chosen one
+
+        Returns:
+            the :class:`fiftyone_milvus.search.explain.Explanation` that was printed
+        """
+        check_k(k)
+        vectors, _ = self._parse_vectors(self._parse_query(query))
+        vectors, _ = self._aggregate(vectors, "mean")
+
+        def make_scope() -> ViewScope | None:
+            if view is not None and view != self._samples._root_dataset:
+                return self._view_scope(view)
+            self._scope_cache = None
+            return self._slice_scope() or self._scope()
+
+        found = explain.explain(self._make_searcher, make_scope, vectors, k, analyze=analyze)
+        print(found)
+        return found
+
+    def _check_group_by(self, group_by: Any) -> None:
+        if group_by != "sample_id":
+            raise InvalidInputError(
+                f"Unsupported group_by {group_by!r}; expected 'sample_id', or None for no groups"
+            )
+        if not self._patches:
+            raise InvalidInputError(
+                "group_by='sample_id' is for an index of patches; this one has one vector per "
+                "sample, so leave group_by out"
+            )
+
+    def _filtered(self, scope: ViewScope | None, expression: str | None) -> Scope | None:
+        if expression is None:
+            return scope
+        condition = ExpressionScope(self._collection, expression)
+        return condition if scope is None else Intersection(scope, condition)
+
+    def _slice_scope(self) -> ViewScope | None:
+        """Returns the samples that a view of the results shows of a grouped dataset."""
+        samples = self.view
+        if samples.media_type == "group" and not self.has_view:
+            # Only the active slice, so k of its samples must be found
+            return self._view_scope(samples)
+        return None
+
+    def _with_samples(self, found: Neighbors) -> Neighbors:
+        return Neighbors(*self._lookup.with_samples(found.ids, found.sample_ids), found.distances)
+
+    def _results(self, found: Neighbors, samples: Any) -> SearchResults:
+        ids, sample_ids, distances = self._with_samples(found)
+        labels = ids if self._patches else None
+        return SearchResults(sample_ids, labels, distances, samples, self.config.patches_field)
+
+    def _store_on_labels(self, samples: Any, dist_field: str, found: Neighbors) -> None:
+        results.store_on_labels(
+            samples, self.config.patches_field, dist_field, self._results(found, samples)
+        )
+
+    @contextmanager
+    def _for_view_of(self, samples: Any) -> Iterator[None]:
+        self._shown_in, self._forced_scope = samples, self._slice_scope()
+        try:
+            yield
+        finally:
+            self._shown_in = self._forced_scope = None
+
+    _shown_in: Any = None
+    _forced_scope: ViewScope | None = None
+
+    def _kneighbors(
+        self,
+        query: Any = None,
+        k: int | None = None,
+        reverse: bool = False,
+        aggregation: str | None = None,
+        return_dists: bool = False,
+    ) -> Any:
+        check_k(k)
+        if query is None:
+            if aggregation is not None:
+                raise InvalidInputError("Full index queries do not support aggregation")
+            if reverse:
+                raise InvalidInputError("Full index queries do not support reverse=True")
+            with self._points() as points:
+                inds, dists = neighborhoods.nearest(points, k)
+            return (inds, dists) if return_dists else inds
+
+        vectors, single = self._parse_vectors(query)
+        combine = None
+        if aggregation is not None:
+            vectors, combine = self._aggregate(vectors, aggregation)
+        scope = self._forced_scope or self._scope()
+        if self._shown_in is not None and scope is None:
+            self._check_showable(k)
+        searcher = self._searcher
+        if combine is not None:
+            found = [searcher.ranked(vectors, combine, k, scope, reverse=reverse)]
+        else:
+            search = searcher.farthest if reverse else searcher.nearest
+            found = search(vectors, k, scope)
+        if self._shown_in is not None:
+            self._check_shown(found[0], all_labels=k is None)
+        return self._format(found, single or aggregation is not None, return_dists)
+
+    def _aggregate(self, vectors: Array, aggregation: str) -> tuple[Array, Aggregation | None]:
+        """Returns the query vectors, and how to combine the distances to them where there are many.
+
+        The mean of queries is one query.
+        """
+        if aggregation not in AGGREGATIONS:
+            raise InvalidInputError(
+                f"Unsupported aggregation {aggregation!r}; expected one of {tuple(AGGREGATIONS)}"
+            )
+        combine = AGGREGATIONS[aggregation]
+        if len(vectors) == 1:
+            return vectors, None
+        if combine is None:
+            vectors = vectors.mean(axis=0, keepdims=True)
+            validation.check_values(vectors, self.config.metric)
+        return vectors, combine
+
+    def _check_showable(self, k: int | None) -> None:
+        """Refuses a ranking of the whole index, which may take minutes, before it is made."""
+        if self._patches or (k is not None and k < limits.CHECK_FROM):
+            return
+        size = self._collection.count()
+        limits.check_results(self._shown_in, size if k is None else min(k, size))
+
+    def _check_shown(self, found: Neighbors, *, all_labels: bool) -> None:
+        labels = found.ids if self._patches else None
+        selected, filtered = results.shown(self._shown_in, found.sample_ids, labels)
+        # FiftyOne does not filter the labels of a whole ranking
+        limits.check_results(self._shown_in, len(selected), 0 if all_labels else len(filtered))
+
+    def _radius_neighbors(
+        self, query: Any = None, thresh: float | None = None, return_dists: bool = False
+    ) -> Any:
+        thresh = check_thresh(thresh)
+        if query is None:
+            with self._points() as points:
+                inds, dists = neighborhoods.within(points, thresh)
+            return (inds, dists) if return_dists else inds
+        vectors, single = self._parse_vectors(query)
+        search = partial(self._searcher.nearest, scope=self._scope())
+        found = expansion.reach(search, vectors, None, max_distance=thresh)
+        return self._format(found, single, return_dists)
+
+    def _parse_vectors(self, query: Any) -> tuple[Array, bool]:
+        """Returns the query vectors, and whether the query was a single ID or vector."""
+        collection = self._collection
+        if isinstance(query, str):
+            ids, single = [query], True
+        else:
+            values = np.asarray(query)
+            if np.issubdtype(values.dtype, np.number):
+                single = values.ndim == 1
+                vectors = validation.as_vectors(values[None, :] if single else values, "queries")
+                validation.check_dimension(vectors.shape[1], collection.layout.dimension)
+                validation.check_values(vectors, self.config.metric)
+                return vectors, single
+            ids, single = [str(v) for v in values.ravel()], False
+        rows = collection.fetch(list(dict.fromkeys(ids)))
+        table = dict(zip(rows.ids, rows.vectors))
+        missing = [i for i in ids if i not in table]
+        if missing:
+            raise MissingIDsError(
+                f"Query IDs {missing[:5]} do not exist in this index; add their embeddings with "
+                "add_to_index() first"
+            )
+        return np.stack([table[i] for i in ids]), single
+
+    def _format(self, found: list[Neighbors], single: bool, return_dists: bool) -> Any:
+        self._found = found if len(found) == 1 else []
+        pairs = [self._lookup.with_samples(n.ids, n.sample_ids) for n in found]
+        samples: Any = [samples for _, samples in pairs]
+        labels: Any = [ids for ids, _ in pairs] if self._patches else None
+        dists: Any = [n.distances.tolist() for n in found]
+        if single:
+            samples, dists = samples[0], dists[0]
+            labels = labels[0] if labels is not None else None
+        return (samples, labels, dists) if return_dists else (samples, labels)

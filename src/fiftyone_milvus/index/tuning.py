@@ -1,0 +1,151 @@
+"""An index is given the search parameters that it needs."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from typing import Any
+
+from fiftyone_milvus.collection import EXACT
+from fiftyone_milvus.errors import InvalidInputError
+from fiftyone_milvus.index.checks import check_recall
+from fiftyone_milvus.index.evaluation import Evaluating, check_count, check_few
+from fiftyone_milvus.measuring import tuning
+from fiftyone_milvus.measuring.recall import Truth
+from fiftyone_milvus.measuring.tuning import Questions, Tuning
+from fiftyone_milvus.schema import index_types
+from fiftyone_milvus.search.planner import Searcher, Trace
+
+logger = logging.getLogger(__name__)
+
+
+class Tunable(Evaluating):
+    """Finds and keeps the cheapest search parameters that find enough."""
+
+    def tune(
+        self,
+        recall: float = 0.99,
+        k: int = 10,
+        *,
+        queries: int = 1000,
+        seed: int = 0,
+        store: bool = True,
+        progress: Any = None,
+    ) -> Tuning:
+        """Finds the cheapest search parameters that reach a recall, and stores them with the run.
+
+        That is ``ef`` for HNSW, ``nprobe`` for IVF and SCANN and ``search_list`` for DISKANN. Two
+        sets of queries are drawn from the index' own vectors: one to choose with, and another to
+        verify with. What :meth:`search` and ``sort_by_similarity()`` ask for from then on is what
+        was found, for up to ``k`` results, in place of the parameters that you gave. For more, it
+        grows in proportion, but no further than the default, so tune with the largest ``k`` that
+        you search with.
+
+        Waits until all that was added is sealed and its index is built, as the rest is searched
+        otherwise. Tune again when the index has grown a lot.
+
+        Example::
+
+            print(index.tune(recall=0.95, k=25))
+
+        Args:
+            recall (0.99): the share of the true ``k`` nearest to find, above 0 and at most 1
+            k (10): of how many results; all others, if there are fewer
+            queries (1000): how many vectors to search for in each set; half of all, if there are
+                fewer
+            seed (0): of the draw
+            store (True): whether to use what was found from now on, and to store it with the brain
+                run, for all processes that load it; False only measures. An index without a brain
+                key keeps it as long as it lives
+            progress (None): whether to show progress bars, or a function to call with FiftyOne's.
+                By default, as ``fiftyone.config.show_progress_bars`` says
+
+        Returns:
+            a :class:`fiftyone_milvus.measuring.tuning.Tuning`. If the target can't be reached, or
+            there is nothing to tune, its ``note`` says so and nothing is stored
+
+        Raises:
+            InvalidInputError: if an argument can't be used, or there are no two vectors
+            EngineError: if Milvus does not build the index
+        """
+        recall = check_recall(recall)
+        check_few(k)
+        check_count("queries", queries)
+        if not isinstance(store, bool):
+            raise InvalidInputError(f"Invalid store {store!r}; expected True or False")
+        collection = self._collection
+        indexed = collection.present() and collection.wait_until_built(progress=progress)
+        ids, rows = self._draw("queries", 2 * int(queries), seed)
+        k = min(int(k), len(ids) - 1)
+        index_type = str(collection.layout.index_type)
+        half = len(rows) // 2
+        plain = Tuning(
+            recall, k, True, {}, False, 1.0, None, None, index_type, len(ids), max(1, half)
+        )
+        if not indexed:
+            return dataclasses.replace(plain, note=_exact(index_type, len(ids)))
+
+        name = index_types.search_parameter(index_type)
+        others = dict(self.config.search_params or {})
+        others.pop(index_types.FOR_RESULTS, None)
+        with self._vectors(ids, progress) as vectors:
+            # Every other one, so that both are from all over the index
+            parts = (rows[::2], rows[1::2])
+            truths = [Truth(vectors, ids, part, k, progress=progress) for part in parts]
+            # Not the normalized ones
+            first, second = (Questions(collection.fetch(t.keys).vectors, t) for t in truths)
+            if name is None:
+                one = tuning.attempt(self._with, others, second, held_out=True, progress=progress)
+                found = tuning.Found([one], one, one.recall >= recall)
+            else:
+                others.pop(name, None)
+                built = collection.built().params
+                values = tuning.candidates(index_type, k, len(ids), built)
+                found = tuning.find(
+                    self._with, name, values, (first, second), recall, others, progress=progress
+                )
+        best = found.best
+        measured = dataclasses.replace(
+            plain,
+            reached=found.reached,
+            recall=best.recall,
+            p50=best.p50,
+            p95=best.p95,
+            trials=tuple(found.trials),
+        )
+        if not found.reached:
+            return dataclasses.replace(measured, note=tuning.advice(index_type, best, recall))
+        if name is None:
+            note = f"{index_type} takes no search parameter that could be tuned"
+            return dataclasses.replace(measured, note=note)
+        chosen = {**best.params, index_types.FOR_RESULTS: k}
+        stored = store and self._use(chosen)
+        note = f"{tuning.as_text(chosen)} reaches it with {best.recall:.4f}"
+        note += ", stored with the brain run" if stored else ", in use" if store else ""
+        return dataclasses.replace(measured, params=chosen, stored=stored, note=note)
+
+    def _with(self, params: dict[str, Any], trace: Trace) -> Searcher:
+        return Searcher(
+            self._collection, self.config.metric, params, patches=self._patches, trace=trace
+        )
+
+    def _use(self, params: dict[str, Any]) -> bool:
+        """Searches with the given parameters from now on; returns whether the run has them too."""
+        before, self.config.search_params = self.config.search_params, params
+        try:
+            if self.key is None or self.key not in self.backend.list_runs(self.samples):
+                return False
+            self.save_config()
+        except BaseException:
+            self.config.search_params = before
+            raise
+        return True
+
+
+def _exact(index_type: str, size: int) -> str:
+    if index_type in EXACT:
+        return f"{index_type} compares with every vector, which is exact: there is nothing to tune"
+    return (
+        f"Milvus builds no index for so few vectors as {size} and compares with all of them, which "
+        "is exact: there is nothing to tune yet"
+    )

@@ -1,0 +1,1 @@
+"""Recall, latency and memory of an index: measured, tuned, and compared between index types."""

@@ -1,0 +1,137 @@
+"""How many of the true neighbors an index finds, and how fast."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from fiftyone_milvus import neighborhoods
+from fiftyone_milvus.dataset.progress import ProgressBar
+from fiftyone_milvus.metrics import Array
+from fiftyone_milvus.neighborhoods import Vectors
+from fiftyone_milvus.search.planner import Searcher
+
+TOLERANCE = 1e-5
+"""What float32 leaves uncertain of a distance, relative to what it is computed from."""
+
+_SHOW_FROM = 200
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a search with given parameters finds.
+
+    Attributes:
+        recall: the share of the true ``k`` nearest that were found, in [0, 1]
+        k: how many were asked for
+        queries: how many searches that is the mean of
+        p50: the median seconds of a search for one query
+        p95: the seconds that 95 % of these searches took at most
+        vectors: the number of vectors in the index
+        bytes: of these vectors; a graph and the IDs take more
+        index_bytes: the memory of the vector index with the vectors in it, estimated by
+            :func:`fiftyone_milvus.measuring.memory.estimate`; None if nothing tells
+        index_type: as ``"HNSW"``
+        search_params: those that were set; Milvus' and this package's defaults otherwise
+    """
+
+    recall: float
+    k: int
+    queries: int
+    p50: float
+    p95: float
+    vectors: int
+    bytes: int
+    index_bytes: int | None
+    index_type: str | None
+    search_params: Mapping[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return (
+            f"recall@{self.k} {self.recall:.4f} of {self.queries} queries, "
+            f"{self.p50 * 1e3:.1f} ms (p95 {self.p95 * 1e3:.1f} ms) each, {self.index_type} of "
+            f"{self.vectors} vectors, {megabytes(self.index_bytes)}"
+        )
+
+
+def megabytes(size: int | None) -> str:
+    """Returns a number of bytes as text."""
+    return "size unknown" if size is None else f"{size / 1e6:,.1f} MB"
+
+
+class Truth:
+    """The true neighbors of some rows of an index among its other rows.
+
+    Reusable: any number of searchers can be compared with it.
+
+    Args:
+        vectors: of all rows; must stay open
+        ids: the primary keys of all rows
+        rows: an ascending integer array: the rows to search for
+        k: how many neighbors of each, at most one fewer than there are rows
+        progress (None): as FiftyOne's progress bars take it
+    """
+
+    def __init__(
+        self, vectors: Vectors, ids: Sequence[str], rows: Array, k: int, *, progress: Any = None
+    ) -> None:
+        self.vectors = vectors
+        self.rows = rows
+        self.keys = [ids[i] for i in rows]
+        self.k = k
+        _, self.distances = neighborhoods.nearest_others(vectors, rows, k, progress=progress)
+        """A ``len(rows) x k`` float64 array, ascending."""
+        self._limits = self.distances[:, -1]
+        self._limits = self._limits + TOLERANCE * vectors.magnitudes(rows, self._limits)
+        self._row_of = {key: row for row, key in enumerate(ids)}
+
+    def right(self, at: int, found: Sequence[str]) -> int:
+        """Returns how many of an answer are among the ``k`` nearest, or as near as the last.
+
+        By their true distances: a compressed index reports others.
+
+        Args:
+            at: which of the rows was searched for
+            found: the primary keys of the answer, without that row's
+        """
+        known = [self._row_of[key] for key in dict.fromkeys(found) if key in self._row_of]
+        if not known:
+            return 0
+        own = np.full(len(known), self.rows[at])
+        distances = self.vectors.distances(own, np.array(known))
+        return min(int(np.count_nonzero(distances <= self._limits[at])), self.k)
+
+
+def measure(
+    searcher: Searcher, queries: Array, truth: Truth, *, progress: Any = None
+) -> tuple[float, Array]:
+    """Searches with each query alone, and compares with the truth.
+
+    Args:
+        searcher: searches, with the parameters in question
+        queries: the ``num_queries x num_dims`` vectors of the truth's rows
+        truth: the true neighbors
+        progress (None): as FiftyOne's progress bars take it
+
+    Returns:
+        the recall, and a float64 array of the seconds of each search
+    """
+    seconds = np.empty(len(queries))
+    right = 0
+    k, show = truth.k, len(queries) >= _SHOW_FROM
+    # The first one may have to wait for a connection
+    searcher.nearest(queries[:1], k + 1)
+    with ProgressBar(
+        len(queries), "Searching", show=show, what="queries", progress=progress
+    ) as bar:
+        for i, key in enumerate(truth.keys):
+            start = time.perf_counter()
+            (found,) = searcher.nearest(queries[i : i + 1], k + 1)
+            seconds[i] = time.perf_counter() - start
+            right += truth.right(i, [one for one in found.ids if one != key][:k])
+            bar.update(1)
+    return right / (k * len(queries)), seconds

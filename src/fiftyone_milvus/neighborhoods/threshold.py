@@ -1,0 +1,68 @@
+"""The distance at which a given number of points is kept."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+
+from fiftyone_milvus.metrics import Array
+from fiftyone_milvus.neighborhoods.selection import Greedy
+from fiftyone_milvus.neighborhoods.vectors import Tiles, Vectors
+
+logger = logging.getLogger(__name__)
+
+_WIDTH = 1e-6
+# A trial compares each point with at most as many as are to be kept, and there are some 25 trials
+_PASS = 50
+
+
+def keep_count(
+    vectors: Vectors, count: int, start: float | None = None, tiles: Tiles | None = None
+) -> tuple[Array, float | None]:
+    """Returns the points to keep so that about ``count`` are kept, and the distance.
+
+    Bisects the distance as FiftyOne does, with the same first guess, steps and end; a trial stops
+    as soon as it has kept, or dropped, too many.
+
+    Args:
+        vectors: the points
+        count: how many to keep
+        start (None): the first guess of the distance
+        tiles (None): how to compare points
+
+    Returns:
+        an ascending integer array of indexes, and the distance or None if none or all are kept
+    """
+    if count <= 0 or count >= len(vectors):
+        return np.arange(len(vectors) if count > 0 else 0), None
+    greedy = Greedy(vectors, tiles)
+    if count * _PASS > len(vectors):
+        greedy.prepare()
+
+    low, high = vectors.nearest_possible, None
+    thresh = start if start is not None and start > 0 else 1.0
+    last: int | None = None
+    while True:
+        narrow = high is not None and high - low < _WIDTH
+        # What is too many or too few decides the step; only the last two numbers must be exact
+        exact = high is not None and high - low < 2 * _WIDTH
+        fewest, most = (0, None) if exact else (count, count)
+        kept, decided = greedy.keep(thresh, fewest=fewest, most=most)
+        number = len(kept)
+        whole = decided == len(vectors)
+        too_many = number > count
+        if whole:
+            logger.info("threshold: %f, kept: %d, target: %d", thresh, number, count)
+        else:
+            sign = "over" if too_many else "under"
+            logger.info("threshold: %f, kept: %s target: %d", thresh, sign, count)
+        if whole and (number == count or (narrow and number == last)):
+            return kept, thresh
+        last = number if whole else None
+        if too_many:
+            low = thresh
+            thresh = 2 * thresh if high is None else 0.5 * (thresh + high)
+        else:
+            high = thresh
+            thresh = 0.5 * (low + thresh)

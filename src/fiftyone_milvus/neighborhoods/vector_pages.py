@@ -1,0 +1,49 @@
+"""The vectors of an index, a page at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from fiftyone_milvus.collection import MilvusCollection
+from fiftyone_milvus.dataset.progress import ProgressBar
+from fiftyone_milvus.errors import MissingIDsError
+from fiftyone_milvus.neighborhoods.all_neighbors import SHOW_FROM
+from fiftyone_milvus.neighborhoods.vectors import Vectors
+
+_PAGE_BYTES = 8 << 20
+
+
+def read(
+    collection: MilvusCollection, ids: Sequence[str], metric: str, *, progress: Any = None
+) -> Vectors:
+    """Returns the vectors of IDs, in their order.
+
+    Args:
+        collection: where they are
+        ids: primary keys
+        metric: a key of :data:`fiftyone_milvus.metrics.METRICS`
+        progress (None): as FiftyOne's progress bars take it
+
+    Raises:
+        MissingIDsError: if the collection does not have all of them anymore
+    """
+    if not ids:
+        return Vectors(0, 1, metric)
+    dim = collection.layout.dimension
+    vectors = Vectors(len(ids), dim, metric)
+    size = max(1, _PAGE_BYTES // (4 * dim))
+    show = len(ids) >= SHOW_FROM
+    with ProgressBar(len(ids), "Reading vectors", show=show, progress=progress) as bar:
+        for start in range(0, len(ids), size):
+            page = list(ids[start : start + size])
+            rows = collection.fetch(page)
+            if len(rows.ids) != len(page):
+                missing = next(i for i in page if i not in set(rows.ids))
+                raise MissingIDsError(
+                    f"Found {len(page) - len(rows.ids)} IDs (eg '{missing}') that were removed "
+                    f"from the {collection.where} meanwhile; call reload() and try again"
+                )
+            vectors.fill(start, rows.vectors)
+            bar.update(len(page))
+    return vectors

@@ -1,0 +1,210 @@
+"""What a collection consists of, as far as an index needs to know."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pymilvus import DataType
+
+from fiftyone_milvus.errors import CollectionMismatchError
+from fiftyone_milvus.schema.record import Record
+
+PK, VECTOR, SAMPLE_ID = "pk", "vector", "sample_id"
+"""The fields of our collections: those of FiftyOne's built-in backend."""
+
+OWNER = "fiftyone"
+"""The collection property that records the owner: properties are kept by every engine, while
+Milvus Lite drops descriptions."""
+
+MAKER = "fiftyone_maker"
+"""The collection property that records which call made it, until others write to it too."""
+
+FIELDS = "fiftyone_fields"
+"""The collection property that records which FiftyOne fields are beside the vectors."""
+
+MOVING = "moving"
+"""What an owner records besides while vectors are moved to it from elsewhere."""
+
+EMBEDDED = "fiftyone_embedded"
+"""The collection property that records as of when the vectors were computed."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a collection consists of, as far as an index needs to know.
+
+    Attributes:
+        id_field: the VARCHAR primary key
+        vector_field: the FLOAT_VECTOR field
+        sample_field: the VARCHAR field with the sample ID, or None if there is none
+        dimension: of the vectors
+        metric_type: ``COSINE``, ``IP`` or ``L2``; None while the vectors have no index
+        index_type: ``HNSW``, ``IVF_FLAT``, ...; None while the vectors have no index
+        required: other fields that every row must fill, which this package can't
+        owner: what the collection's property records, or an empty dict
+        fields: the FiftyOne fields beside the vectors, or None if there are none
+        embedded: as of when the vectors were computed, as recorded; empty if it is not
+        partition_key: the field by whose values Milvus keeps rows apart, or None
+    """
+
+    id_field: str
+    vector_field: str
+    sample_field: str | None
+    dimension: int
+    metric_type: str | None
+    index_type: str | None
+    required: tuple[str, ...]
+    owner: dict[str, Any]
+    fields: Record | None = None
+    embedded: Mapping[str, Any] = field(default_factory=dict)
+    partition_key: str | None = None
+
+    @property
+    def id_fields(self) -> list[str]:
+        """The fields to read for a row's IDs."""
+        return [self.id_field, *([self.sample_field] if self.sample_field else [])]
+
+    def sample_id(self, row: Mapping[str, Any]) -> str:
+        """Returns the sample ID of a row."""
+        return str(row[self.sample_field or self.id_field])
+
+
+_INDEX_FACTS = {
+    "index_name", "field_name", "index_type", "metric_type", "state", "total_rows",
+    "indexed_rows", "pending_index_rows", "index_state_fail_reason", "index_id",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Built:
+    """How far Milvus is with building a vector index.
+
+    Attributes:
+        share: of the rows that are indexed, in [0, 1]; None if Milvus does not tell
+        params: the build parameters, as Milvus reports them
+        rows: how many rows are indexed, of sealed ones; None if Milvus does not tell
+    """
+
+    share: float | None
+    params: dict[str, str]
+    rows: int | None = None
+
+    @classmethod
+    def of(cls, index: Mapping[str, Any]) -> Built:
+        """Reads it from what ``MilvusClient.describe_index`` returns; empty if there is none."""
+        found = {n: v for n, v in index.items() if n not in _INDEX_FACTS}
+        # Milvus Lite has them in a dictionary
+        packed = found.pop("params", None)
+        found.update(packed if isinstance(packed, Mapping) else {})
+        params = {str(n): str(v) for n, v in found.items()}
+        total, done = index.get("total_rows"), index.get("indexed_rows")
+        if not index or total is None or done is None:
+            return cls(None, params)
+        return cls(done / total if total else 1.0, params, done)
+
+
+def read_layout(
+    info: Mapping[str, Any],
+    index: Mapping[str, Any],
+    *,
+    where: str,
+    id_field: str | None,
+    vector_field: str,
+) -> Layout:
+    """Reads a layout from what Milvus says of a collection.
+
+    Args:
+        info: from ``MilvusClient.describe_collection``
+        index: from ``MilvusClient.describe_index``; empty if there is no index
+        where: names the collection in messages
+        id_field: the primary key that the user named, or None
+        vector_field: from :func:`find_vector_field`
+
+    Raises:
+        CollectionMismatchError: if the collection can't hold an index
+    """
+    fields = {f["name"]: f for f in info["fields"]}
+    key = _find_id_field(fields, where, id_field)
+    sample = fields.get(SAMPLE_ID)
+    has_sample = sample is not None and sample["type"] == DataType.VARCHAR and key != SAMPLE_ID
+    recorded = Record.from_dict(parse_record(info, FIELDS))
+    known = {key, vector_field, SAMPLE_ID if has_sample else None}
+    known.update(recorded.milvus_fields if recorded else ())
+    return Layout(
+        id_field=key,
+        vector_field=vector_field,
+        sample_field=SAMPLE_ID if has_sample else None,
+        dimension=int(fields[vector_field]["params"]["dim"]),
+        metric_type=index.get("metric_type"),
+        index_type=index.get("index_type"),
+        required=tuple(n for n, f in fields.items() if n not in known and not _optional(f)),
+        owner=parse_record(info, OWNER),
+        fields=recorded,
+        embedded=parse_record(info, EMBEDDED),
+        partition_key=next((n for n, f in fields.items() if f.get("is_partition_key")), None),
+    )
+
+
+def find_vector_field(info: Mapping[str, Any], *, where: str, named: str | None) -> str:
+    """Returns the float vector field that the user named, or else the only one.
+
+    Raises:
+        CollectionMismatchError: if there is none, or several to choose from
+    """
+    vectors = [f["name"] for f in info["fields"] if f["type"] == DataType.FLOAT_VECTOR]
+    if named is not None:
+        if named not in vectors:
+            raise CollectionMismatchError(
+                f"vector_field={named!r} is not a float vector of the {where}; its float vectors "
+                f"are {vectors}"
+            )
+        return named
+    if not vectors:
+        raise CollectionMismatchError(
+            f"The {where} has no FLOAT_VECTOR field; use another collection_name"
+        )
+    if len(vectors) > 1:
+        raise CollectionMismatchError(
+            f"The {where} has several float vectors {vectors}; say which with vector_field="
+        )
+    return str(vectors[0])
+
+
+def _find_id_field(fields: Mapping[str, Any], where: str, named: str | None) -> str:
+    key = next(name for name, f in fields.items() if f.get("is_primary"))
+    if named not in (None, key):
+        raise CollectionMismatchError(
+            f"id_field={named!r} is not the primary key of the {where}; that is {key!r}"
+        )
+    if fields[key]["type"] != DataType.VARCHAR or fields[key].get("auto_id"):
+        raise CollectionMismatchError(
+            f"The primary key {key!r} of the {where} can't hold FiftyOne IDs; expected a VARCHAR "
+            "key without auto_id"
+        )
+    return key
+
+
+def _optional(field: Mapping[str, Any]) -> bool:
+    return bool(
+        field.get("nullable")
+        or field.get("default_value")
+        or field.get("is_dynamic")
+        or field.get("is_function_output")
+    )
+
+
+def parse_record(info: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Returns what one of our properties of a collection records, or an empty dict.
+
+    Args:
+        info: from ``MilvusClient.describe_collection``
+        name: :data:`OWNER`, :data:`FIELDS` or :data:`EMBEDDED`
+    """
+    try:
+        record = json.loads(dict(info.get("properties") or {}).get(name, "{}"))
+    except (TypeError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}

@@ -1,0 +1,1 @@
+"""Queries to neighbors: which plan, exact or by the index, in any view."""

@@ -1,0 +1,118 @@
+"""Which rows the caller's sample and label IDs name."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from fiftyone_milvus.collection import MilvusCollection
+from fiftyone_milvus.errors import InvalidInputError, MissingIDsError
+from fiftyone_milvus.search.views import ViewScope
+
+logger = logging.getLogger(__name__)
+
+
+class Ids:
+    """The primary keys and sample IDs of an index.
+
+    Args:
+        collection: the collection, which need not exist
+        dataset: the :class:`fiftyone.core.dataset.Dataset`
+        patches_field: the field of the patches, or None for samples
+    """
+
+    def __init__(
+        self, collection: MilvusCollection, dataset: Any, patches_field: str | None
+    ) -> None:
+        self._collection = collection
+        self._dataset = dataset
+        self._patches_field = patches_field
+
+    def all(self) -> tuple[list[str], list[str]]:
+        """Returns the primary key and the sample ID of every row."""
+        if not self._collection.present():
+            return [], []
+        return self.with_samples(
+            *self._collection.all_ids(with_samples=self._patches_field is not None)
+        )
+
+    def given(
+        self, sample_ids: Sequence[str] | None, label_ids: Sequence[str] | None
+    ) -> tuple[list[str] | None, bool]:
+        """Returns the given IDs, or None, and whether they are the sample IDs of patches."""
+        if label_ids is not None:
+            if self._patches_field is None:
+                raise InvalidInputError(
+                    "This index does not support label IDs; give sample_ids instead"
+                )
+            if sample_ids is not None:
+                logger.warning("Ignoring sample IDs when label IDs are provided")
+            return _as_list(label_ids), False
+        if sample_ids is None:
+            return None, False
+        return _as_list(sample_ids), self._patches_field is not None
+
+    def find(
+        self, ids: list[str], by_sample: bool, allow_missing: bool, warn_missing: bool
+    ) -> list[str]:
+        """Returns the primary keys of the given IDs that are in the index, in their order.
+
+        Raises:
+            MissingIDsError: if some are not and ``allow_missing`` is False
+        """
+        if not self._collection.present():
+            found: list[str] = []
+            present: set[str] = set()
+        elif by_sample:
+            table = self._of_samples(ids)
+            order = {_id: i for i, _id in enumerate(ids)}
+            found = sorted(table, key=lambda pk: (order[table[pk]], pk))
+            present = set(table.values())
+        else:
+            present = set(self._collection.existing(ids))
+            found = [i for i in ids if i in present]
+        self.check_missing(ids, present, allow_missing, warn_missing)
+        return found
+
+    @staticmethod
+    def check_missing(
+        ids: Sequence[str], present: Collection[str], allow_missing: bool, warn_missing: bool
+    ) -> None:
+        """Says which of the given IDs are not among those that are in the index.
+
+        Raises:
+            MissingIDsError: if some are not and ``allow_missing`` is False
+        """
+        missing = [i for i in ids if i not in present]
+        if missing and not allow_missing:
+            raise MissingIDsError(
+                f"Found {len(missing)} IDs (eg '{missing[0]}') that are not present in the index; "
+                "add them first or pass allow_missing=True"
+            )
+        if missing and warn_missing:
+            logger.warning("Ignoring %d IDs that are not present in the index", len(missing))
+
+    def with_samples(self, ids: list[str], sample_ids: list[str]) -> tuple[list[str], list[str]]:
+        """Returns rows with their true sample IDs.
+
+        A collection of others may lack the sample IDs of its patches; the dataset has them.
+        """
+        if self._patches_field is None or self._collection.layout.sample_field is not None:
+            return ids, sample_ids
+        table = self._patch_table()
+        return ids, [table.get(i, i) for i in ids]
+
+    def _of_samples(self, sample_ids: list[str]) -> dict[str, str]:
+        if self._collection.layout.sample_field is not None:
+            return self._collection.of_samples(sample_ids)
+        wanted = set(sample_ids)
+        table = {i: s for i, s in self._patch_table().items() if s in wanted}
+        return {i: table[i] for i in self._collection.existing(list(table))}
+
+    def _patch_table(self) -> dict[str, str]:
+        return dict(zip(*ViewScope(self._dataset, self._patches_field).pairs()))
+
+
+def _as_list(ids: Any) -> list[str]:
+    return [ids] if isinstance(ids, str) else [str(i) for i in ids]

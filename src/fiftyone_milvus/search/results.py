@@ -1,0 +1,139 @@
+"""What a search found, for use in Python and as a FiftyOne view."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple, overload
+
+import fiftyone.core.patches as fop
+import fiftyone.core.stages as fos
+from bson import ObjectId
+from fiftyone import ViewField
+
+from fiftyone_milvus.dataset import limits
+from fiftyone_milvus.metrics import Array
+
+
+class SearchResult(NamedTuple):
+    """One sample or patch that a search found.
+
+    Attributes:
+        sample_id: the ID of the sample
+        label_id: the ID of the label, or None if the index holds no patches
+        distance: to the query; smaller is closer
+    """
+
+    sample_id: str
+    label_id: str | None
+    distance: float
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class SearchResults(Sequence[SearchResult]):
+    """What a search found, best first: a sequence of :class:`SearchResult`.
+
+    Made by :meth:`MilvusSimilarityIndex.search()
+    <fiftyone_milvus.index.MilvusSimilarityIndex.search>`.
+
+    Attributes:
+        sample_ids: the sample ID of each result
+        label_ids: the label ID of each, or None if the index holds no patches
+        distances: a float64 array, ascending; descending if the least similar were asked for
+    """
+
+    sample_ids: list[str]
+    label_ids: list[str] | None
+    distances: Array
+    _samples: Any = field(default=None)
+    _patches_field: str | None = field(default=None)
+
+    @property
+    def ids(self) -> list[str]:
+        """The primary keys in Milvus: the label IDs of patches, else the sample IDs."""
+        return self.sample_ids if self.label_ids is None else self.label_ids
+
+    def __len__(self) -> int:
+        return len(self.sample_ids)
+
+    @overload
+    def __getitem__(self, item: int) -> SearchResult: ...
+
+    @overload
+    def __getitem__(self, item: slice) -> SearchResults: ...
+
+    def __getitem__(self, item: int | slice) -> SearchResult | SearchResults:
+        labels = self.label_ids
+        if isinstance(item, slice):
+            return replace(
+                self,
+                sample_ids=self.sample_ids[item],
+                label_ids=None if labels is None else labels[item],
+                distances=self.distances[item],
+            )
+        return SearchResult(
+            self.sample_ids[item],
+            None if labels is None else labels[item],
+            float(self.distances[item]),
+        )
+
+    def __repr__(self) -> str:
+        what = "samples" if self.label_ids is None else "patches"
+        if not len(self):
+            return f"{type(self).__name__}(no {what})"
+        first, last = self.distances[0], self.distances[-1]
+        return f"{type(self).__name__}({len(self)} {what}, distances {first:.4g} to {last:.4g})"
+
+    def view(self, dist_field: str | None = None) -> Any:
+        """Returns the results as a view, in their order.
+
+        It is of the kind that ``sort_by_similarity()`` returns: the samples, or patches of a
+        patches view, that were found. Patches that were searched for in samples come as these
+        samples, ordered by their first result, with the labels that were found.
+
+        Args:
+            dist_field (None): the name of a float field in which to store the distance of each
+                result; of patches, on the labels. The field is created if necessary
+
+        Returns:
+            a :class:`fiftyone.core.view.DatasetView`
+
+        Raises:
+            InvalidInputError: if there are more results than a view can hold, about 420,000
+        """
+        samples, name = self._samples, self._patches_field
+        selected, filtered = shown(samples, self.sample_ids, self.label_ids)
+        limits.check_results(samples, len(selected), len(filtered))
+        if dist_field is not None and len(self):
+            if filtered:
+                store_on_labels(samples, str(name), dist_field, self)
+            else:
+                values = dict(zip(self.ids, self.distances.tolist()))
+                samples.set_values(dist_field, values, key_field="id")
+        view = samples.add_stage(fos.Select(selected, ordered=True))
+        if self.label_ids is not None and not isinstance(samples, fop.PatchesView):
+            found = ViewField("_id").is_in([ObjectId(i) for i in filtered])
+            view = view.add_stage(fos.FilterLabels(name, found))
+        return view
+
+
+def shown(
+    samples: Any, sample_ids: list[str], label_ids: list[str] | None
+) -> tuple[list[str], list[str]]:
+    """Returns the IDs that a view of results selects, and those of the labels it filters by."""
+    if label_ids is None:
+        return sample_ids, []
+    if isinstance(samples, fop.PatchesView):
+        return label_ids, []
+    return list(dict.fromkeys(sample_ids)), label_ids
+
+
+def store_on_labels(
+    samples: Any, patches_field: str, dist_field: str, results: SearchResults
+) -> None:
+    """Stores the distance of each result on its label, which may be in a list."""
+    _, path = samples._get_label_field_path(patches_field, dist_field)
+    values = [
+        {"sample_id": r.sample_id, "label_id": r.label_id, "value": r.distance} for r in results
+    ]
+    samples._root_dataset.set_label_values(path, values, dynamic=True)

@@ -1,0 +1,1 @@
+"""Whose ``backend="milvus"`` is, and whether FiftyOne has a MongoDB to start."""

@@ -1,0 +1,1 @@
+"""Embeddings to rows of a collection: checked, batched, written with retries."""

@@ -1,8 +1,0 @@
-from ..test_search import (  # noqa: F401  (the others search a collection of others)
-    test_a_view_of_samples,
-    test_prompts,
-    test_queries_of_every_kind,
-    test_results_cannot_be_reassigned,
-    test_samples,
-    test_the_distance_itself_is_within,
-)

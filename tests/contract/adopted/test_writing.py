@@ -1,4 +1,0 @@
-from .. import test_writing
-from . import taking
-
-globals().update(taking.of(test_writing))

@@ -1,0 +1,4 @@
+from tests.moving.adopted import taking
+from tests.search import test_neighbors
+
+globals().update(taking.of(test_neighbors))
