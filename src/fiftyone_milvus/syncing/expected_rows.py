@@ -150,5 +150,5 @@ def _listed(labels: Any) -> list[Any]:
 
 
 def _ids(view: Any, patches_field: str | None) -> tuple[IdArray, IdArray]:
-    keys, sample_ids = ViewScope(view, patches_field).pairs()
-    return object_ids.from_strings(keys)[0], object_ids.from_strings(sample_ids)[0]
+    rows = ViewScope(view, patches_field).rows()
+    return object_ids.from_strings(list(rows))[0], object_ids.from_strings(list(rows.values()))[0]
