@@ -183,7 +183,7 @@ def _unauthenticated(target: Target) -> Explained:
     settings = target.settings
     if target.path is not None:
         return EmbeddedServiceError, (
-            f"the service of {target.address} refuses this process' token: "
+            f"The service of {target.address} refuses this process' token: "
             "run 'fiftyone-milvus stop' and try again"
         )
     if settings.token:
@@ -198,7 +198,7 @@ def _unauthenticated(target: Target) -> Explained:
 def _no_answer(failure: Failure, target: Target, timeout: float | None, probe: bool) -> Explained:
     if target.path is not None:
         return EmbeddedServiceError, (
-            f"the service of {target.address} does not answer ({failure.message}): "
+            f"The service of {target.address} does not answer ({failure.message}): "
             "see 'fiftyone-milvus status'"
         )
     if probe and (problem := diagnose(target)) is not None:

@@ -77,7 +77,7 @@ def default_alias() -> str:
 
 
 def disconnect_all() -> None:
-    """Closes the ORM connections that this module registered and nobody has replaced."""
+    """Closes the ORM connections that this module registered and that were not replaced."""
     if not _registered:
         return
     from pymilvus import connections

@@ -6,7 +6,7 @@ import logging
 import os
 import re
 import socket
-import threading
+from functools import cache
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -29,9 +29,6 @@ LOCAL_SERVER = "http://localhost:19530"
 
 _SERVER_SCHEMES = {"http", "https", "tcp", "grpc"}
 _HOST_PORT = re.compile(r"(?P<host>[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):(?P<port>\d{1,5})")
-
-_announced: set[tuple[str, str]] = set()
-_announced_lock = threading.Lock()
 
 
 def resolve(settings: Settings, deployment: str | None) -> Target:
@@ -58,7 +55,7 @@ def resolve(settings: Settings, deployment: str | None) -> Target:
         target = server
     else:
         target = _embedded(embedded.default_path(), settings)
-    _announce(target)
+    _announce(target.deployment, target.address)
     return target
 
 
@@ -108,11 +105,8 @@ def _server(uri: str, settings: Settings) -> Target:
     return Target("server", f"{'https' if tls else 'http'}://{host}:{port}", settings)
 
 
-def _announce(target: Target) -> None:
-    key = (target.deployment, target.address)
-    with _announced_lock:
-        if key in _announced:
-            return
-        _announced.add(key)
-    what = "Milvus' embedded engine in" if target.path else "the Milvus server at"
-    logger.info("Using %s %s", what, target.address)
+@cache
+def _announce(deployment: str, address: str) -> None:
+    """Logs which Milvus is used, once for each."""
+    what = "Milvus' embedded engine in" if deployment == "embedded" else "the Milvus server at"
+    logger.info("Using %s %s", what, address)

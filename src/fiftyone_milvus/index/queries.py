@@ -241,7 +241,7 @@ class IndexQueries(IndexBase):
         if query is None:
             if aggregation is not None or reverse:
                 what = "reverse=True" if aggregation is None else "aggregation"
-                raise InvalidInputError(f"Full index queries do not support {what}")
+                raise InvalidInputError(f"Full index queries do not support {what}; leave it out")
             with self._points() as points:
                 inds, dists = neighborhoods.nearest(points, k)
             return (inds, dists) if return_dists else inds

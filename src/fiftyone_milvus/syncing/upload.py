@@ -161,7 +161,9 @@ class Upload:
 
     def _fail(self, key: str, why: str) -> None:
         if not self._options.skip_failures:
-            raise InvalidInputError(f"No embedding of '{key}': {why}")
+            raise InvalidInputError(
+                f"No embedding of '{key}': {why}; fix that sample, or pass skip_failures=True"
+            )
         self.failed[key] = why
 
 
