@@ -361,7 +361,7 @@ def test_stale_fields_are_not_used(engine, caplog):
     index = indexed.index
     view = indexed.dataset.match(F("number") >= 1_000)
 
-    def check(inside: list[str], plan: str | None) -> None:
+    def check(inside: list[str], plan: str) -> None:
         found = view.sort_by_similarity(indexed.ids[0], k=20, brain_key=KEY).values("id")
         oracle.check_ranking(found, indexed.true(indexed.ids[0], among=inside), 20)
         chosen = index.explain(indexed.ids[0], k=20, view=view).plan
@@ -369,7 +369,7 @@ def test_stale_fields_are_not_used(engine, caplog):
 
     try:
         some = indexed.dataset.match(F("number") < 10)
-        check([], None)
+        check([], "condition")
         some.set_values("number", [1_000 + i for i in range(10)])
         with caplog.at_level("INFO", logger="fiftyone_milvus"):
             check(indexed.ids[:10], "other")

@@ -13,7 +13,7 @@ from pymilvus import MilvusClient
 
 from fiftyone_milvus.collection import consistency
 from fiftyone_milvus.collection.recent import MAX_BYTES, Rows
-from fiftyone_milvus.connection import PATIENCE, Connection, Patience
+from fiftyone_milvus.connection import RETRY_SECONDS, Connection, Retry
 from fiftyone_milvus.errors import (
     CollectionNotFoundError,
     EngineError,
@@ -146,9 +146,9 @@ class CollectionBase:
             self._load()
             self._layout = None
 
-    def flush(self, *, patience: float | Patience = PATIENCE) -> None:
+    def flush(self, *, retry: float | Retry = RETRY_SECONDS) -> None:
         """Seals the rows that were written, so that their index is built."""
-        self._call(self._request("flush"), reads=False, patience=patience)
+        self._call(self._request("flush"), reads=False, retry=retry)
         self._session.changed()
 
     def drop(self) -> bool:
@@ -270,7 +270,7 @@ class CollectionBase:
         operation: Callable[[MilvusClient], T],
         *,
         reads: bool = True,
-        patience: float | Patience = PATIENCE,
+        retry: float | Retry = RETRY_SECONDS,
     ) -> T:
         """Runs an operation on the open collection.
 
@@ -281,7 +281,7 @@ class CollectionBase:
         if self._loading and reads:
             self.wait_until_loaded()
         try:
-            return self.connection.run(operation, timeout=self.timeout, patience=patience)
+            return self.connection.run(operation, timeout=self.timeout, retry=retry)
         except (EngineError, CollectionNotFoundError):
             if not self.exists():
                 self._layout = None
@@ -290,7 +290,7 @@ class CollectionBase:
             if self._load_state() == "Loaded":
                 raise
             self._load()
-        return self.connection.run(operation, timeout=self.timeout, patience=patience)
+        return self.connection.run(operation, timeout=self.timeout, retry=retry)
 
     def _not_found(self) -> CollectionNotFoundError:
         if self._seen:

@@ -224,6 +224,7 @@ class Searcher:
             return None
         matches = scope.facts.size = self.collection.count(expression)
         if matches == 0:
+            self.trace.note("condition", "no rows", start)
             return [NO_RESULT for _ in queries]
         limit = matches if k is None else min(k, matches)
         split = Split(1, {}) if own else exact_split(self.collection, matches)
