@@ -118,7 +118,7 @@ class Streams(Queries):
                     "all can be read; upgrade Milvus"
                 )
             last = keys[-1]
-            if not snapshot and (moment := answer.extra.get(_SESSION_TS)):
+            if not snapshot and (moment := _extra(answer).get(_SESSION_TS)):
                 snapshot["guarantee_timestamp"] = moment
             # A server returns up to so many rows of each of its segments
             limit = max(1, min(most, limit * PAGE_ROWS // len(found), 4 * limit))
@@ -147,6 +147,11 @@ class Streams(Queries):
                 **snapshot,
             )
         )
+
+
+def _extra(answer: Any) -> dict[str, Any]:
+    # Only for pages of one moment: without it, rows written meanwhile may come or not
+    return getattr(answer, "extra", None) or {}
 
 
 def _beyond(key: str, last: str) -> str:

@@ -8,12 +8,11 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
 
-import fiftyone.brain.internal.core.utils as fbu
 import fiftyone.core.patches as fop
 import numpy as np
 
 from fiftyone_milvus.collection.filters import Facts
-from fiftyone_milvus.dataset import object_ids
+from fiftyone_milvus.dataset import internals, object_ids
 from fiftyone_milvus.metrics import Array
 
 _VIEWS = 256
@@ -110,7 +109,8 @@ class ViewScope:
         return self._view.select(list(dict.fromkeys(sample_ids)))
 
     def _read(self, view: Any) -> tuple[list[str], list[str] | None]:
-        sample_ids, label_ids, _, _ = fbu.filter_ids(
+        filter_ids = internals.brain_util("filter_ids")
+        sample_ids, label_ids, _, _ = filter_ids(
             view, None, None, patches_field=self._patches_field
         )
         return list(sample_ids), None if label_ids is None else list(label_ids)

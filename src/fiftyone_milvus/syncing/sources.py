@@ -6,12 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-import fiftyone.brain.internal.core.utils as fbu
 import fiftyone.core.dataset as fod
 import fiftyone.core.patches as fop
 import numpy as np
 
-from fiftyone_milvus.dataset import object_ids
+from fiftyone_milvus.dataset import internals, object_ids
 from fiftyone_milvus.errors import InvalidInputError
 from fiftyone_milvus.search.views import is_plain
 from fiftyone_milvus.syncing.embedding_errors import Announcements, Failures
@@ -146,7 +145,8 @@ class FieldSource:
     def __init__(self, parts: Parts, path: str) -> None:
         self._parts = parts
         patches_field = parts.patches_field
-        self._path, exists = fbu.parse_data_field(parts.samples, path, patches_field=patches_field)
+        parse = internals.brain_util("parse_data_field")
+        self._path, exists = parse(parts.samples, path, patches_field=patches_field)
         if not exists:
             raise InvalidInputError(
                 f"There is no field '{path}' with embeddings; compute it first, or give a model"
@@ -160,8 +160,9 @@ class FieldSource:
         """Reads the embeddings of some keys."""
         view = self._parts.view(part)
         patches_field = self._parts.patches_field
+        get_embeddings = internals.brain_util("get_embeddings")
         return _found(
-            *fbu.get_embeddings(view, embeddings_field=self._path, patches_field=patches_field)
+            *get_embeddings(view, embeddings_field=self._path, patches_field=patches_field)
         )
 
 
@@ -209,7 +210,8 @@ class ArraySource:
         view = self._parts.view(part, labels=False)
         embeddings = {_id: self._get(_id) for _id in documents}
         field_name = self._parts.patches_field
-        return _found(*fbu.get_embeddings(view, embeddings=embeddings, patches_field=field_name))
+        get_embeddings = internals.brain_util("get_embeddings")
+        return _found(*get_embeddings(view, embeddings=embeddings, patches_field=field_name))
 
     def _get(self, document: str) -> Any:
         if isinstance(self._embeddings, Mapping):
