@@ -9,12 +9,12 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from pymilvus.grpc_gen import common_pb2, milvus_pb2, schema_pb2
 
+from fiftyone_milvus.embedded import disk_space
 from fiftyone_milvus.embedded.executor.compatibility import missing_internals
 from fiftyone_milvus.embedded.storage import durability
 
@@ -122,13 +122,10 @@ def _same(one: Any, other: Any) -> bool:
 
 def _answers(database: Callable[[str], Any], servicer: Callable[[Any], Any]) -> list[Answer]:
     """Returns the answer of each step, up to an ``"error"``, if one is raised."""
-    memory = Path("/dev/shm")
     found: list[Answer] = []
     try:
         with tempfile.TemporaryDirectory(
-            prefix="fiftyone-milvus-",
-            dir=memory if os.access(memory, os.W_OK | os.X_OK) else None,
-            ignore_cleanup_errors=True,
+            prefix="fiftyone-milvus-", dir=_fast_folder(), ignore_cleanup_errors=True
         ) as folder:
             for steps in (_first_steps, _last_steps):
                 opened = database(os.path.join(folder, "data.db"))
@@ -140,6 +137,13 @@ def _answers(database: Callable[[str], Any], servicer: Callable[[Any], Any]) -> 
         logger.debug("the self-test failed", exc_info=True)
         found.append(("error", f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"))
     return found
+
+
+def _fast_folder() -> str | None:
+    """A folder in memory, where syncing a file takes no time; None if there is none with room."""
+    memory = "/dev/shm"
+    usable = os.access(memory, os.W_OK | os.X_OK) and disk_space.free_bytes(memory) > 1 << 24
+    return memory if usable else None
 
 
 def _first_steps(requests: _Requests) -> Iterator[Answer]:

@@ -165,7 +165,7 @@ class IndexBase(SimilarityIndex):
             self._id_table = None
 
     def _parse_query(self, query: Any) -> Any:
-        return internals.member(super(), "_parse_query")(query)
+        return internals.member(SimilarityIndex, "_parse_query")(self, query)
 
     def use_view(self, samples: Any, allow_missing: bool = True, warn_missing: bool = False) -> Any:
         """Restricts the index to a view; see the base class."""

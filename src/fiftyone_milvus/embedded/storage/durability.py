@@ -120,7 +120,7 @@ def install() -> list[str]:
         _save_index_files_whole()
     _installed = list(off.values())
     if off:
-        logger.warning("this milvus-lite is new: without protection of %s", "; ".join(_installed))
+        logger.warning("not protected where the disk is full: %s", "; ".join(_installed))
     return _installed
 
 
