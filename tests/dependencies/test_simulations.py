@@ -6,6 +6,7 @@ Each runs in a process of its own, on copies of the packages in which names are 
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -207,11 +208,14 @@ def without_one_protection(disk: SmallDisk) -> None:
         test_full_disk.nothing_fits,
         test_full_disk.index_that_does_not_fit,
     ):
-        with test_full_disk.opened(disk.folder / f"{scenario.__name__}.db") as engine:
+        path = disk.folder / "data.db"
+        with test_full_disk.opened(path) as engine:
             scenario(disk, engine)
             disk.make_room()
+        shutil.rmtree(path)
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     ("names", "scenario"),
     [(FAST_PATH, plain), (FAST_PATH, plain_service), (PROTECTION, without_one_protection)],
@@ -223,7 +227,8 @@ def test_nothing_acknowledged_is_lost(
     scenario: Callable[[SmallDisk], None],
 ) -> None:
     copies("milvus_lite", names)
-    on_small_disk(scenario, tmp_path / "disk", megabytes=24)
+    # Plain Milvus Lite takes its time for each row
+    on_small_disk(scenario, tmp_path / "disk", megabytes=24, timeout=500)
 
 
 # -- the self-test ----------------------------------------------------------------------------
@@ -398,10 +403,11 @@ def test_runs_are_stored_elsewhere(data: Path) -> None:
     output = run_index(
         data,
         "from fiftyone.core.brain import BrainMethod\nfrom fiftyone_milvus import moving",
-        "get = BrainMethod._get_run_doc\n"
-        "del BrainMethod._get_run_doc\n"
+        "owner = next(c for c in BrainMethod.__mro__ if '_get_run_doc' in vars(c))\n"
+        "get = vars(owner)['_get_run_doc']\n"
+        "del owner._get_run_doc\n"
         "print(outcome(lambda: moving.runs.document(dataset, 'similar')))\n"
-        "BrainMethod._get_run_doc = get\n"
+        "owner._get_run_doc = get\n"
         "import fiftyone.core.odm as foo\n"
         "runs = foo.get_db_conn().runs\n"
         "runs.update_one({'key': 'similar'}, {'$rename': {'config': 'settings'}})\n"

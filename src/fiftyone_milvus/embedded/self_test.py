@@ -103,12 +103,12 @@ def _fast_path_problem(expected: list[Answer]) -> str:
 
 
 def _difference(expected: list[Answer], found: list[Answer]) -> str:
-    """Returns the first step whose answers differ, or ""."""
-    for (step, one), (_, other) in zip(expected, found):
+    """Returns the first step whose answers differ, or what was raised instead; or ""."""
+    for (step, one), (other_step, other) in zip(expected, found):
+        if step != other_step:
+            return f"{step}: {other}"
         if not _same(one, other):
             return step
-    if len(expected) != len(found):
-        return found[-1][1] if found[-1][0] == "error" else "steps"
     return ""
 
 
@@ -171,6 +171,19 @@ def _reads(requests: _Requests, when: str) -> Iterator[Answer]:
     yield f"count {when}", requests.count(_FILTERS[1])
 
 
+class _Context:
+    """What a servicer asks of gRPC's context: no metadata, no deadline."""
+
+    def invocation_metadata(self) -> tuple[Any, ...]:
+        return ()
+
+    def time_remaining(self) -> None:
+        return None
+
+    def is_active(self) -> bool:
+        return True
+
+
 class _Requests:
     """Sends requests to a servicer, without gRPC.
 
@@ -185,7 +198,7 @@ class _Requests:
         self._vectors = np.sin(numbers**1.5).reshape(-1, _DIMENSION).astype(np.float32)
 
     def _send(self, method: str, request: Any) -> Any:
-        answer = getattr(self._servicer, method)(request, None)
+        answer = getattr(self._servicer, method)(request, _Context())
         status = getattr(answer, "status", answer)
         if status.code or status.error_code:
             raise RuntimeError(f"{method}: {status.reason}")
