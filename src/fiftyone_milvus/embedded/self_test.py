@@ -16,7 +16,7 @@ from pymilvus.grpc_gen import common_pb2, milvus_pb2, schema_pb2
 
 from fiftyone_milvus.embedded import disk_space
 from fiftyone_milvus.embedded.executor.compatibility import missing_internals
-from fiftyone_milvus.embedded.storage import durability
+from fiftyone_milvus.embedded.storage import durability, flush
 
 logger = logging.getLogger(__name__)
 
@@ -82,24 +82,27 @@ def _fast_path_problem(expected: list[Answer]) -> str:
         return f"{installed} has no {', '.join(lacks[:2])}{more}"
     if problem := expected[-1][1] if expected[-1][0] == "error" else "":
         return f"the self-test fails on plain {installed}: {problem}"
-    from fiftyone_milvus.embedded.database import Database
-    from fiftyone_milvus.embedded.executor.servicer import FastServicer
-    from fiftyone_milvus.embedded.storage import flush
+    if difference := _fast_path_difference(expected):
+        flush.restore_files()
+        return f"with {installed} the self-test found a difference: {difference}"
+    return ""
 
-    flush.speed_up_files()
+
+def _fast_path_difference(expected: list[Answer]) -> str:
+    from fiftyone_milvus.embedded.database import Database
+
     servicers: list[Any] = []
 
     def fast(database: Any) -> Any:
+        from fiftyone_milvus.embedded.executor.servicer import FastServicer
+
+        flush.speed_up_files()
         servicers.append(FastServicer(database))
         return servicers[-1]
 
     difference = _difference(expected, _answers(Database, fast))
     delegated = {reason for servicer in servicers for reason in servicer.delegated}
-    if not difference and not delegated:
-        return ""
-    flush.restore_files()
-    difference = difference or f"no fast path ({min(delegated)})"
-    return f"with {installed} the self-test found a difference: {difference}"
+    return difference or (f"no fast path ({min(delegated)})" if delegated else "")
 
 
 def _difference(expected: list[Answer], found: list[Answer]) -> str:
