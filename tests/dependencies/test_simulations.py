@@ -392,8 +392,8 @@ def test_the_brains_helpers_are_elsewhere(data: Path) -> None:
         "del utils.filter_ids\n"
         "grouped = dataset.group_by('filepath')\n"
         "print(outcome(lambda: index.search(vectors[0], k=2, filter='pk != \"\"').ids))\n"
-        "from fiftyone_milvus.dataset import internals\n"
-        "print(outcome(lambda: internals.brain_util('filter_ids')))\n"
+        "from fiftyone_milvus.dataset.internals import brain_utils\n"
+        "print(outcome(lambda: brain_utils.filter_ids))\n"
         "utils.filter_ids = filter_ids",
     )
     assert "has no fiftyone.brain.internal.core.utils.filter_ids" in output

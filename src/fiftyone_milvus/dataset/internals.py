@@ -23,13 +23,19 @@ def member(owner: Any, name: str) -> Any:
         raise EngineError(incompatible("fiftyone", f"no {cls.__name__}.{name}")) from None
 
 
-def brain_util(name: str) -> Any:
-    """Returns a function of ``fiftyone.brain.internal.core.utils``.
+class _BrainUtils:
+    """The functions of FiftyOne Brain's ``utils``, each looked up when it is needed."""
 
-    Raises:
-        EngineError: if this FiftyOne does not have it
-    """
-    try:
-        return getattr(importlib.import_module(_UTILS), name)
-    except (ImportError, AttributeError):
-        raise EngineError(incompatible("fiftyone", f"no {_UTILS}.{name}")) from None
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return getattr(importlib.import_module(_UTILS), name)
+        except (ImportError, AttributeError):
+            raise EngineError(incompatible("fiftyone", f"no {_UTILS}.{name}")) from None
+
+
+brain_utils = _BrainUtils()
+"""The module ``fiftyone.brain.internal.core.utils``.
+
+Raises:
+    EngineError: if this FiftyOne does not have the function that is asked for
+"""

@@ -12,7 +12,8 @@ import fiftyone.core.patches as fop
 import numpy as np
 
 from fiftyone_milvus.collection.filters import Facts
-from fiftyone_milvus.dataset import internals, object_ids
+from fiftyone_milvus.dataset import object_ids
+from fiftyone_milvus.dataset.internals import brain_utils as fbu
 from fiftyone_milvus.metrics import Array
 
 _VIEWS = 256
@@ -109,8 +110,7 @@ class ViewScope:
         return self._view.select(list(dict.fromkeys(sample_ids)))
 
     def _read(self, view: Any) -> tuple[list[str], list[str] | None]:
-        filter_ids = internals.brain_util("filter_ids")
-        sample_ids, label_ids, _, _ = filter_ids(
+        sample_ids, label_ids, _, _ = fbu.filter_ids(
             view, None, None, patches_field=self._patches_field
         )
         return list(sample_ids), None if label_ids is None else list(label_ids)
