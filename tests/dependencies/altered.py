@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import re
 import shutil
 from pathlib import Path
 
 
-def altered(folder: Path, packages: str, names: dict[str, str]) -> dict[str, str]:
+def altered(folder: Path, packages: str, names: dict[str, str]) -> Path:
     """Copies packages, and replaces names in all their modules and in the modules' own names.
 
     Args:
@@ -18,7 +17,7 @@ def altered(folder: Path, packages: str, names: dict[str, str]) -> dict[str, str
         names: the new name of each that changes
 
     Returns:
-        the environment in which Python imports the copies
+        the folder, for ``PYTHONPATH``
     """
     for package in packages.split():
         spec = importlib.util.find_spec(package)
@@ -35,4 +34,4 @@ def altered(folder: Path, packages: str, names: dict[str, str]) -> dict[str, str
         for path in sorted(copy.rglob("*"), reverse=True):
             if path.stem in names:
                 path.rename(path.with_name(names[path.stem] + path.suffix))
-    return {**os.environ, "PYTHONPATH": str(folder)}
+    return folder

@@ -5,6 +5,7 @@ Each runs in a process of its own, on copies of the packages in which names are 
 
 from __future__ import annotations
 
+import functools
 import json
 import shutil
 import subprocess
@@ -74,13 +75,27 @@ def _short_sockets(runtime: Path) -> None:  # noqa: F811
     """Services whose sockets are this test's own."""
 
 
-@pytest.fixture
-def copies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    def make(packages: str, names: dict[str, str]) -> None:
-        environment = altered(tmp_path / "packages", packages, names)
-        monkeypatch.setenv("PYTHONPATH", environment["PYTHONPATH"])
+@pytest.fixture(scope="module")
+def _made(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Each copy once: Python compiles it when it is first used."""
+
+    @functools.cache
+    def make(packages: str, *names: tuple[str, str]) -> Path:
+        return altered(tmp_path_factory.mktemp("packages"), packages, dict(names))
 
     return make
+
+
+@pytest.fixture
+def copies(_made: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """Makes Python processes, from now on, import copies in which names are other ones."""
+
+    def use(packages: str, names: dict[str, str]) -> Path:
+        folder = _made(packages, *names.items())
+        monkeypatch.setenv("PYTHONPATH", str(folder))
+        return folder
+
+    return use
 
 
 def python(script: str, *arguments: object) -> Any:
@@ -111,14 +126,14 @@ def test_as_installed(tmp_path: Path) -> None:
     assert use_embedded(tmp_path / "data.db") == ("fast", "", [])
 
 
-def test_a_fast_path_is_gone(tmp_path: Path, copies: Callable[..., None]) -> None:
+def test_a_fast_path_is_gone(tmp_path: Path, copies: Callable[..., Path]) -> None:
     copies("milvus_lite", FAST_PATH)
     mode, reason, unprotected = use_embedded(tmp_path / "data.db")
     assert (mode, unprotected) == ("plain", [])
     assert reason.endswith("has no search.indexed_filter:evaluate_segment_filter")
 
 
-def test_status_and_doctor_say_so(tmp_path: Path, copies: Callable[..., None]) -> None:
+def test_status_and_doctor_say_so(tmp_path: Path, copies: Callable[..., Path]) -> None:
     from fiftyone_milvus.doctor import milvus
 
     path = tmp_path / "data.db"
@@ -142,7 +157,7 @@ def test_status_and_doctor_say_so(tmp_path: Path, copies: Callable[..., None]) -
     assert verdict.remedy == "pip install --upgrade fiftyone-milvus"
 
 
-def test_a_protection_is_gone(tmp_path: Path, copies: Callable[..., None]) -> None:
+def test_a_protection_is_gone(tmp_path: Path, copies: Callable[..., Path]) -> None:
     copies("milvus_lite", PROTECTION)
     assert use_embedded(tmp_path / "data.db") == (
         "fast",
@@ -151,7 +166,7 @@ def test_a_protection_is_gone(tmp_path: Path, copies: Callable[..., None]) -> No
     )
 
 
-def test_the_servicer_is_elsewhere(tmp_path: Path, copies: Callable[..., None]) -> None:
+def test_the_servicer_is_elsewhere(tmp_path: Path, copies: Callable[..., Path]) -> None:
     copies("milvus_lite", {"servicer": "requests"})
     mode, reason, unprotected = use_embedded(tmp_path / "data.db")
     assert (mode, unprotected) == ("plain", [])
@@ -168,7 +183,7 @@ def test_the_servicer_is_elsewhere(tmp_path: Path, copies: Callable[..., None]) 
 )
 def test_no_embedded_engine_but_a_server(
     tmp_path: Path,
-    copies: Callable[..., None],
+    copies: Callable[..., Path],
     milvus_server: MilvusServer,
     packages: str,
     names: dict[str, str],
@@ -222,7 +237,7 @@ def without_one_protection(disk: SmallDisk) -> None:
 )
 def test_nothing_acknowledged_is_lost(
     tmp_path: Path,
-    copies: Callable[..., None],
+    copies: Callable[..., Path],
     names: dict[str, str],
     scenario: Callable[[SmallDisk], None],
 ) -> None:
@@ -363,11 +378,11 @@ def test_the_orm_is_gone(data: Path) -> None:
     assert "has no ORM" in output
 
 
-def test_the_handler_is_gone(data: Path, copies: Callable[..., None], tmp_path: Path) -> None:
-    copies("pymilvus", {"_handler": "_grpc"})
+def test_the_handler_is_gone(data: Path, copies: Callable[..., Path]) -> None:
+    folder = copies("pymilvus", {"_handler": "_grpc"})
     output = run_index(
         data,
-        f"sys.path.insert(0, {str(tmp_path / 'packages')!r})",
+        f"sys.path.insert(0, {str(folder)!r})",
         "assert not hasattr(index.client, '_handler')",
     )
     assert output.count("repeats failed calls itself") == 1

@@ -125,7 +125,7 @@ def install() -> list[str]:
 
 
 def uninstall() -> None:
-    """Takes all protections back, for collections that are opened from now on."""
+    """Removes all protections from collections that are opened from now on."""
     global _installed
     _replacements.undo()
     _installed = None
@@ -156,7 +156,7 @@ class _Log(_Base):
         except OSError:
             for name, end in ends.items():
                 if (sink := getattr(wal, name)) is not None:
-                    # Past Python's buffer, which would write the rest as soon as there is room.
+                    # Without Python's buffer, which would write the rest once there is room.
                     sink.raw.close()
                     os.truncate(sink.name, end)
             if hasattr(self, "_recovered_wal_bytes"):
@@ -185,10 +185,10 @@ class _Flush(_Base):
                     self._memtable, self._wal = memtable, wal
                     if not self._opening:
                         raise
-                    # It can be read all the same.
+                    # Its rows can still be read.
                     logger.warning("'%s' can't be flushed now: %s", self._data_dir, error)
                 else:
-                    # Only what cleans up after it failed.
+                    # The flush succeeded, and only the clean-up after it failed.
                     logger.warning("after a flush of '%s': %s", self._data_dir, error)
                     _cleanup_old_wals(wal.wal_dir, wal.number)
                     self._recovered_wal_bytes = 0
@@ -197,7 +197,7 @@ class _Flush(_Base):
 
 
 class _DamagedIndexFiles(_Base):
-    """Builds an index again of which half was written, by a Milvus Lite that was killed."""
+    """Builds an index again if its file is damaged, as by a process that was killed."""
 
     def _build_or_load_segment_index(self, seg: Any, spec: Any) -> None:
         try:
@@ -215,7 +215,7 @@ class _DamagedIndexFiles(_Base):
 
 
 class _Dropped(_Base):
-    """Can forget its rows in memory, so that closing it before it is dropped writes nothing."""
+    """Can discard its rows in memory, so that closing it before it is dropped writes nothing."""
 
     _memtable: Any
 
@@ -285,7 +285,7 @@ def _save_index_files_whole() -> None:
         return index
 
     _replacements.set(factory, "build_index_from_spec", build_index_from_spec)
-    # It is the segment's vectors and nothing else: on the disk they would be there twice.
+    # A FLAT index has nothing but the segment's vectors, which would be on the disk twice.
     nothing: Callable[..., None] = lambda self, path: None  # noqa: E731
     _replacements.set(BruteForceIndex, "save", functools.wraps(BruteForceIndex.save)(nothing))
     _save_whole(ScalarInvertedIndex)
