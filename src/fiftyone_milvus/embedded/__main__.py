@@ -127,16 +127,16 @@ def main(argv: list[str] | None = None) -> int:
         service.serve(path, lifetime, announce)
     except FiftyOneMilvusError as error:
         return _fail(str(error), announce)
-    except ImportError as error:
-        from fiftyone_milvus.embedded.internals import unsupported
-
-        return _fail(str(unsupported(error)), announce)
     except OSError as error:
         return _fail(str(paths.unusable(path, error)), announce)
     except Exception as error:
         import logging
 
         logging.getLogger("fiftyone_milvus.embedded").exception("can't serve '%s'", path)
+        if isinstance(error, ImportError):
+            from fiftyone_milvus.embedded.internals import unsupported
+
+            return _fail(str(unsupported(error)), announce)
         reason = (str(error).splitlines() or [""])[0]
         return _fail(f"can't serve '{path}': {type(error).__name__}: {reason}", announce)
     return 0

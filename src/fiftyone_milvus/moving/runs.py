@@ -100,8 +100,8 @@ def rewrite(
     database = foo.get_db_conn()
     files = GridFS(database)
     old = internals.member(found.results, "grid_id") if found.results else None
-    stored = database.runs.find_one({"_id": found.id})
-    if stored is not None and not {"config", "results", "timestamp"} <= set(stored):
+    stored = database.runs.find_one({"_id": found.id}, {"config.cls": 1})
+    if stored is not None and "config" not in stored:
         raise EngineError(incompatible("fiftyone", "other documents of runs in MongoDB"))
     new = files.put(json_util.dumps(dict(results)).encode(), content_type="application/json")
     changes = {"config": deepcopy(dict(config)), "results": new}
