@@ -118,7 +118,7 @@ class Streams(Queries):
                 )
             last = keys[-1]
             beyond = f"{key} > {json.dumps(last, ensure_ascii=False)}"
-            if not snapshot and (moment := answer.extra.get(_SESSION_TS)):
+            if not snapshot and (moment := _extra(answer).get(_SESSION_TS)):
                 snapshot["guarantee_timestamp"] = moment
             # A server returns up to ``limit`` rows of each of its segments
             limit = max(1, min(most, limit * PAGE_ROWS // len(found), 4 * limit))
@@ -139,3 +139,8 @@ class Streams(Queries):
             **snapshot,
         )
         return self._call(request)
+
+
+def _extra(answer: Any) -> dict[str, Any]:
+    # Only for pages of one moment: without it, rows written meanwhile may come or not
+    return getattr(answer, "extra", None) or {}

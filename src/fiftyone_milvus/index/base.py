@@ -14,6 +14,7 @@ from pymilvus import MilvusClient
 from fiftyone_milvus import neighborhoods
 from fiftyone_milvus.collection import MilvusCollection
 from fiftyone_milvus.connection import Connection
+from fiftyone_milvus.dataset import internals
 from fiftyone_milvus.dataset.database import database_id
 from fiftyone_milvus.fields.store import SyncedFields
 from fiftyone_milvus.fields.translate import translate
@@ -35,6 +36,7 @@ class IndexBase(SimilarityIndex, DuplicatesMixin):
         self, samples: Any, config: Any, brain_key: str | None, backend: Any = None
     ) -> None:
         self._scope_cache: ViewScope | None = None
+        self._looks_for_missing = False
         self._facts = ViewFacts()
         self._id_table: tuple[list[str], list[str]] | None = None
         self._found: list[Neighbors] = []
@@ -176,19 +178,23 @@ class IndexBase(SimilarityIndex, DuplicatesMixin):
         finally:
             self._id_table = None
 
+    def _parse_query(self, query: Any) -> Any:
+        return internals.member(SimilarityIndex, "_parse_query")(self, query)
+
     def use_view(self, samples: Any, allow_missing: bool = True, warn_missing: bool = False) -> Any:
         """Restricts the index to a view; see the base class."""
         self._scope_cache = None
+        self._looks_for_missing = warn_missing or not allow_missing
         return super().use_view(samples, allow_missing=allow_missing, warn_missing=warn_missing)
 
     def _scope(self) -> ViewScope | None:
         """Returns the view that restricts searches, or None."""
         if not self.has_view:
             return None
-        if not self._curr_view_allow_missing or self._curr_view_warn_missing:
-            self._apply_view_if_necessary()
+        if self._looks_for_missing:
+            _ = self.current_sample_ids  # FiftyOne compares the view with the index for it
         if self._scope_cache is None:
-            self._scope_cache = self._view_scope(self._curr_view)
+            self._scope_cache = self._view_scope(self.view)
         return self._scope_cache
 
     def _view_scope(self, view: Any) -> ViewScope:

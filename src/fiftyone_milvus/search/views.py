@@ -8,10 +8,10 @@ from collections import OrderedDict
 from collections.abc import Container, Sequence
 from typing import Any
 
-import fiftyone.brain.internal.core.utils as fbu
 import fiftyone.core.patches as fop
 
 from fiftyone_milvus.dataset import object_ids
+from fiftyone_milvus.dataset.internals import brain_utils as fbu
 from fiftyone_milvus.search.scope import Facts, Scope
 
 _VIEWS = 256
