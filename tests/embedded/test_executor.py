@@ -22,6 +22,7 @@ from pymilvus import DataType, MilvusClient, MilvusException
 from pymilvus.grpc_gen import milvus_pb2, milvus_pb2_grpc
 
 from fiftyone_milvus.embedded.executor import build_servicer
+from fiftyone_milvus.embedded.interceptors import LockingInterceptor
 
 DIM = 8
 MESSAGE_BYTES = 256 * 1024 * 1024
@@ -35,6 +36,7 @@ class Engine:
         self.servicer: Any = build_servicer(self.db) if fast else MilvusServicer(self.db)
         self._server = grpc.server(
             futures.ThreadPoolExecutor(max_workers=8),
+            interceptors=[LockingInterceptor(self.servicer, self.db)],
             options=[
                 ("grpc.max_receive_message_length", MESSAGE_BYTES),
                 ("grpc.max_send_message_length", MESSAGE_BYTES),

@@ -31,7 +31,6 @@ from fiftyone_milvus.embedded.interceptors import (
     TokenInterceptor,
 )
 from fiftyone_milvus.embedded.lifetime import Activity, Lifetime
-from fiftyone_milvus.embedded.locks import Locks
 from fiftyone_milvus.embedded.service_file import Identity
 
 logger = logging.getLogger(__name__)
@@ -87,19 +86,18 @@ class Service:
             raise
 
     def _listen(self, identity: Identity) -> None:
+        servicer = build_servicer(self._database)
         self._server = grpc.server(
             futures.ThreadPoolExecutor(max_workers=_THREADS, thread_name_prefix="request"),
             interceptors=[
                 TokenInterceptor(identity.token),
                 ActivityInterceptor(self._activity),
-                LockingInterceptor(Locks(), self._resolve),
-                SpaceInterceptor(self._path, self._resolve, self._database.log_bytes),
+                LockingInterceptor(servicer, self._database),
+                SpaceInterceptor(self._path, self._database),
             ],
             options=_OPTIONS,
         )
-        milvus_pb2_grpc.add_MilvusServiceServicer_to_server(
-            build_servicer(self._database), self._server
-        )
+        milvus_pb2_grpc.add_MilvusServiceServicer_to_server(servicer, self._server)
         pointer = paths.runtime_directory() / f"{identity.id}.json"
         sockets: list[Path] = []
         if identity.milvus.startswith("unix:"):
@@ -128,9 +126,6 @@ class Service:
                 raise
             port = self._server.add_insecure_port("127.0.0.1:0")  # it is somebody else's by now
         return address if address.startswith("unix:") else f"127.0.0.1:{port}"
-
-    def _resolve(self, database: str, collection: str) -> str:
-        return self._database.resolve_collection_name(collection, database_name=database)
 
     def end(self) -> None:
         """Asks the service to end; returns at once."""

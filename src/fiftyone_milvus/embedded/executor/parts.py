@@ -53,10 +53,10 @@ class Part:
     @property
     def pk_array(self) -> npt.NDArray[np.object_]:
         """The primary keys as an object array (it shares the key objects), for fancy indexing."""
-        keys = self._pk_array
-        if keys is None or len(keys) != len(self.pks):
-            keys = np.empty(len(self.pks), dtype=object)
-            keys[:] = self.pks
+        pks, keys = self.pks, self._pk_array  # a writer may replace them meanwhile
+        if keys is None or len(keys) != len(pks):
+            keys = np.empty(len(pks), dtype=object)
+            keys[:] = pks
             self._pk_array = keys
         return keys
 
