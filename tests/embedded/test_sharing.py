@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from fiftyone_milvus import embedded
+from fiftyone_milvus.embedded import services
 from tests.embedded.child import DIMENSION, connect, count, create, rows, vector, work
 from tests.embedded.support import gone, wait_until
 
@@ -163,7 +164,7 @@ def test_a_forked_child_neither_breaks_nor_keeps_its_parents_lease(data, monkeyp
         wait_until(lambda: embedded.status(data).clients == 1)
 
         # The parent goes; the idle child, which never asked for anything, does not hold it.
-        embedded.process._process.drop(data)
+        services._process.drop(data)
         wait_until(lambda: gone(pid))
     finally:
         os.close(writer)

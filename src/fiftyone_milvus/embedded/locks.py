@@ -13,6 +13,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
 _DEFAULT_SECONDS = 600.0
@@ -93,33 +94,22 @@ class ReadWriteLock:
         self._readers = 0
         self._writer: tuple[str, float] | None = None
 
-    @contextlib.contextmanager
-    def reading(self, call: Call) -> Iterator[None]:
-        """Holds the lock together with other readers.
+    def reading(self, call: Call) -> AbstractContextManager[None]:
+        """Holds the lock together with other readers; raises WaitError at the deadline."""
+        return self._held(call, writing=False)
 
-        Raises:
-            WaitError: if it is not free by the deadline
-        """
-        self._wait(call, writing=False)
+    def writing(self, call: Call) -> AbstractContextManager[None]:
+        """Holds the lock alone; raises WaitError at the deadline."""
+        return self._held(call, writing=True)
+
+    @contextlib.contextmanager
+    def _held(self, call: Call, *, writing: bool) -> Iterator[None]:
+        self._wait(call, writing=writing)
         try:
             yield
         finally:
             with self._condition:
-                self._readers -= 1
-                self._condition.notify_all()
-
-    @contextlib.contextmanager
-    def writing(self, call: Call) -> Iterator[None]:
-        """Holds the lock alone.
-
-        Raises:
-            WaitError: if it is not free by the deadline
-        """
-        self._wait(call, writing=True)
-        try:
-            yield
-        finally:
-            with self._condition:
+                self._readers -= not writing
                 self._writer = None
                 self._condition.notify_all()
 
@@ -155,57 +145,38 @@ class ReadWriteLock:
 
 
 class Locks:
-    """The locks of one service: one for each collection, and one for the list of collections."""
+    """The locks of one service: one for each collection, and one for the list of collections.
+
+    To enter one raises :class:`WaitError` at the deadline of the call.
+    """
 
     def __init__(self) -> None:
         self._guard = threading.Lock()
         self._collections: dict[Collection, ReadWriteLock] = {}
         self._list = ReadWriteLock("the list of collections")
 
-    @contextlib.contextmanager
-    def reading(self, collections: Iterable[Collection], call: Call) -> Iterator[None]:
-        """Holds collections against writers.
+    def reading(
+        self, collections: Iterable[Collection], call: Call
+    ) -> AbstractContextManager[None]:
+        """Holds collections against writers."""
+        return _all_held([lock.reading(call) for lock in self._of(collections)])
 
-        Raises:
-            WaitError: if one of them is not free by the deadline
-        """
-        with contextlib.ExitStack() as held:
-            for lock in self._of(collections):
-                held.enter_context(lock.reading(call))
-            yield
+    def writing(
+        self, collections: Iterable[Collection], call: Call
+    ) -> AbstractContextManager[None]:
+        """Holds collections against readers and writers."""
+        return _all_held([lock.writing(call) for lock in self._of(collections)])
 
-    @contextlib.contextmanager
-    def writing(self, collections: Iterable[Collection], call: Call) -> Iterator[None]:
-        """Holds collections against readers and writers.
+    def listing(self, call: Call) -> AbstractContextManager[None]:
+        """Holds the list of collections against changes."""
+        return self._list.reading(call)
 
-        Raises:
-            WaitError: if one of them is not free by the deadline
-        """
-        with contextlib.ExitStack() as held:
-            for lock in self._of(collections):
-                held.enter_context(lock.writing(call))
-            yield
-
-    @contextlib.contextmanager
-    def listing(self, call: Call) -> Iterator[None]:
-        """Holds the list of collections against changes.
-
-        Raises:
-            WaitError: if it is not free by the deadline
-        """
-        with self._list.reading(call):
-            yield
-
-    @contextlib.contextmanager
-    def changing_list(self, collections: Iterable[Collection], call: Call) -> Iterator[None]:
-        """Holds collections, and the list of collections, against readers and writers.
-
-        Raises:
-            WaitError: if one of them is not free by the deadline
-        """
+    def changing_list(
+        self, collections: Iterable[Collection], call: Call
+    ) -> AbstractContextManager[None]:
+        """Holds collections, and the list of collections, against readers and writers."""
         # The list comes last: a wait for one collection must not hold up requests for others.
-        with self.writing(collections, call), self._list.writing(call):
-            yield
+        return _all_held([self.writing(collections, call), self._list.writing(call)])
 
     def _of(self, collections: Iterable[Collection]) -> list[ReadWriteLock]:
         # Sorted, so that two requests which name the same collections can't wait for each other.
@@ -214,3 +185,11 @@ class Locks:
                 self._collections.setdefault(key, ReadWriteLock(f"collection '{key[1]}'"))
                 for key in sorted(set(collections))
             ]
+
+
+@contextlib.contextmanager
+def _all_held(locks: list[AbstractContextManager[None]]) -> Iterator[None]:
+    with contextlib.ExitStack() as held:
+        for lock in locks:
+            held.enter_context(lock)
+        yield

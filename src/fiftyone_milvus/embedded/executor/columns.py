@@ -1,4 +1,4 @@
-"""Columns between Arrow, numpy and Milvus' messages, without a Python object per number."""
+"""Conversion of columns between Arrow, numpy and Milvus' messages, in bulk."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def _vector_field(field: Any, vectors: Floats) -> Any:
 
 
 def merge_packed(message: Any, values: Floats) -> None:
-    """Fill the field 1, ``repeated float``, of a message from an array: one copy, no loop."""
+    """Appends an array to field 1, ``repeated float``, of a message, in one copy."""
     if values.size:
         payload = np.ascontiguousarray(values, dtype="<f4").reshape(-1).view(np.uint8)
         message.MergeFromString(b"".join((b"\x0a", _varint(payload.nbytes), payload.data)))
@@ -142,7 +142,7 @@ def _unpacked(message: Any) -> Floats:
 
 
 def reject_not_finite(fields: Sequence[Any], num_rows: int) -> None:
-    """Refuse vectors with NaN or infinity, which Milvus Lite would store and servers refuse.
+    """Refuses vectors with NaN or infinity, which Milvus Lite would store, unlike servers.
 
     Raises:
         SchemaValidationError: names the field and the first bad row.
@@ -169,7 +169,7 @@ def _require_finite(data: Any, flat: Floats, num_rows: int) -> None:
 def record_batch(
     fields: Sequence[Any], num_rows: int, col: Any, partition: str, first_seq: int
 ) -> tuple[pa.RecordBatch, list[Any]]:
-    """An insert's columns as Milvus Lite's write-ahead log and memtable hold them.
+    """Converts the columns of an insert to what Milvus Lite's log and memtable store.
 
     Args:
         fields: the request's FieldData messages.
@@ -182,7 +182,7 @@ def record_batch(
         The batch, and the primary keys.
 
     Raises:
-        UnsupportedError: the request is not a plain set of full, valid columns.
+        UnsupportedError: a field is missing, not valid, or has no fast path.
         SchemaValidationError: a vector is not finite.
     """
     given = {data.field_name: data for data in fields}

@@ -1,4 +1,4 @@
-"""Filter expressions as masks over the rows of a view."""
+"""Evaluates filter expressions to masks over the rows of a view."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from fiftyone_milvus.embedded.executor.live_rows import UnsupportedError, View
 from fiftyone_milvus.embedded.executor.long_lists import LongLists, take_out
 from fiftyone_milvus.embedded.executor.parts import Mask
 
-#: Longer expressions are compiled each time: 256 of them, which Milvus Lite keeps, could be GBs.
+#: Milvus Lite caches 256 compiled expressions; longer ones would take gigabytes.
 _MAX_CACHED = 4096
 
 
 def masks(view: View, col: Any, expr: str) -> list[Mask | None]:
-    """For each part of the view, which rows are live and match; None: all of them.
+    """The rows of each part of a view that are live and match, or None if all are.
 
     Raises:
         MilvusLiteError: Milvus Lite refuses the expression.

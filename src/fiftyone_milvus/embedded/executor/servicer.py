@@ -1,7 +1,7 @@
 """Milvus Lite's gRPC servicer with fast paths for the common requests.
 
-Each fast path either gives Milvus Lite's answer or, with nothing done, lets Milvus Lite give it:
-also for every request that is not valid, so that errors are Milvus Lite's own.
+A fast path either gives the answer of Milvus Lite or does nothing and leaves the request to it.
+Every request that is not valid is left to Milvus Lite, so that errors are its own.
 """
 
 from __future__ import annotations
@@ -30,7 +30,12 @@ from fiftyone_milvus.embedded.executor.live_rows import (
     maintenance,
 )
 from fiftyone_milvus.embedded.executor.parts import Mask, Rows
-from fiftyone_milvus.embedded.executor.requests import SearchRequest, read_query, read_search
+from fiftyone_milvus.embedded.executor.requests import (
+    SearchRequest,
+    decoded,
+    read_query,
+    read_search,
+)
 from fiftyone_milvus.embedded.locks import Call, Collection, Locks, WaitError
 from fiftyone_milvus.embedded.storage import flush
 
@@ -102,11 +107,11 @@ class FastServicer(MilvusServicer):
     def CreateIndex(self, request: Any, context: Any) -> Any:
         """Creates an index with the build parameters that were given.
 
-        MilvusClient sends ``nlist``, ``M`` and the like beside ``index_type``; Milvus Lite looks
-        for them in one parameter ``params`` only, and would build with its own defaults.
+        MilvusClient sends ``nlist``, ``M`` and the like as parameters of their own; Milvus Lite
+        reads only the parameter ``params``, and would build with its own defaults.
         """
         given = {pair.key: pair.value for pair in request.extra_params}
-        build = {k: _parsed(v) for k, v in given.items() if k in _BUILD_PARAMS}
+        build = {k: decoded(v) for k, v in given.items() if k in _BUILD_PARAMS}
         if build and "params" not in given:
             request.extra_params.add(key="params", value=json.dumps(build))
         return super().CreateIndex(request, context)
@@ -274,7 +279,7 @@ class FastServicer(MilvusServicer):
         plain._get_collection = lambda request, context: counted
         answer = plain.DescribeIndex(request, None)
         for index in answer.index_descriptions:
-            # Milvus Lite builds in the background, and says that all is done
+            # Milvus Lite builds in the background, and reports all rows as indexed
             name = index.field_name
             if str(col._index_specs[name].index_type) not in _UNBUILT:
                 waiting = sum(p.count for p in view.parts if not vector_indexes.is_indexed(p, name))
@@ -338,7 +343,7 @@ class FastServicer(MilvusServicer):
 
 
 class _Counted:
-    """A collection of which the number of rows is known."""
+    """A collection whose number of rows is known: Milvus Lite takes long to count them."""
 
     def __init__(self, col: Any, num_entities: int) -> None:
         self._col = col
@@ -346,13 +351,6 @@ class _Counted:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._col, name)
-
-
-def _parsed(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:  # a name, such as SQ8
-        return text
 
 
 def _refused(error: Exception) -> Any:
@@ -388,16 +386,10 @@ def _matching(view: View, col: Any, expr: str, *, by_key: bool = False) -> Rows:
     if not expr:
         return view.pk_order() if by_key else view.live_rows()
     masks = filters.masks(view, col, expr)
-    mask = (
-        np.concatenate(
-            [
-                np.ones(part.rows, dtype=bool) if m is None else m
-                for part, m in zip(view.parts, masks, strict=True)
-            ]
-        )
-        if masks
-        else np.zeros(0, dtype=bool)
-    )
+    mask = np.zeros(0, dtype=bool)
+    if masks:
+        pairs = zip(view.parts, masks, strict=True)
+        mask = np.concatenate([np.ones(p.rows, bool) if m is None else m for p, m in pairs])
     if by_key:
         order = view.pk_order()
         return order[mask[order]]
@@ -416,7 +408,7 @@ def _nearest(view: View, col: Any, asked: SearchRequest) -> scan.Hits:
             hits = vector_indexes.search(index, part, queries, k, asked.metric, asked.params)
             short = np.flatnonzero(hits.counts < k)
             if len(short):
-                # A probe or graph that ends early: these queries are answered exactly.
+                # The index found too few rows: these queries are answered exactly.
                 again = scan.search(part, mask, asked.field, queries[short], k, asked.metric)
                 hits.rows[short], hits.scores[short] = again.rows, again.scores
         else:

@@ -1,4 +1,4 @@
-"""Search in the faiss indexes that Milvus Lite attaches to its segments."""
+"""Searches the Faiss indexes that Milvus Lite attaches to its segments."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from fiftyone_milvus.embedded.executor.parts import Floats, LivePart
 from fiftyone_milvus.embedded.executor.scan import Hits
 
-#: Above this share of dead rows a graph search would mostly visit rows that don't count.
+#: With a larger share of dead rows, a graph search would mostly visit dead rows.
 _MAX_DEAD_SHARE = 0.2
 _EMPTY_SLOT = 1e30
 
@@ -43,7 +43,7 @@ def is_indexed(part: LivePart, field: str) -> bool:
 def search(
     index: Any, part: LivePart, queries: Floats, k: int, metric: str, params: Mapping[str, Any]
 ) -> Hits:
-    """Up to ``k`` hits per query from an index, in Milvus' scores.
+    """Finds up to ``k`` rows for each query with an index, with Milvus' scores.
 
     Args:
         index: what :func:`usable` returned for the part.
@@ -57,7 +57,7 @@ def search(
     options: dict[str, Any] = {}
     if part.live is not None:
         options["sel"] = faiss.IDSelectorBitmap(np.packbits(part.live, bitorder="little"))
-    # Given per call: the attributes of the index that Milvus Lite sets are shared by all threads.
+    # Passed with the call, because all threads share the attributes that Milvus Lite sets.
     if str(index.index_type).startswith("IVF"):
         search_params = faiss.SearchParametersIVF(nprobe=int(params.get("nprobe", 10)), **options)
     else:

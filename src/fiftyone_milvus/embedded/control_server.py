@@ -1,4 +1,4 @@
-"""The service's end of the control channel; see :mod:`.lease` for the client's."""
+"""The service's end of the control socket; see :mod:`.control_client` for the client's."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _REQUEST_SECONDS = 5.0
 
 
 class Control:
-    """Answers clients: which attach, ask for the status, or ask the service to end.
+    """Answers clients that attach, ask for the status, or ask the service to end.
 
     Args:
-        address: the path of a unix socket, or ``127.0.0.1:<port>``, port 0 for any
-        token: what a client must know
+        address: the path of a unix socket, or ``127.0.0.1:<port>`` with port 0 for any
+        token: the secret that clients must send
         activity: where attached clients are counted
-        status: what to answer to ``"status"``
+        status: returns the answer to ``"status"``
         stop: called for ``"stop"``
     """
 
@@ -45,10 +45,11 @@ class Control:
         self._status = status
         self._stop = stop
         self._ending = False
-        self._leases: set[socket.socket] = set()
+        self._attached: set[socket.socket] = set()
         self._lock = threading.Lock()
         self._server = _listen(address, self._serve)
-        self.address = _address(self._server)
+        bound = self._server.server_address
+        self.address = bound if isinstance(bound, str) else f"{bound[0]}:{bound[1]}"
         threading.Thread(
             target=self._server.serve_forever,
             kwargs={"poll_interval": 0.2},
@@ -57,15 +58,16 @@ class Control:
         ).start()
 
     def detach_all(self) -> None:
-        """Ends every lease; from now on a client that comes is told to wait for the end."""
+        """Disconnects every client; from now on, the answer to a client is that it should wait."""
         with self._lock:
             self._ending = True
-            leases = list(self._leases)
-        for connection in leases:
-            _shut(connection)
+            attached = list(self._attached)
+        for connection in attached:
+            with contextlib.suppress(OSError):  # the client was faster
+                connection.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """Stops listening. The socket's file is the caller's to remove."""
+        """Stops listening; the caller removes the socket's file."""
         self._server.shutdown()
         self._server.server_close()
 
@@ -82,35 +84,32 @@ class Control:
             logger.warning("refused a control connection with a wrong token")
             _answer(connection, {"state": "refused"})
         elif operation == "attach":
-            self._hold(connection)
-        elif operation == "status":
-            _answer(connection, {**self._state(), **self._status()})
-        elif operation == "stop":
-            _answer(connection, self._state())
-            self._stop()
+            self._attach(connection)
         else:
-            _answer(connection, self._state())
+            extra = self._status() if operation == "status" else {}
+            _answer(connection, {**self._state(), **extra})
+            if operation == "stop":
+                self._stop()
 
-    def _hold(self, connection: socket.socket) -> None:
+    def _attach(self, connection: socket.socket) -> None:
         with self._lock:
-            ending = self._ending
-            if not ending:
-                self._leases.add(connection)
+            if serving := not self._ending:
+                self._attached.add(connection)
                 self._activity.client_came()
-        if ending:
-            _answer(connection, self._state())
-            return
         try:
             _answer(connection, self._state())
+            if not serving:
+                return
             connection.settimeout(None)
             while connection.recv(64):
                 pass
         except OSError:
             pass
         finally:
-            self._activity.client_left()
             with self._lock:
-                self._leases.discard(connection)
+                if connection in self._attached:
+                    self._attached.discard(connection)
+                    self._activity.client_left()
 
     def _state(self) -> dict[str, Any]:
         return {"state": "ending" if self._ending else "serving", "pid": os.getpid()}
@@ -120,12 +119,7 @@ def _answer(connection: socket.socket, reply: dict[str, Any]) -> None:
     connection.sendall(json.dumps(reply).encode() + b"\n")
 
 
-def _shut(connection: socket.socket) -> None:
-    with contextlib.suppress(OSError):  # the client was faster
-        connection.shutdown(socket.SHUT_RDWR)
-
-
-def _listen(address: str, serve: Callable[[socket.socket, Any], None]) -> socketserver.BaseServer:
+def _listen(address: str, serve: Callable[[socket.socket, Any], None]) -> Any:
     class Handler(socketserver.StreamRequestHandler):
         def handle(self) -> None:
             serve(self.connection, self.rfile)
@@ -153,8 +147,3 @@ def _listen(address: str, serve: Callable[[socket.socket, Any], None]) -> socket
     if os.path.lexists(address):
         os.unlink(address)
     return Server(address, Handler)  # type: ignore[arg-type]
-
-
-def _address(server: Any) -> str:
-    bound = server.server_address
-    return bound if isinstance(bound, str) else f"{bound[0]}:{bound[1]}"
