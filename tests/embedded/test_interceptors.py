@@ -13,6 +13,7 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
+from milvus_lite import db
 from milvus_lite.adapter.grpc.servicer import MilvusServicer
 from pymilvus import MilvusClient
 from pymilvus.grpc_gen import milvus_pb2, milvus_pb2_grpc
@@ -334,6 +335,31 @@ def test_requests_are_counted_in_and_out(served):
     writing.result(60)
 
     wait_until(lambda: activity.idle_seconds() > 0)
+
+
+def test_a_collection_that_opens_slowly_holds_up_no_other(served, monkeypatch):
+    client, collection = served.client, db.Collection
+    client.upsert("rows", rows(range(20)))
+    served.database.close()
+    served.database.__init__(served.database._data_dir)
+    there, go_on = threading.Event(), threading.Event()
+
+    def slow(name: str, *arguments: Any, **options: Any) -> Any:
+        if name == "rows":
+            there.set()
+            assert go_on.wait(60)
+        return collection(name, *arguments, **options)
+
+    monkeypatch.setattr(db, "Collection", slow)
+    opening = [served.run(count, client), served.run(client.load_collection, "rows")]
+    assert there.wait(60)
+    client.load_collection("others")
+    assert count(client, "others") == 0
+    assert not any(future.done() for future in opening)
+    go_on.set()
+    for future in opening:
+        future.result(60)
+    assert count(client) == 20
 
 
 def test_a_collection_that_many_ask_for_at_once_is_opened_once(tmp_path):

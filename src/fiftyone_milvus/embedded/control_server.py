@@ -8,8 +8,8 @@ import json
 import logging
 import os
 import socket
-import socketserver
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +19,8 @@ logger = logging.getLogger(__name__)
 
 _REQUEST_BYTES = 4096
 _REQUEST_SECONDS = 5.0
+_RETRY_SECONDS = 0.2
+_QUEUE = 128
 
 
 class Control:
@@ -47,15 +49,10 @@ class Control:
         self._ending = False
         self._attached: set[socket.socket] = set()
         self._lock = threading.Lock()
-        self._server = _listen(address, self._serve)
-        bound = self._server.server_address
+        self._listening = _listen(address)
+        bound = self._listening.getsockname()
         self.address = bound if isinstance(bound, str) else f"{bound[0]}:{bound[1]}"
-        threading.Thread(
-            target=self._server.serve_forever,
-            kwargs={"poll_interval": 0.2},
-            name="control",
-            daemon=True,
-        ).start()
+        threading.Thread(target=self._accept, name="control", daemon=True).start()
 
     def detach_all(self) -> None:
         """Disconnects every client; from now on, the answer to a client is that it should wait."""
@@ -68,26 +65,36 @@ class Control:
 
     def close(self) -> None:
         """Stops listening; the caller removes the socket's file."""
-        self._server.shutdown()
-        self._server.server_close()
+        with contextlib.suppress(OSError):
+            self._listening.shutdown(socket.SHUT_RDWR)
+        self._listening.close()
 
-    def _serve(self, connection: socket.socket, lines: Any) -> None:
-        connection.settimeout(_REQUEST_SECONDS)
-        try:
-            request = json.loads(lines.readline(_REQUEST_BYTES))
-            operation, token = request["operation"], request["token"]
-            known = hmac.compare_digest(str(token).encode(), self._token)
-        except (OSError, ValueError, KeyError, TypeError):
-            return
+    def _accept(self) -> None:
+        while self._listening.fileno() >= 0:
+            with contextlib.suppress(OSError):
+                connection, _ = self._listening.accept()
+                threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+                continue
+            time.sleep(_RETRY_SECONDS)  # too many open files, most likely
 
-        if not known:
+    def _serve(self, connection: socket.socket) -> None:
+        with connection:
+            connection.settimeout(_REQUEST_SECONDS)
+            try:
+                self._answer(connection, json.loads(_line(connection)))
+            except Exception:
+                logger.debug("a control connection failed", exc_info=True)
+
+    def _answer(self, connection: socket.socket, request: Any) -> None:
+        operation, token = request["operation"], str(request["token"])
+        if not hmac.compare_digest(token.encode(), self._token):
             logger.warning("refused a control connection with a wrong token")
-            _answer(connection, {"state": "refused"})
+            _send(connection, {"state": "refused"})
         elif operation == "attach":
             self._attach(connection)
         else:
             extra = self._status() if operation == "status" else {}
-            _answer(connection, {**self._state(), **extra})
+            _send(connection, {**self._state(), **extra})
             if operation == "stop":
                 self._stop()
 
@@ -97,14 +104,10 @@ class Control:
                 self._attached.add(connection)
                 self._activity.client_came()
         try:
-            _answer(connection, self._state())
-            if not serving:
-                return
+            _send(connection, self._state())
             connection.settimeout(None)
-            while connection.recv(64):
+            while serving and connection.recv(64):
                 pass
-        except OSError:
-            pass
         finally:
             with self._lock:
                 if connection in self._attached:
@@ -115,35 +118,25 @@ class Control:
         return {"state": "ending" if self._ending else "serving", "pid": os.getpid()}
 
 
-def _answer(connection: socket.socket, reply: dict[str, Any]) -> None:
+def _line(connection: socket.socket) -> bytes:
+    with connection.makefile("rb") as stream:
+        return stream.readline(_REQUEST_BYTES)
+
+
+def _send(connection: socket.socket, reply: dict[str, Any]) -> None:
     connection.sendall(json.dumps(reply).encode() + b"\n")
 
 
-def _listen(address: str, serve: Callable[[socket.socket, Any], None]) -> Any:
-    class Handler(socketserver.StreamRequestHandler):
-        def handle(self) -> None:
-            serve(self.connection, self.rfile)
-
-    class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
-        address_family = socket.AF_INET
-        daemon_threads = True
-        block_on_close = False
-        request_queue_size = 128
-        # On Windows the option would let two processes share the port.
-        allow_reuse_address = os.name == "posix"
-
-        def handle_error(self, request: Any, client_address: Any) -> None:
-            logger.debug("a control connection failed", exc_info=True)
-
+def _listen(address: str) -> socket.socket:
     host, _, port = address.rpartition(":")
     if host == "127.0.0.1":
         try:
-            return Server((host, int(port)), Handler)
-        except OSError:
-            return Server((host, 0), Handler)
-
-    Server.address_family = socket.AF_UNIX
-    Server.allow_reuse_address = False
-    if os.path.lexists(address):
+            return socket.create_server((host, int(port)), backlog=_QUEUE)
+        except OSError:  # another program uses the port by now
+            return socket.create_server((host, 0), backlog=_QUEUE)
+    with contextlib.suppress(FileNotFoundError):
         os.unlink(address)
-    return Server(address, Handler)  # type: ignore[arg-type]
+    listening = socket.socket(socket.AF_UNIX)
+    listening.bind(address)
+    listening.listen(_QUEUE)
+    return listening

@@ -47,9 +47,9 @@ class Call:
 
         Args:
             method: the name of the request
-            context: gRPC's; without a deadline of the client's, waits end after 600 s
+            context: gRPC's, or None; without a deadline, waits end after 600 s
         """
-        seconds = context.time_remaining()
+        seconds = None if context is None else context.time_remaining()
         if seconds is None or seconds > _NO_DEADLINE:
             seconds = _DEFAULT_SECONDS
         return Call(method, time.monotonic() + seconds - min(_MARGIN_SECONDS, seconds / 4))

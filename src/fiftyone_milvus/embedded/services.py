@@ -198,7 +198,9 @@ def list_services() -> list[Status]:
         except (OSError, ValueError, KeyError, TypeError):
             continue
         if known is None or known.id != pointer.stem:
-            _sweep(pointer)
+            for suffix in (".json", ".sock", ".control"):
+                with contextlib.suppress(OSError):
+                    pointer.with_suffix(suffix).unlink()
             continue
         with contextlib.suppress(EmbeddedServiceError):
             if (state := status(path)) is not None:
@@ -226,7 +228,7 @@ def _start_lock(path: Path, deadline: float) -> Iterator[Any]:
     paths.prepare(path)
     lock = filelock.FileLock(path / paths.START_LOCK, mode=0o600)
     try:
-        lock.acquire(timeout=max(deadline - time.monotonic(), 0.0), poll_interval=0.02)
+        held = lock.acquire(timeout=max(deadline - time.monotonic(), 0.0), poll_interval=0.02)
     except filelock.Timeout:
         raise EmbeddedServiceError(
             f"another process has been starting the Milvus Lite service of '{path}' for too long; "
@@ -234,13 +236,5 @@ def _start_lock(path: Path, deadline: float) -> Iterator[Any]:
         ) from None
     except OSError as error:
         raise paths.unusable(path, error) from error
-    try:
+    with held:
         yield
-    finally:
-        lock.release()
-
-
-def _sweep(pointer: Path) -> None:
-    for suffix in (".json", ".sock", ".control"):
-        with contextlib.suppress(OSError):
-            pointer.with_suffix(suffix).unlink()

@@ -8,6 +8,7 @@ are kept, and each write, flush or compaction changes only what it touches.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -28,6 +29,7 @@ class UnsupportedError(Exception):
     """A request, or data, for which there is no fast path: Milvus Lite answers."""
 
 
+@dataclasses.dataclass(eq=False)
 class View:
     """An immutable state of a collection: what a reader works on from start to end.
 
@@ -35,27 +37,23 @@ class View:
 
     Attributes:
         parts: the rows; segments first, then the memtable's blocks, as in Milvus Lite
+        memtable: the memtable of these blocks
+        batches: the number of its batches that the view has
+        next_seq: the sequence number of the first row that the view does not have
+        manifest_version: the version of the manifest with these segments
         offsets: row number of the first row of each part, and the total at the end
         count: number of live rows
-        memtable, batches, next_seq, manifest_version: the state of the collection that it shows
     """
 
-    def __init__(
-        self,
-        parts: tuple[LivePart, ...],
-        *,
-        memtable: Any,
-        batches: int,
-        next_seq: int,
-        manifest_version: int,
-    ) -> None:
-        self.parts = parts
-        self.offsets: Rows = np.cumsum([0, *(p.rows for p in parts)], dtype=np.int64)
-        self.count = sum(p.count for p in parts)
-        self.memtable = memtable
-        self.batches = batches
-        self.next_seq = next_seq
-        self.manifest_version = manifest_version
+    parts: tuple[LivePart, ...]
+    memtable: Any
+    batches: int
+    next_seq: int
+    manifest_version: int
+
+    def __post_init__(self) -> None:
+        self.offsets: Rows = np.cumsum([0, *(p.rows for p in self.parts)], dtype=np.int64)
+        self.count = sum(p.count for p in self.parts)
         self._order: Rows | None = None
 
     def is_current(self, col: Any) -> bool:
@@ -217,13 +215,8 @@ def _build(col: Any, old: View | None, all_segments: list[Any], manifest_version
         for live in segments:
             _mark_older(live.part, col._delta_index._map, dead)
 
-    return View(
-        tuple(p.without(dead.get(p.part, ()), rows=len(p.part)) for p in (*segments, *blocks)),
-        memtable=memtable,
-        batches=batches,
-        next_seq=col._next_seq,
-        manifest_version=manifest_version,
-    )
+    parts = tuple(p.without(dead.get(p.part, ()), len(p.part)) for p in (*segments, *blocks))
+    return View(parts, memtable, batches, col._next_seq, manifest_version)
 
 
 def _add_batches(

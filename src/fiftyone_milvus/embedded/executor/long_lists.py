@@ -40,9 +40,8 @@ def take_out(expr: str) -> tuple[str, LongLists]:
         return expr, {}
     kept: list[str] = []
     lists: LongLists = {}
-    done = 0
-    match = _STRING_OR_LIST.search(expr)
-    while match is not None:
+    done = end = 0
+    while (match := _STRING_OR_LIST.search(expr, end)) is not None:
         end = match.end()
         if match.group(1):
             start = match.start()
@@ -55,5 +54,4 @@ def take_out(expr: str) -> tuple[str, LongLists]:
                 lists[name] = values
                 kept += (expr[done:start], f'["{name}"]')
                 done = end
-        match = _STRING_OR_LIST.search(expr, end)
     return "".join((*kept, expr[done:])), lists

@@ -60,7 +60,7 @@ class Part:
 
     def vectors(self, field: str) -> Floats:
         """The vectors of a field, float32 of shape ``(rows, dim)``, without a copy."""
-        raise NotImplementedError
+        return self._vectors[field]
 
     def table(self) -> pa.Table:
         """All columns of the rows."""
@@ -127,10 +127,6 @@ class BlockPart(Part):
         self.pks = [*self.pks, *pks]
         return True
 
-    def vectors(self, field: str) -> Floats:
-        """See :meth:`Part.vectors`."""
-        return self._vectors[field]
-
     def table(self) -> pa.Table:
         """See :meth:`Part.table`."""
         return pa.Table.from_batches(self._batches)
@@ -163,9 +159,8 @@ class LivePart:
         self.live = None if self.count == rows else live
         self._norms: dict[str, Norms] = {}
 
-    def without(self, dead: Iterable[int], rows: int | None = None) -> LivePart:
+    def without(self, dead: Iterable[int], rows: int) -> LivePart:
         """The same part with more dead rows, and with ``rows`` rows seen."""
-        rows = self.rows if rows is None else rows
         dead = np.fromiter(dead, dtype=np.int64)
         if rows == self.rows and not len(dead):
             return self
@@ -181,13 +176,6 @@ class LivePart:
     def vectors(self, field: str) -> Floats:
         """Vectors of the seen rows, float32 of shape ``(rows, dim)``."""
         return self.part.vectors(field)[: self.rows]
-
-    def pk_to_row(self, pk: Any) -> int:
-        """The live row of a primary key, or -1."""
-        row = self.part.pk_to_row.get(pk, -1)
-        if row >= self.rows or (row >= 0 and self.live is not None and not self.live[row]):
-            return -1
-        return row
 
     def table(self) -> pa.Table:
         """All columns of the seen rows."""

@@ -124,8 +124,11 @@ def _search_chunk(
     keep = min(count, 2 * k + 32) if metric == "L2" else k
     best = np.full((len(queries), 0), -np.inf, dtype=np.float32)
     rows = np.zeros((len(queries), 0), dtype=np.int64)
-    for block_rows, block in _blocks(part, vectors, allowed, count, len(queries)):
-        data = vectors[block] if isinstance(block, slice) else vectors.take(block, axis=0)
+    for block in _blocks(part, vectors, allowed, count, len(queries)):
+        if isinstance(block, slice):
+            found, data = np.arange(block.start, block.stop, dtype=np.int64), vectors[block]
+        else:
+            found, data = block, vectors.take(block, axis=0)
         if center is not None:
             data = data - center
         scores = _products(shifted, data)
@@ -133,15 +136,13 @@ def _search_chunk(
             scores *= inverse[block]
         elif half_square is not None:
             scores -= half_square[block]
-        if block_rows is None:
-            assert isinstance(block, slice)
-            if allowed is not None:
-                scores[:, ~allowed[block]] = -np.inf
-            found = np.arange(block.start, block.stop, dtype=np.int64)
-        else:
-            found = block_rows
-        best, rows = _fold(best, rows, scores, found, keep)
-    rows[np.isneginf(best)] = -1
+        if allowed is not None:
+            scores[:, ~allowed[block]] = -np.inf
+        scores, found = _top(scores, found, keep)
+        best, rows = _top(
+            np.concatenate([best, scores], axis=1), np.concatenate([rows, found], axis=1), keep
+        )
+    rows = np.where(np.isneginf(best), -1, rows)
     if metric == "L2":
         return _ordered(rows, _l2(vectors, rows, queries), k, metric)
     if metric == "COSINE":
@@ -158,7 +159,7 @@ def _products(queries: Floats, data: Floats) -> Floats:
 
 def _blocks(
     part: LivePart, vectors: Floats, allowed: Mask | None, count: int, queries: int
-) -> list[tuple[Rows | None, slice | Rows]]:
+) -> list[slice | Rows]:
     size = max(256, _BLOCK_SCORES // max(queries, 1))
     # A copy of a row costs about as much as five scores of it alone, or a hundred in bulk.
     gather = 5.0
@@ -166,24 +167,17 @@ def _blocks(
     if allowed is not None and count * (gather + score) < part.rows * score:
         chosen = np.flatnonzero(allowed).astype(np.int64)
         size = max(256, min(size, _GATHER_FLOATS // max(vectors.shape[1], 1)))
-        return [(chosen[i : i + size], chosen[i : i + size]) for i in range(0, count, size)]
-    return [(None, slice(i, min(i + size, part.rows))) for i in range(0, part.rows, size)]
+        return [chosen[i : i + size] for i in range(0, count, size)]
+    return [slice(i, min(i + size, part.rows)) for i in range(0, part.rows, size)]
 
 
-def _fold(best: Floats, rows: Rows, scores: Floats, found: Rows, keep: int) -> tuple[Floats, Rows]:
-    if scores.shape[1] > keep:
-        index = np.argpartition(scores, scores.shape[1] - keep, axis=1)[:, -keep:]
-        scores = np.take_along_axis(scores, index, 1)
-        new = found[index]
-    else:
-        new = np.broadcast_to(found, scores.shape)
-    best = np.concatenate([best, scores], axis=1)
-    rows = np.concatenate([rows, new], axis=1)
-    if best.shape[1] > keep:
-        index = np.argpartition(best, best.shape[1] - keep, axis=1)[:, -keep:]
-        best = np.take_along_axis(best, index, 1)
-        rows = np.take_along_axis(rows, index, 1)
-    return best, rows
+def _top(scores: Floats, rows: Rows, keep: int) -> tuple[Floats, Rows]:
+    """The highest scores of each query, in no order, and their rows."""
+    rows = np.broadcast_to(rows, scores.shape)
+    if scores.shape[1] <= keep:
+        return scores, rows
+    index = np.argpartition(scores, scores.shape[1] - keep, axis=1)[:, -keep:]
+    return np.take_along_axis(scores, index, 1), np.take_along_axis(rows, index, 1)
 
 
 def _l2(vectors: Floats, rows: Rows, queries: Floats) -> Floats:
