@@ -152,7 +152,7 @@ class ActivityInterceptor(_Interceptor):
 
 
 class LockingInterceptor(_Interceptor):
-    """Runs one write at a time on a collection, and no read beside it that would see half of it.
+    """Runs one write at a time on a collection, and no read that would see half of the write.
 
     Args:
         servicer: the servicer; the fast one has locks, which its reads take where they need any
@@ -165,7 +165,7 @@ class LockingInterceptor(_Interceptor):
         self._unlocked = _UNLOCKED | getattr(servicer, "unlocked_reads", frozenset())
 
     def answer(self, method: str, behavior: Behavior, request: Any, context: Any) -> Any:
-        """Holds the locks that a request needs, or says what it waited for too long."""
+        """Holds the locks that a request needs; at its deadline, says what it waited for."""
         call = Call.of(method, context)
         try:
             with self._hold(call, list(_collections(request, context, self._database))):

@@ -1,7 +1,7 @@
 """Locks of collections: many readers or one writer, in the order of asking, until a deadline.
 
-Milvus Lite supports one writer for each collection, and its own reads are not safe beside a
-writer: a flush swaps the rows in memory for an empty table before their segment is visible.
+Milvus Lite supports one writer for each collection, and its own reads are not safe during
+a write: a flush swaps the rows in memory for an empty table before their segment is visible.
 Reads of an immutable view (see :mod:`.executor.live_rows`) need no lock.
 """
 

@@ -42,7 +42,7 @@ _EXACT = 2**53
 
 @dataclasses.dataclass(frozen=True)
 class Truth:
-    """Where a condition is true and where it is false; elsewhere it is unknown, as SQL's nulls."""
+    """Where a condition is true and where it is false; elsewhere a null makes it unknown."""
 
     true: Mask
     false: Mask
@@ -151,12 +151,12 @@ class Conditions:
         values = [element.value for element in node.elements]
         return self._lists.get(values[0], values) if len(values) == 1 else values
 
-    # conditions that are Milvus Lite's
+    # conditions that Milvus Lite evaluates
 
     def _other(self, node: Any) -> Truth:
         names = sorted(set(_names(node))) or [self._pk_name]
         nulls = any(map(self._nulls, names))
-        by_row = self._by_row and not self._agree(node, nulls)
+        by_row = self._by_row and not self._is_same_vectorized(node, nulls)
         if self._lists and any(s in self._lists for s in _strings(node)):
             raise UnsupportedError("a long list of another kind")
         true = self._evaluated(node, names, by_row)
@@ -169,7 +169,7 @@ class Conditions:
         condition = dataclasses.replace(self._compiled, ast=node, backend=backend)
         return self._over_parts(lambda p: evaluate_mask(condition, p.table().select(names)))
 
-    def _agree(self, node: Any, nulls: bool) -> bool:
+    def _is_same_vectorized(self, node: Any, nulls: bool) -> bool:
         """Whether Milvus Lite's two ways to evaluate a condition give the same truth."""
         if isinstance(node, ast.FieldRef):
             return self._type_of(node) == "BOOL"

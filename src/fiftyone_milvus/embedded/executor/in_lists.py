@@ -21,10 +21,10 @@ _MEMBERSHIP = re.compile(
     r"\s*([A-Za-z_][A-Za-z0-9_]*)\s+(?:(not|NOT)\s+)?(?:in|IN)\s*(\[.*\])\s*\Z", re.DOTALL
 )
 _EQUALITY = re.compile(r'\s*([A-Za-z_][A-Za-z0-9_]*)\s*==\s*("(?:[^"\\]|\\.)*")\s*\Z', re.DOTALL)
-# Escapes on which JSON and Milvus Lite agree.
+# Escapes that JSON and Milvus Lite do not read alike.
 _FOREIGN_ESCAPE = re.compile(r"\\[^\"\\/nrtbfu]")
 
-#: How many rows of a column are hashed in the time of one key's lookup.
+#: The rows of a column that are hashed in the time of one lookup of a key.
 _LOOKUP_COST = 16
 
 

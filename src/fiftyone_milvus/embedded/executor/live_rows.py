@@ -117,7 +117,7 @@ class LiveView:
         """The state of the collection now; the caller holds its read or write lock.
 
         Raises:
-            UnsupportedError: the collection holds what a view can't show
+            UnsupportedError: the collection has rows that a view can't show
             WaitError: another reader's view, or a compaction, was not complete by the deadline
         """
         with self._building.writing(call):
@@ -142,8 +142,8 @@ def maintenance(col: Any, call: Call) -> Iterator[None]:
 
 def _view(col: Any, old: View | None, call: Call) -> View:
     if old is not None and old.memtable is col._memtable:
-        # A compaction may take long, and does not change what is live: meanwhile, the segments
-        # from before serve.
+        # A compaction may take long, and changes no live row: until it is complete, the view keeps
+        # the segments from before.
         try:
             with maintenance(col, call.at_once()):
                 return _view_of_segments(col, old)
@@ -244,7 +244,7 @@ def _add_batches(
 
 
 def _mark_older(part: Part, newer: Mapping[Any, int], dead: _Dead) -> None:
-    """Marks rows of which a newer one, or a deletion, has the key; ``newer`` has their numbers."""
+    """Marks the rows whose key has a higher sequence number in ``newer``."""
     for pk in part.pk_to_row.keys() & newer.keys():
         row = part.pk_to_row[pk]
         if newer[pk] > int(part.seqs[row]):

@@ -50,8 +50,8 @@ class FastServicer(MilvusServicer):
 
     Nothing else may write to the database. Requests must come through a
     :class:`~fiftyone_milvus.embedded.interceptors.LockingInterceptor`, so that writes come one at
-    a time for each collection. The reads in ``unlocked_reads`` run beside them, and see the state
-    before a write until it is complete.
+    a time for each collection. The reads in ``unlocked_reads`` run at the same time, and see the
+    state before a write until it is complete.
 
     Args:
         db: an open ``milvus_lite.db.MilvusLite``
