@@ -1,8 +1,8 @@
 """The service's command: ``python -m fiftyone_milvus.embedded --path DIR``.
 
 Clients run this file by its path rather than with ``-m``, which would look for the package in the
-current directory first. Either way, the ``__init__`` of pymilvus is not executed: the service needs
-only its message types, and the import of pandas would double the time until it is ready.
+current directory first. Either way the ``__init__`` of pymilvus is not executed: the service needs
+its message types only, and importing pandas with it would double the time until it is ready.
 """
 
 from __future__ import annotations
