@@ -79,7 +79,7 @@ def test_service_that_does_not_answer(data):
     assert embedded.ensure(data).pid == pid
 
 
-def test_identity_that_was_damaged(data):
+def test_service_file_that_was_damaged(data):
     embedded.ensure(data)
     embedded.stop(data)
     (data / "service.json").write_text("{half")

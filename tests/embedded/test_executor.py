@@ -1,4 +1,4 @@
-"""The embedded engine beside plain Milvus Lite: the same requests, the same answers."""
+"""The embedded engine and plain Milvus Lite give the same answers to the same requests."""
 
 from __future__ import annotations
 
@@ -549,7 +549,7 @@ def test_compaction_and_reopening_lose_nothing(tmp_path: Path) -> None:
         engine.close()
 
 
-def test_readers_beside_a_writer_see_whole_writes(tmp_path: Path) -> None:
+def test_readers_during_writes_see_whole_writes(tmp_path: Path) -> None:
     engine = Engine(tmp_path / "data.db", fast=True)
     create(engine.client, "c", "COSINE", "FLAT", {})
     vectors = np.random.default_rng(8).standard_normal((50, DIM)).astype(np.float32)

@@ -34,7 +34,7 @@ def test_processes_that_race_to_start_get_one_service(data, child):
     assert embedded.status(data).clients == 4
 
 
-def test_threads_that_race_to_start_get_one_service_and_one_lease(data):
+def test_threads_that_race_to_start_get_one_service_and_one_connection(data):
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(8) as pool:
@@ -140,7 +140,7 @@ def test_requests_and_clients_keep_a_service(monkeypatch):
         assert activity.reason_to_end(forever) is None
         return activity.reason_to_end(limits)
 
-    assert reason(19) is None  # nobody has attached yet
+    assert reason(19) is None  # no client has attached yet
     assert reason(2) == "no client process left"
     activity.client_came()
     assert activity.clients == 1
@@ -341,7 +341,7 @@ def test_log_is_bounded(data):
     assert "ended" in log.read_text()
 
 
-def test_default_path_is_beside_fiftyones_database(monkeypatch, tmp_path):
+def test_default_path_is_next_to_fiftyones_database(monkeypatch, tmp_path):
     import fiftyone as fo
 
     monkeypatch.setattr(fo.config, "database_dir", str(tmp_path / "var" / "mongo"))

@@ -64,7 +64,7 @@ def test_readers_share_and_a_writer_is_alone():
         assert word != "begin" or record[number + 1] == "end"
 
 
-def test_nobody_overtakes():
+def test_requests_are_served_in_the_order_of_asking():
     lock = ReadWriteLock("it")
     record: list[str] = []
 
@@ -116,7 +116,7 @@ def test_a_deadline_ends_a_wait_and_says_for_what(seconds):
         with pytest.raises(WaitError, match="CreateCollection on the list of collections"):
             locks.listing(call("ShowCollections", seconds)).__enter__()
         assert "the list of collections" in refused(locks.changing_list)
-    # Nobody who gave up stands in the way
+    # Requests that gave up hold nothing
     with locks.changing_list(rows, call(seconds=0)):
         pass
 
