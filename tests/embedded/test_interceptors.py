@@ -18,6 +18,9 @@ from milvus_lite.adapter.grpc.servicer import MilvusServicer
 from pymilvus import MilvusClient
 from pymilvus.grpc_gen import milvus_pb2, milvus_pb2_grpc
 
+from fiftyone_milvus.connection import Settings
+from fiftyone_milvus.connection.failures import translate
+from fiftyone_milvus.connection.target import Target
 from fiftyone_milvus.embedded import locks
 from fiftyone_milvus.embedded.database import Database
 from fiftyone_milvus.embedded.executor import build_servicer
@@ -206,6 +209,7 @@ def test_reads_that_milvus_lite_answers_wait_for_a_write(request, engine, step):
 def test_a_wait_ends_with_the_deadline_and_says_for_what(served, monkeypatch):
     client = served.client
     monkeypatch.setattr(locks, "_DEFAULT_SECONDS", 0.2)
+    target = Target("embedded", "'data.db'", Settings(), Path("data.db"))
     with served.halted(APPLY) as there:
         writing = served.run(client.upsert, "rows", rows(range(5)))
         assert there.wait(60)
@@ -220,7 +224,9 @@ def test_a_wait_ends_with_the_deadline_and_says_for_what(served, monkeypatch):
                 waiting()
             assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
             assert "waited too long for Upsert on collection 'rows'" in caught.value.details()
-            assert "\n" not in caught.value.details()
+            message = str(translate(caught.value, target))
+            assert message.startswith("The service of 'data.db' is busy: ")
+            assert "\n" not in message
         # The client's own deadline ends a wait as well
         with pytest.raises(grpc.RpcError, match=r"waited too long|Deadline Exceeded"):
             client.upsert("rows", rows(range(5, 10)), timeout=0.3, retry_times=1)
