@@ -634,17 +634,3 @@ def test_l2_far_from_the_origin_stays_exact(tmp_path: Path) -> None:
                 best = oracle(inside, query, "L2", 10)
                 np.testing.assert_allclose(list(got.values()), best, rtol=1e-4, atol=1e-6)
     engine.close()
-
-
-def test_unknown_milvus_lite_gives_the_plain_servicer(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    from milvus_lite.storage import memtable
-
-    monkeypatch.setattr(memtable.MemTable, "flush", lambda self: {})
-    db = MilvusLite(str(tmp_path / "data.db"))
-    try:
-        assert type(build_servicer(db)) is MilvusServicer
-        assert "MemTable.flush" in caplog.text
-    finally:
-        db.close()

@@ -1,8 +1,9 @@
 """The service's command: ``python -m fiftyone_milvus.embedded --path DIR``.
 
 Clients run this file by its path rather than with ``-m``, which would look for the package in the
-current directory first. Either way the ``__init__`` of pymilvus is not executed: the service needs
-its message types only, and importing pandas with it would double the time until it is ready.
+current directory first. Either way the ``__init__`` of pymilvus is not executed, since the service
+needs its message types only, and pandas is not imported: both would double the time until it is
+ready.
 """
 
 from __future__ import annotations
@@ -43,6 +44,24 @@ def _import_bare(name: str) -> None:
     module.__package__ = name
     module.__path__ = list(spec.submodule_search_locations or ())
     sys.modules[name] = module
+
+
+class _NoPandas:
+    """Finds no pandas, so that pyarrow does not import it when it first sees a list of values."""
+
+    @staticmethod
+    def find_spec(name: str, *_: Any) -> None:
+        if name == "pandas":
+            raise ModuleNotFoundError(name=name)
+
+
+def _import_pyarrow() -> None:
+    sys.meta_path.insert(0, _NoPandas)
+    try:
+        # From then on, pyarrow knows that it has no pandas.
+        importlib.import_module("pyarrow").array([0])
+    finally:
+        sys.meta_path.remove(_NoPandas)
 
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -114,6 +133,10 @@ def main(argv: list[str] | None = None) -> int:
         import logging
 
         logging.getLogger("fiftyone_milvus.embedded").exception("can't serve '%s'", path)
+        if isinstance(error, ImportError):
+            from fiftyone_milvus.embedded.internals import unsupported
+
+            return _fail(str(unsupported(error)), announce)
         reason = (str(error).splitlines() or [""])[0]
         return _fail(f"can't serve '{path}': {type(error).__name__}: {reason}", announce)
     return 0
@@ -135,6 +158,7 @@ if __name__ == "__main__":
             sys.path.append(_root)
         _import_bare("fiftyone_milvus")
     _import_bare("pymilvus")
+    _import_pyarrow()
     _status = main()
     with contextlib.suppress(OSError):
         sys.stdout.flush()

@@ -31,6 +31,7 @@ from fiftyone_milvus.embedded.interceptors import (
     TokenInterceptor,
 )
 from fiftyone_milvus.embedded.lifetime import Activity, Lifetime
+from fiftyone_milvus.embedded.self_test import choose_mode
 from fiftyone_milvus.embedded.service_file import ServiceFile
 
 logger = logging.getLogger(__name__)
@@ -171,6 +172,7 @@ class Service:
                 file.unlink()
 
     def _status(self) -> dict[str, Any]:
+        mode = choose_mode()
         return {
             "address": self.addresses.address,
             "uptime_seconds": round(time.monotonic() - self._began, 3),
@@ -180,6 +182,9 @@ class Service:
             "version": __version__,
             "milvus_lite_version": milvus_lite.__version__,
             "rss_bytes": _resident_bytes(),
+            "mode": mode.name,
+            "mode_reason": mode.reason,
+            "unprotected": mode.unprotected,
         }
 
 
