@@ -6,7 +6,6 @@ Every request that is not valid is left to Milvus Lite, so that errors are its o
 
 from __future__ import annotations
 
-import json
 import logging
 import weakref
 from collections.abc import Callable, Sequence
@@ -15,7 +14,6 @@ from typing import Any
 
 import numpy as np
 from milvus_lite.adapter.grpc.errors import success_status_kwargs, to_status_kwargs
-from milvus_lite.adapter.grpc.servicer import MilvusServicer
 from milvus_lite.engine import collection as lite_collection
 from milvus_lite.engine.operation import InsertOp
 from milvus_lite.engine.projection import build_projection_plan, projection_output_fields
@@ -30,22 +28,17 @@ from fiftyone_milvus.embedded.executor.live_rows import (
     maintenance,
 )
 from fiftyone_milvus.embedded.executor.parts import Mask, Rows
-from fiftyone_milvus.embedded.executor.requests import (
-    SearchRequest,
-    decoded,
-    read_query,
-    read_search,
-)
+from fiftyone_milvus.embedded.executor.plain import PlainServicer
+from fiftyone_milvus.embedded.executor.requests import SearchRequest, read_query, read_search
 from fiftyone_milvus.embedded.locks import Call, Collection, Locks, WaitError
 from fiftyone_milvus.embedded.storage import flush
 
 logger = logging.getLogger(__name__)
 
-_BUILD_PARAMS = ("nlist", "M", "efConstruction", "m", "nbits", "sq_type")
 _UNBUILT = ("FLAT", "BRUTE_FORCE")
 
 
-class FastServicer(MilvusServicer):
+class FastServicer(PlainServicer):
     """Answers searches, queries and writes of plain collections from arrays.
 
     Nothing else may write to the database. Requests must come through a
@@ -103,18 +96,6 @@ class FastServicer(MilvusServicer):
     def DropPartition(self, request: Any, context: Any) -> Any:
         """Drops a partition with its rows."""
         return self._write("DropPartition", None, request, context)
-
-    def CreateIndex(self, request: Any, context: Any) -> Any:
-        """Creates an index with the build parameters that were given.
-
-        MilvusClient sends ``nlist``, ``M`` and the like as parameters of their own; Milvus Lite
-        reads only the parameter ``params``, and would build with its own defaults.
-        """
-        given = {pair.key: pair.value for pair in request.extra_params}
-        build = {k: decoded(v) for k, v in given.items() if k in _BUILD_PARAMS}
-        if build and "params" not in given:
-            request.extra_params.add(key="params", value=json.dumps(build))
-        return super().CreateIndex(request, context)
 
     def Flush(self, request: Any, context: Any) -> Any:
         """Moves rows from the memtables into segments."""
@@ -274,7 +255,7 @@ class FastServicer(MilvusServicer):
         )
 
     def _describe_index(self, request: Any, col: Any, view: View) -> Any:
-        plain = MilvusServicer(self._db)
+        plain = PlainServicer(self._db)
         counted = _Counted(col, view.count)
         plain._get_collection = lambda request, context: counted
         answer = plain.DescribeIndex(request, None)
