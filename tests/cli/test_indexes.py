@@ -149,5 +149,5 @@ def test_a_file_that_is_no_image(digits: fo.Dataset, tmp_path: Path) -> None:
     path.write_text("no image")
     read("create", digits.name, "new", "--model", MODEL)
     said = refused("search", digits.name, "new", "--image", str(path))
-    assert said == f"'{path}' is no image that can be read; give a PNG or a JPEG"
+    assert said == f"'{path}' can't be read as an image; give a PNG or a JPEG"
     enter("delete", digits.name, "new", "--yes")

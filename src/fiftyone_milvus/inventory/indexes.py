@@ -183,4 +183,4 @@ def _fields_stale(index: MilvusSimilarityIndex, dataset: Any) -> bool | None:
     record = index._collection.fields() if index.config.fields else None
     if record is None or record.dataset_id != str(dataset._doc.id):
         return None
-    return not staleness.is_fresh(dataset, record.watermark)
+    return not staleness.is_up_to_date(dataset, record.watermark)
