@@ -22,7 +22,7 @@ from PIL import Image
 from fiftyone_milvus.demo.model import NAME as MODEL
 from fiftyone_milvus.errors import InvalidInputError
 from fiftyone_milvus.plugin import NAME, preview, queries, results
-from fiftyone_milvus.plugin.operators.find_duplicates import FindDuplicates
+from fiftyone_milvus.plugin.operators.find import FindDuplicates
 from tests.app.digits import KEY, Scans
 from tests.plugin.conftest import Run
 from tests.plugin.test_manage import refuses
