@@ -6,7 +6,6 @@ import atexit
 import os
 import shutil
 import signal
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tests.support import environment
 from tests.support.mongo import Mongo
 from tests.support.scheduling import ByFile
 from tests.support.servers import Kind, MilvusServer
@@ -22,39 +22,19 @@ from tests.support.servers import Kind, MilvusServer
 pytest_plugins = ["tests.support.fixtures"]
 
 
-def _private_fiftyone() -> tuple[Path, Mongo]:
-    """Points FiftyOne at folders and a MongoDB of this process' own."""
-    if any(name == "fiftyone" or name.startswith("fiftyone.") for name in sys.modules):
-        raise RuntimeError("fiftyone was imported before the test session's environment was set")
-    root = Path(tempfile.mkdtemp(prefix="fiftyone-milvus-"))
+def _private_mongo(root: Path) -> tuple[str, Mongo | None]:
+    """Returns the address of the MongoDB of this test run, and itself if this process starts it."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        # The process that started this one has left its own here
+        return os.environ["FIFTYONE_DATABASE_URI"], None
     mongo = Mongo(root / "mongo")
-
-    for name in list(os.environ):
-        if name.startswith(("FIFTYONE_", "MILVUS_")):
-            del os.environ[name]
-    config = root / "config"
-    config.mkdir()
-    os.environ.update(
-        FIFTYONE_CONFIG_PATH=str(config / "config.json"),
-        FIFTYONE_APP_CONFIG_PATH=str(config / "app_config.json"),
-        FIFTYONE_BRAIN_CONFIG_PATH=str(config / "brain_config.json"),
-        FIFTYONE_EVALUATION_CONFIG_PATH=str(config / "evaluation_config.json"),
-        FIFTYONE_ANNOTATION_CONFIG_PATH=str(config / "annotation_config.json"),
-        FIFTYONE_DATABASE_URI=mongo.uri,
-        FIFTYONE_DATABASE_NAME=f"fiftyone-{os.getpid()}",
-        FIFTYONE_DATABASE_VALIDATION="false",
-        FIFTYONE_DATABASE_DIR=str(root / "home" / "mongo"),
-        FIFTYONE_DEFAULT_DATASET_DIR=str(root / "home" / "datasets"),
-        FIFTYONE_DATASET_ZOO_DIR=str(root / "home" / "datasets"),
-        FIFTYONE_MODEL_ZOO_DIR=str(root / "home" / "models"),
-        FIFTYONE_PLUGINS_DIR=str(root / "home" / "plugins"),
-        FIFTYONE_DO_NOT_TRACK="true",
-        FIFTYONE_SHOW_PROGRESS_BARS="false",
-    )
-    return root, mongo
+    return mongo.uri, mongo
 
 
-_ROOT, _MONGO = _private_fiftyone()
+# Sockets are below it, whose paths can't be long
+_ROOT = Path(tempfile.mkdtemp(prefix="fom-"))
+_URI, _MONGO = _private_mongo(_ROOT)
+_NOWHERE = environment.isolate(_ROOT, _URI)
 
 # A shell's background job ignores Ctrl-C, and so would the processes that tests start and interrupt
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -67,7 +47,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> ByFile | 
 
 @atexit.register
 def _clean_up() -> None:
-    _MONGO.stop()
+    if _MONGO is not None:
+        _MONGO.stop()
     shutil.rmtree(_ROOT, ignore_errors=True)
 
 
