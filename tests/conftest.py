@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import random
 import shutil
 import signal
 import tempfile
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.support import environment
 from tests.support.mongo import Mongo
@@ -36,8 +38,29 @@ _ROOT = Path(tempfile.mkdtemp(prefix="fom-"))
 _URI, _MONGO = _private_mongo(_ROOT)
 _NOWHERE = environment.isolate(_ROOT, _URI)
 
+# Every run tries other examples. One that fails is printed, and kept as an @example of its test
+settings.register_profile(
+    "tests",
+    deadline=None,
+    derandomize=False,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+settings.load_profile("tests")
+
 # A shell's background job ignores Ctrl-C, and so would the processes that tests start and interrupt
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    # One seed for all processes of this run; PYTEST_ARGS="--hypothesis-seed=..." repeats it
+    if not hasattr(config, "workerinput") and config.option.hypothesis_seed is None:
+        config.option.hypothesis_seed = str(random.getrandbits(32))
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    return f"Hypothesis: --hypothesis-seed={config.option.hypothesis_seed}"
 
 
 @pytest.hookimpl(optionalhook=True)
