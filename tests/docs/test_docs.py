@@ -15,7 +15,6 @@ import fiftyone as fo
 import pytest
 import typer
 
-import fiftyone_milvus
 from fiftyone_milvus import cli, embedded
 from fiftyone_milvus.demo import digits, model
 from tests.support.trained import trained_once
@@ -24,18 +23,6 @@ from tests.support.warm import WARM
 ROOT = Path(__file__).parents[2]
 GUIDES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 PAGES = sorted({*GUIDES, *ROOT.glob("*.md")})
-
-PUBLIC_NAMES = [
-    "FiftyOneMilvusError",
-    "MilvusSimilarity",
-    "MilvusSimilarityConfig",
-    "MilvusSimilarityIndex",
-    "__version__",
-    "disable",
-    "enable",
-    "is_enabled",
-    "search_everywhere",
-]
 
 # One block after the other in one namespace; the line numbers of a traceback are the page's
 RUNNER = """
@@ -203,9 +190,3 @@ def test_the_errors_of_troubleshooting_exist() -> None:
             lost.append(heading)
     assert headings
     assert lost == []
-
-
-def test_the_public_names_are_these() -> None:
-    assert sorted(fiftyone_milvus.__all__) == PUBLIC_NAMES
-    for public in PUBLIC_NAMES:
-        assert getattr(fiftyone_milvus, public) is not None
