@@ -15,8 +15,8 @@ PYTEST_ARGS ?= -n 4 --dist loadfile --no-loadscope-reorder
 # What breaks first, on the embedded engine: no server, no browser
 FAST := backend/test_config.py collection/test_packing.py connection/test_resolution.py \
 	connection/test_settings.py dataset fields/test_translation.py index/test_writes.py \
-	neighborhoods/test_duplicates.py schema/test_columns.py search/test_index_search.py \
-	search/test_neighbors.py support/test_oracle.py syncing writing/test_batching.py
+	schema/test_columns.py search/test_index_search.py search/test_neighbors.py \
+	support/test_oracle.py syncing writing/test_batching.py
 
 UV := $(shell command -v uv 2>/dev/null)
 BIN := $(VENV)/bin

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import importlib.util
 import os
 import random
 import shutil
@@ -61,6 +62,38 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_report_header(config: pytest.Config) -> str:
     return f"Hypothesis: --hypothesis-seed={config.option.hypothesis_seed}"
+
+
+_NO_MILVUS = importlib.util.find_spec("milvus") is None
+_SERVERS = {"milvus_servers", "make_server"}
+
+
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    app = Path(__file__).parent / "app" in collection_path.parents
+    return True if app and environment.browser() is None else None
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not _NO_MILVUS:
+        return
+
+    def needs_server(item: Any) -> bool:
+        params = item.callspec.params if hasattr(item, "callspec") else {}
+        return params.get("engine") == "server" or bool(_SERVERS & {*item.fixturenames})
+
+    config.hook.pytest_deselected(items=[item for item in items if needs_server(item)])
+    items[:] = [item for item in items if not needs_server(item)]
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    say = terminalreporter.write_line
+    if environment.browser() is None:
+        say(
+            "The App's tests were skipped: no browser; install chromium, or run "
+            ".venv/bin/playwright install chromium"
+        )
+    if _NO_MILVUS:
+        say("The server's tests were skipped: no Milvus; its PyPI package is for Linux x86-64 only")
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from tests.app.digits import Scans
 from tests.app.page import VIEWPORT, AppPage
 from tests.app.server import AppServer
 from tests.conftest import Engine
+from tests.support import environment
 from tests.support.indexes import credentials
 from tests.support.trained import trained_once
 
@@ -58,16 +58,10 @@ def engine(request: pytest.FixtureRequest) -> Engine:
 
 @pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
-    """Debian's Chromium where there is one, else the browser that Playwright downloaded."""
+    """A browser for all of the App's tests; without one, they are not collected."""
     with sync_playwright() as playwright:
-        executable = shutil.which("chromium") or playwright.chromium.executable_path
-        if not Path(executable).exists():
-            pytest.skip(
-                "no browser for the App: install chromium, or run .venv/bin/playwright install "
-                "chromium"
-            )
         browser = playwright.chromium.launch(
-            executable_path=executable,
+            executable_path=environment.browser(),
             args=["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"],
         )
         yield browser

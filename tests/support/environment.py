@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import shutil
 import socket
 import sys
 from pathlib import Path
@@ -69,6 +71,18 @@ def isolate(root: Path, database: str) -> socket.socket:
         FIFTYONE_MILVUS_LOCAL_SERVER=f"http://127.0.0.1:{nowhere.getsockname()[1]}",
     )
     return nowhere
+
+
+@functools.cache
+def browser() -> str | None:
+    """Returns the path of the system's Chromium, or of the one that Playwright downloaded."""
+    if found := shutil.which("chromium") or shutil.which("chromium-browser"):
+        return found
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        path = playwright.chromium.executable_path
+    return path if Path(path).exists() else None
 
 
 def _browsers() -> str:

@@ -43,7 +43,7 @@ def test_defaults_lead_to_private_places(index):
         print(index.total_index_size, index.config.deployment)
     """
     name = index._samples.name
-    assert python(code, name, fresh=True).split()[-2:] == ["5", "embedded"]
+    assert python(code, name, fresh=True, timeout=280).split()[-2:] == ["5", "embedded"]
 
 
 def test_commands_find_private_things_only(index):
