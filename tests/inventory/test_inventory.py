@@ -242,7 +242,7 @@ def test_indexes_of_a_silent_milvus_are_listed_soon(closed, caplog):
     try:
         start = time.monotonic()
         infos = inventory.indexes(dataset)
-        assert time.monotonic() - start < 5
+        assert time.monotonic() - start < 10
     finally:
         dataset.delete()
     assert sorted(info.brain_key for info in infos) == ["one", "three", "two"]
@@ -282,7 +282,7 @@ def test_the_status_of_a_closed_port(engine, closed):
     silent = connect(resolve(Settings.parse({"uri": where}), None))
     start = time.monotonic()
     status = inventory.milvus_status(silent)
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 10
     assert (status.deployment, status.address) == ("server", closed)
     assert (status.version, status.latency) == (None, None)
     assert status.error is not None

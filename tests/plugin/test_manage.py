@@ -20,6 +20,7 @@ from fiftyone_milvus.plugin import NAME, jobs, operator
 from tests.app.digits import Scans
 from tests.plugin.conftest import Run
 from tests.support import oracle
+from tests.support.once import one_engine
 
 
 def truth(scans: Scans, dataset: fo.Dataset, number: int) -> dict[str, float]:
@@ -249,6 +250,7 @@ def test_rename_and_delete(digits: fo.Dataset, run: Run, monkeypatch: pytest.Mon
     assert names["new"] not in collections()
 
 
+@one_engine
 def test_an_index_that_is_not_there(digits: fo.Dataset, run: Run) -> None:
     for name in ("sync_index", "sync_fields", "remove_from_index", "delete_index", "rename_index"):
         assert "'nothing'" in refuses(run, name, digits, brain_key="nothing")
@@ -266,6 +268,7 @@ def streamed(dataset: fo.Dataset, **params: Any) -> Any:
     )
 
 
+@one_engine
 def test_the_app_sees_progress_and_result(
     digits: fo.Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -286,6 +289,7 @@ def test_the_app_sees_progress_and_result(
     assert "already" in requests[-2].params["label"]
 
 
+@one_engine
 def test_work_goes_on_if_the_browser_is_closed(
     digits: fo.Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -322,6 +326,7 @@ def test_delegated(scans: Scans, digits: fo.Dataset) -> None:
     assert jobs.jobs(digits.name) == []
 
 
+@one_engine
 def test_delegated_in_vain(digits: fo.Dataset) -> None:
     service = DelegatedOperationService()
     params = {"brain_key": "later", "model": "no-such-model"}
