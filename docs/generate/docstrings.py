@@ -56,4 +56,6 @@ class FiftyOneStyle(griffe.Extension):
     def on_object(self, *, obj: griffe.Object, **kwargs: Any) -> None:
         """Rewrites the docstring of an object."""
         if obj.docstring is not None:
-            obj.docstring.value = _DEFAULT.sub(r"\1:", markdown(obj.docstring.value))
+            text = _DEFAULT.sub(r"\1:", markdown(obj.docstring.value))
+            # reStructuredText's mark of a block of code, which Markdown shows
+            obj.docstring.value = re.sub(r"::$", ":", text, flags=re.MULTILINE)
