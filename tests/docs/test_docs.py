@@ -212,7 +212,7 @@ def test_architecture_names_every_room_and_file() -> None:
     picture = re.search(r"```text\n(.*?)```", text, re.DOTALL)
     assert picture
     assert rooms <= {*re.findall(r"\w+", picture[1])}
-    assert rooms <= {*re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)}
+    assert rooms <= {*re.findall(r"^- \*\*`(\w+)`\*\*", text, re.MULTILINE)}
     paths = re.findall(r"`([a-z_]+/[\w/]*(?:\.py)?|[a-z_]+\.py)`", text)
     lost = [path for path in paths if not any((base / path).exists() for base in (package, ROOT))]
     assert lost == []
