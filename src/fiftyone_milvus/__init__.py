@@ -1,13 +1,13 @@
 """Milvus as FiftyOne's vector engine.
 
-Importing this package makes ``backend="milvus"`` this one, in this process and those it starts::
+Importing this package makes it the ``backend="milvus"`` of this process and of those it starts::
 
     import fiftyone.brain as fob
     import fiftyone_milvus
 
     fob.compute_similarity(dataset, backend="milvus", brain_key="similar", model="...")
 
-``fiftyone-milvus enable`` does so for every process of the user, the FiftyOne App's included.
+``fiftyone-milvus enable`` does so for every process of the user, such as the FiftyOne App's server.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from fiftyone_milvus._version import __version__
 from fiftyone_milvus.setup import takeover
 
 if TYPE_CHECKING:
+    from fiftyone_milvus import embedded, errors, everywhere, inventory, moving, plugin
     from fiftyone_milvus.backend import MilvusSimilarity, MilvusSimilarityConfig
     from fiftyone_milvus.errors import FiftyOneMilvusError
     from fiftyone_milvus.everywhere import search_everywhere
@@ -33,12 +34,18 @@ __all__ = [
     "MilvusSimilarityIndex",
     "__version__",
     "disable",
+    "embedded",
     "enable",
+    "errors",
+    "everywhere",
+    "inventory",
     "is_enabled",
+    "moving",
+    "plugin",
     "search_everywhere",
 ]
 
-_HOMES = {
+_MODULES = {
     "FiftyOneMilvusError": "errors",
     "MilvusSimilarity": "backend",
     "MilvusSimilarityConfig": "backend",
@@ -51,10 +58,15 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    # FiftyOne takes seconds to import, which neither the embedded service nor --help wait for
-    if name in _HOMES:
-        return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    # Imported on first use, as FiftyOne takes seconds, and --help and the service do not need it
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = importlib.import_module(f"{__name__}.{_MODULES.get(name, name)}")
+    return getattr(module, name) if name in _MODULES else module
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
 
 
 # FiftyOne's handlers and levels are those of its own logger

@@ -1,7 +1,7 @@
-"""What FiftyOne builds from ``backend="milvus"`` and from a stored brain run.
+"""The classes that FiftyOne creates for ``backend="milvus"`` and for a stored brain run.
 
-The class names are FiftyOne's convention: it derives ``MilvusSimilarity`` from
-``MilvusSimilarityConfig`` by dropping ``Config``, in the same module.
+FiftyOne finds ``MilvusSimilarity`` by dropping ``Config`` from ``MilvusSimilarityConfig``, in the
+same module.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import fields as fields_of
 from datetime import datetime, timezone
 from typing import Any
 from uuid import uuid4
@@ -20,6 +21,7 @@ from fiftyone_milvus import metrics
 from fiftyone_milvus.connection import CREDENTIALS, Connection, Settings, connect, resolve
 from fiftyone_milvus.errors import InvalidInputError
 from fiftyone_milvus.index import AGGREGATIONS, MilvusSimilarityIndex
+from fiftyone_milvus.numbers import as_number
 from fiftyone_milvus.schema.columns import check_paths, resolve_columns
 from fiftyone_milvus.schema.index_types import check_index, check_metric
 from fiftyone_milvus.schema.scale import Scale, check_partition_key, check_scale
@@ -29,15 +31,13 @@ DEPLOYMENTS = ("embedded", "server")
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}\Z")
 _MAX_SLUG = 180
-
-
 _BASE_PARAMETERS = set(inspect.signature(SimilarityConfig.__init__).parameters) - {"self", "kwargs"}
 
 
 class MilvusSimilarityConfig(SimilarityConfig):
-    """Configuration of a Milvus similarity index.
+    """The configuration of a Milvus similarity index.
 
-    Constructing one validates it and connects to nothing.
+    The constructor checks it, and connects to nothing.
 
     Example::
 
@@ -52,44 +52,46 @@ class MilvusSimilarityConfig(SimilarityConfig):
         )
 
     Args:
-        collection_name (None): the Milvus collection to use or create. By default, one named
-            after the dataset and the brain key is created
+        collection_name (None): the Milvus collection to use or create. By default, a new one,
+            named after the dataset and the brain key
         metric ("dotproduct"): the distance metric: ``"cosine"`` (1 - cosine similarity),
             ``"dotproduct"`` (1 - inner product) or ``"euclidean"`` (L2)
         consistency_level ("Session"): what a read sees: ``"Strong"`` (every write), ``"Session"``
-            (this process' writes), ``"Bounded"`` (all but the last seconds') or ``"Eventually"``.
-            See https://milvus.io/docs/consistency.md
-        index_type (None): the vector index of a new collection, as ``"HNSW"``, ``"IVF_FLAT"``,
-            ``"FLAT"``. By default, HNSW on a server, and FLAT on the embedded engine
-        index_params (None): a dict of build parameters, as ``{"M": 16, "efConstruction": 200}``
-        search_params (None): a dict of search parameters, as ``{"ef": 128}``. With ``"k"`` in it,
-            they are for so many results, and grow for more, as those that
+            (the writes of this process), ``"Bounded"`` (all but those of the last seconds) or
+            ``"Eventually"``. See https://milvus.io/docs/consistency.md
+        index_type (None): the vector index of a new collection, such as ``"HNSW"``,
+            ``"IVF_FLAT"`` or ``"FLAT"``. By default, HNSW on a server, and FLAT on the embedded
+            engine
+        index_params (None): a dict of build parameters, such as
+            ``{"M": 16, "efConstruction": 200}``
+        search_params (None): a dict of search parameters, such as ``{"ef": 128}``. If it has a
+            ``"k"``, they are for up to ``k`` results and grow for more, like those that
             :meth:`tune() <fiftyone_milvus.index.MilvusSimilarityIndex.tune>` finds
         num_shards (None): into how many channels Milvus splits the writes of a new collection, 1 to
-            16. By default, as Milvus does: 1
-        replicas (None): on how many query nodes a collection is loaded: as many copies answer
-            searches, in as many times the memory. By default, 1. Servers only
-        mmap (None): whether Milvus maps vectors and index of a new collection from disk, which
-            needs less memory and takes longer. By default, as the server is set up. Servers only
-        partition_key (None): one of ``fields``, of strings or integers: Milvus keeps rows of
-            different values apart, and a search in a view that asks for some of them looks at no
-            others. For a field that most views fix
+            16. By default, 1
+        replicas (None): on how many query nodes a collection is loaded. Each copy answers searches
+            and needs memory for all vectors. By default, 1. Servers only
+        mmap (None): whether Milvus maps the vectors and the index of a new collection from disk,
+            which needs less memory and is slower. By default, as the server is set up. Servers only
+        partition_key (None): one of ``fields``, of strings or integers. Milvus stores rows with
+            different values in different partitions, and a search in a view of some values reads
+            only their partitions. Useful for a field that most views filter by
         num_partitions (None): into how many partitions the values of ``partition_key`` are hashed,
-            1 to 1024; several times as many as there are values. By default, as Milvus does
+            1 to 1024; best several times the number of values. By default, Milvus decides
         timeout (None): seconds that one call to Milvus may take. By default, no limit
         id_field (None): the VARCHAR primary key of an existing collection. By default, found
         vector_field (None): the float vector field of an existing collection. By default, found
-        fields (None): FiftyOne fields to store beside the vectors, as ``["ground_truth.label",
-            "tags", "metadata.width", "split"]``: strings, numbers, booleans, dates and lists of
-            strings; for patches, attributes of their own labels and fields of their samples. Views
-            that are conditions on them are searched by Milvus alone, as long as the fields are up
-            to date; see
+        fields (None): the metadata fields: FiftyOne fields to store with each vector, such as
+            ``["ground_truth.label", "tags", "metadata.width", "split"]``. They can be strings,
+            numbers, booleans, dates and lists of strings; for patches, attributes of their labels
+            and fields of their samples. Milvus filters by them when it searches in a view, as long
+            as they are up to date; see
             :meth:`sync_fields() <fiftyone_milvus.index.MilvusSimilarityIndex.sync_fields>`
-        deployment (None): ``"embedded"`` or ``"server"``: which Milvus serves where no ``uri`` is
-            given. By default, a Milvus that answers on ``localhost:19530``, else the embedded
-            engine. Recorded on the run
-        uri (None): the address of a Milvus server or Zilliz Cloud, as ``"http://localhost:19530"``;
-            or a path ending in ``.db`` for the embedded engine
+        deployment (None): which Milvus to use if no ``uri`` is given: ``"embedded"`` or
+            ``"server"``. By default, a Milvus that answers on ``localhost:19530``, else the
+            embedded engine. The choice is stored with the run
+        uri (None): the address of a Milvus server or Zilliz Cloud, such as
+            ``"http://localhost:19530"``; or a path that ends in ``.db`` for the embedded engine
         user (None): the user
         password (None): the password
         secure (None): whether to use TLS
@@ -100,7 +102,8 @@ class MilvusSimilarityConfig(SimilarityConfig):
         ca_pem_path (None): the certificate authority to trust
         server_pem_path (None): the server's certificate to trust
         server_name (None): the name in the server's certificate
-        **kwargs: those of :class:`fiftyone.brain.similarity.SimilarityConfig`
+        **kwargs: the credentials above, from ``uri`` on, and the parameters of
+            :class:`fiftyone.brain.similarity.SimilarityConfig`
 
     Raises:
         InvalidInputError: if a value can't be used
@@ -124,17 +127,6 @@ class MilvusSimilarityConfig(SimilarityConfig):
         vector_field: str | None = None,
         fields: Sequence[str] | None = None,
         deployment: str | None = None,
-        uri: str | None = None,
-        user: str | None = None,
-        password: str | None = None,
-        secure: bool | None = None,
-        token: str | None = None,
-        db_name: str | None = None,
-        client_key_path: str | None = None,
-        client_pem_path: str | None = None,
-        ca_pem_path: str | None = None,
-        server_pem_path: str | None = None,
-        server_name: str | None = None,
         **kwargs: Any,
     ) -> None:
         metrics.metric_type(metric)
@@ -144,14 +136,18 @@ class MilvusSimilarityConfig(SimilarityConfig):
         if collection_name is not None and not _NAME.match(str(collection_name)):
             raise InvalidInputError(
                 f"Invalid collection_name {collection_name!r}; expected at most 255 letters, "
-                "digits and underscores, the first no digit"
+                "digits and underscores, not starting with a digit"
             )
-        if timeout is not None and not (isinstance(timeout, (int, float)) and timeout > 0):
+        seconds = as_number(timeout)
+        if timeout is not None and not (seconds is not None and seconds > 0):
             raise InvalidInputError(f"Invalid timeout {timeout!r}; expected seconds above 0")
 
+        # FiftyOne stores every public attribute in its database, so these become private ones
+        for name in CREDENTIALS:
+            setattr(self, name, kwargs.pop(name, None))
         unknown = sorted(set(kwargs) - _BASE_PARAMETERS)
         if unknown:
-            # The base class would make it an attribute and store it, a misspelt password too
+            # The base class would store it, even if it is a misspelled password
             raise InvalidInputError(
                 f"Unknown parameter '{unknown[0]}' of backend 'milvus'; the parameters are "
                 f"{', '.join(parameter_names())}"
@@ -165,30 +161,14 @@ class MilvusSimilarityConfig(SimilarityConfig):
             index_type, index_params, search_params
         )
         check_metric(self.index_type, metric)
-        self.timeout = timeout
+        self.timeout = seconds
         self.id_field = id_field
         self.vector_field = vector_field
         self.fields = check_paths(fields)
-        self.num_shards = num_shards
-        self.replicas = replicas
-        self.mmap = mmap
-        self.partition_key = partition_key
-        self.num_partitions = num_partitions
-        check_scale(self.scale, self.fields)
+        scale = Scale(num_shards, replicas, mmap, partition_key, num_partitions)
+        for name, value in vars(check_scale(scale, self.fields)).items():
+            setattr(self, name, value)
         self.deployment = deployment
-
-        # Private: FiftyOne stores every public attribute in its database
-        self._uri = uri
-        self._user = user
-        self._password = password
-        self._secure = secure
-        self._token = token
-        self._db_name = db_name
-        self._client_key_path = client_key_path
-        self._client_pem_path = client_pem_path
-        self._ca_pem_path = ca_pem_path
-        self._server_pem_path = server_pem_path
-        self._server_name = server_name
 
     @property
     def method(self) -> str:
@@ -202,54 +182,39 @@ class MilvusSimilarityConfig(SimilarityConfig):
 
     @property
     def supports_least_similarity(self) -> bool:
-        """Whether the farthest samples can be asked for."""
+        """Whether searches can return the least similar samples."""
         return True
 
     @property
     def supported_aggregations(self) -> tuple[str, ...]:
-        """What several queries can be combined with."""
+        """How several queries can be combined."""
         return tuple(AGGREGATIONS)
 
     @property
     def scale(self) -> Scale:
         """How a new collection is spread."""
-        return Scale(
-            self.num_shards, self.replicas, self.mmap, self.partition_key, self.num_partitions
-        )
+        return Scale(**{field.name: getattr(self, field.name) for field in fields_of(Scale)})
 
-    def load_credentials(
-        self,
-        uri: str | None = None,
-        user: str | None = None,
-        password: str | None = None,
-        secure: bool | None = None,
-        token: str | None = None,
-        db_name: str | None = None,
-        client_key_path: str | None = None,
-        client_pem_path: str | None = None,
-        ca_pem_path: str | None = None,
-        server_pem_path: str | None = None,
-        server_name: str | None = None,
-    ) -> None:
-        """Takes the credentials from the arguments, else from FiftyOne's brain config."""
-        self._load_parameters(
-            uri=uri,
-            user=user,
-            password=password,
-            secure=secure,
-            token=token,
-            db_name=db_name,
-            client_key_path=client_key_path,
-            client_pem_path=client_pem_path,
-            ca_pem_path=ca_pem_path,
-            server_pem_path=server_pem_path,
-            server_name=server_name,
-        )
+    def load_credentials(self, **credentials: Any) -> None:
+        """Sets the credentials, from FiftyOne's brain config where an argument is missing.
+
+        Args:
+            **credentials: any of :data:`fiftyone_milvus.connection.CREDENTIALS`
+
+        Raises:
+            InvalidInputError: if there is no such credential
+        """
+        unknown = sorted(set(credentials) - set(CREDENTIALS))
+        if unknown:
+            raise InvalidInputError(
+                f"Unknown parameter '{unknown[0]}'; the parameters are {', '.join(CREDENTIALS)}"
+            )
+        self._load_parameters(**{name: credentials.get(name) for name in CREDENTIALS})
 
     def connect(self) -> Connection:
-        """Returns the connection that this config describes; opens nothing yet.
+        """Returns the connection that this config describes, which opens when it is first used.
 
-        Records the deployment that was chosen.
+        Sets :attr:`deployment` to the one that was chosen.
         """
         settings = Settings.parse({name: getattr(self, name) for name in CREDENTIALS})
         connection = connect(resolve(settings, self.deployment))
@@ -279,13 +244,13 @@ class MilvusSimilarity(Similarity):
     """
 
     def ensure_requirements(self) -> None:
-        """Does nothing: what is needed came with this package."""
+        """Does nothing: this package installs its requirements."""
 
     def ensure_usage_requirements(self) -> None:
-        """Does nothing: what is needed came with this package."""
+        """Does nothing: this package installs its requirements."""
 
     def initialize(self, samples: Any, brain_key: str | None) -> MilvusSimilarityIndex:
-        """Returns the index of a new run, connected.
+        """Returns the index of a new run, whose collection may not exist yet.
 
         Args:
             samples: a :class:`fiftyone.core.collections.SampleCollection`
@@ -294,8 +259,8 @@ class MilvusSimilarity(Similarity):
         Raises:
             ConnectionFailedError: if Milvus can't be reached
             CollectionMismatchError: if ``collection_name`` exists and can't be used
-            InvalidInputError: if one of ``fields`` can't be stored beside the vectors, or the
-                engine can't make such an index
+            InvalidInputError: if one of ``fields`` can't be stored, or the engine can't make such
+                an index
         """
         config = self.config
         if config.fields:
@@ -309,17 +274,17 @@ class MilvusSimilarity(Similarity):
         if config.collection_name in names:
             index.adopt()
         else:
-            # Before any model runs
+            # Now, before a model runs
             index.check_engine()
         return index
 
     def register_run(
         self, samples: Any, key: str | None, overwrite: bool = True, cleanup: bool = True
     ) -> None:
-        """Checks that a run can be stored under a key, and leaves storing it for the end.
+        """Checks that a run can be stored under a key, but does not store it yet.
 
-        FiftyOne registers a run before it computes anything, and a run that fails would block its
-        brain key. :meth:`save_run_results` registers instead.
+        FiftyOne registers a run before it computes anything, so a failed run would block its brain
+        key. :meth:`save_run_results` registers the run instead.
         """
         if key is None:
             return
@@ -337,7 +302,7 @@ class MilvusSimilarity(Similarity):
         overwrite: bool = True,
         cache: bool = True,
     ) -> None:
-        """Stores a run: its record, if it has none yet, and its results."""
+        """Stores the results of a run, and registers the run if it is new."""
         if key is not None and key not in cls.list_runs(samples):
             now = datetime.now(timezone.utc).replace(tzinfo=None)
             info = cls.run_info_cls()(
@@ -349,7 +314,7 @@ class MilvusSimilarity(Similarity):
     def rename(self, samples: Any, key: str, new_key: str) -> None:
         """Records the new brain key with the collection."""
         if self.has_cached_run_results(samples, key):
-            # It may have credentials that were given as keyword arguments
+            # It may have credentials that were passed as keyword arguments
             index = self.load_run_results(samples, key)
         else:
             self.config.load_credentials()
@@ -358,9 +323,9 @@ class MilvusSimilarity(Similarity):
 
 
 def parameter_names() -> list[str]:
-    """Returns the parameters of the backend, credentials included."""
+    """Returns the names of the parameters of the backend, with the credentials."""
     names = inspect.signature(MilvusSimilarityConfig.__init__).parameters
-    return [name for name in names if name not in ("self", "kwargs")]
+    return [name for name in (*names, *CREDENTIALS) if name not in ("self", "kwargs")]
 
 
 def _choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
@@ -369,12 +334,12 @@ def _choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
 
 
 def unique_name(samples: Any, brain_key: str | None, taken: Sequence[str]) -> str:
-    """Returns a name for a new collection: Milvus takes letters, digits and underscores.
+    """Returns a name for a new collection, of letters, digits and underscores.
 
     Args:
         samples: a :class:`fiftyone.core.collections.SampleCollection`
         brain_key: the brain key, or None
-        taken: the names that exist; the first choice gets a random end if it is among them
+        taken: the existing names; a name that is among them gets a random suffix
     """
     dataset = samples._root_dataset
     slug = re.sub(r"[^A-Za-z0-9]+", "_", dataset.name).strip("_").lower()[:_MAX_SLUG]

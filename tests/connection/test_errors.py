@@ -281,7 +281,7 @@ def test_a_server_that_goes_and_comes_back(
     calls: list[int] = []
     start = time.monotonic()
     with pytest.raises(UnreachableError):
-        connection.run(lambda client: calls.append(1) or names(client), patience=1.0)
+        connection.run(lambda client: calls.append(1) or names(client), retry=1.0)
     assert 1 <= time.monotonic() - start < 3
     assert len(calls) > 2
     server.restart()

@@ -26,7 +26,7 @@ from fiftyone_milvus.moving.parquet_export import _Writer
 from fiftyone_milvus.moving.sources.base import parts, rows_of
 from fiftyone_milvus.moving.sources.file import FileSource
 from fiftyone_milvus.moving.sources.milvus import MilvusSource
-from fiftyone_milvus.syncing.expected_rows import Wanted
+from fiftyone_milvus.syncing.expected_rows import Expected
 from tests.support.indexes import (
     DIM,
     KEY,
@@ -338,16 +338,16 @@ def test_memory_does_not_grow_with_the_file(tmp_path):
     keys = object_ids.from_strings([f"{i:024x}" for i in range(1, count + 1)])[0]
     data = np.random.default_rng(0).normal(size=(4_096, dim)).astype(np.float32)
     start = most = pa.total_allocated_bytes()
-    wanted = Wanted(keys, keys)
+    expected = Expected(keys, keys)
     with _Writer(path, None, None, ()) as writer:
-        for ids, _ in parts(wanted, rows_of(dim)):
+        for ids, _ in parts(expected, rows_of(dim)):
             writer.write(Rows(ids, ids, data[: len(ids)]))
             most = max(most, pa.total_allocated_bytes())
     assert most - start < 40e6
     most, rows = start, 0
     with FileSource(path) as source:
-        assert source.holds(wanted).present.all()
-        for batch in source.rows(wanted):
+        assert source.holds(expected).present.all()
+        for batch in source.rows(expected):
             most, rows = max(most, pa.total_allocated_bytes()), rows + len(batch.ids)
     # The file has 82 MB
     assert (rows, most - start < 40e6) == (count, True)
@@ -425,7 +425,7 @@ def test_milvus_imports_it_itself(engine, rich, milvus_server, tmp_path):
     empty = fob.compute_similarity(
         image_dataset(1), embeddings=False, backend="milvus", metric="euclidean", **where
     )
-    assert empty._create(DIM, empty._beside())
+    assert empty._create(DIM, empty._metadata_fields())
     name = empty.config.collection_name
     assert empty.connection.register_orm()
     task = utility.do_bulk_insert(name, [str(path)])

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from fiftyone_milvus.dataset import object_ids
 from fiftyone_milvus.syncing import SyncReport, difference
-from fiftyone_milvus.syncing.batch_size import SECONDS, Pace
+from fiftyone_milvus.syncing.batch_size import SECONDS, BatchSize
 from fiftyone_milvus.syncing.embedding_errors import Announcements, Failures
-from fiftyone_milvus.syncing.expected_rows import Wanted
+from fiftyone_milvus.syncing.expected_rows import Expected
 
 IDS = st.binary(min_size=12, max_size=12).map(lambda data: data.hex())
 # Zeros at the end are what NumPy's strings hide
@@ -57,30 +57,30 @@ def test_what_is_missing_and_what_is_too_much(ids: list[str], data: st.DataObjec
     rows = data.draw(st.permutations(held + strays))
     cut = data.draw(st.integers(0, len(rows)))
     keys = object_ids.from_strings(asked)[0]
-    found = difference.compare(Pages([rows[:cut], rows[cut:]]), Wanted(keys, keys), patches=True)  # type: ignore[arg-type]
+    found = difference.compare(Pages([rows[:cut], rows[cut:]]), Expected(keys, keys), patches=True)  # type: ignore[arg-type]
     assert found.present.tolist() == [i in held for i in asked]
-    surplus = found.surplus
-    assert sorted(object_ids.to_strings(surplus.keys)) == sorted(set(held) - set(asked))
-    assert surplus.keys.tobytes() == surplus.sample_ids.tobytes()
-    assert sorted(surplus.others) == sorted(strays)
+    unexpected = found.unexpected
+    assert sorted(object_ids.to_strings(unexpected.keys)) == sorted(set(held) - set(asked))
+    assert unexpected.keys.tobytes() == unexpected.sample_ids.tobytes()
+    assert sorted(unexpected.foreign) == sorted(strays)
 
 
 def test_parts_grow_to_seconds_of_work_and_no_further() -> None:
-    pace = Pace(batch_size=16)
+    batch = BatchSize(batch_size=16)
     sizes = []
     for _ in range(12):
-        sizes.append(pace.size)
-        pace.took(pace.size, pace.size / 100, pace.size * 2048)
+        sizes.append(batch.current)
+        batch.record(batch.current, batch.current / 100, batch.current * 2048)
     assert sizes[0] <= 64
     assert sizes[-1] == 100 * SECONDS // 16 * 16
     assert all(size % 16 == 0 for size in sizes)
     # Vectors that need much memory
-    pace.took(pace.size, 0.1, pace.size << 20)
-    assert pace.size == 8 // 16 * 16 or pace.size <= 16
+    batch.record(batch.current, 0.1, batch.current << 20)
+    assert batch.current == 8 // 16 * 16 or batch.current <= 16
     # A model that became slow
-    pace = Pace()
-    pace.took(64, 640.0, 64)
-    assert pace.size == 1
+    batch = BatchSize()
+    batch.record(64, 640.0, 64)
+    assert batch.current == 1
 
 
 def test_fiftyones_log_tells_reasons() -> None:
@@ -117,7 +117,7 @@ def test_reports_read_well() -> None:
     assert SyncReport(seconds=2).rate == 0
     failed = SyncReport(updated=2, kept=3, failed={"id": "why"}, seconds=1)
     assert str(failed) == (
-        "0 added, 2 embedded again, 0 removed, 0 unchanged, 3 of others left alone, 1 failed "
+        "0 added, 2 embedded again, 0 removed, 0 unchanged, 3 stale kept, 1 failed "
         "in 1.0 s (2 vectors/s)"
     )
     assert np.isfinite(failed.rate)

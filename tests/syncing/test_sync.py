@@ -1,4 +1,4 @@
-"""sync(): an index in step with its dataset."""
+"""sync() brings an index up to date with its dataset."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def test_an_index_follows_its_dataset(make, dataset, files):
     assert content(index) == expected(dataset)
 
     assert counts(index.sync(model=model)) == (0, 0, 0, 30, 0)
-    assert model.images == 30, "an index in step embeds nothing"
+    assert model.images == 30, "an index that is up to date embeds nothing"
 
     dataset.add_samples([sample(path) for path in files[30:]])
     dataset.delete_samples(dataset[3:8].values("id"))
@@ -409,7 +409,7 @@ def test_bad_arguments(make, dataset):
         ({"batch_size": 0}, "Invalid batch_size 0"),
         ({"batch_size": "many"}, "Invalid batch_size 'many'"),
         ({"model": Shade(), "embeddings": np.ones((30, 5))}, "either model or embeddings"),
-        ({"fields": True, "model": Shade()}, "has no fields beside its vectors"),
+        ({"fields": True, "model": Shade()}, "has no metadata fields"),
         ({"fields": ["tags"], "model": Shade()}, "expected True or False"),
         ({"embeddings": "nothing"}, "There is no field 'nothing'"),
         ({"embeddings": 7}, "expected a field, an array or a dict"),
@@ -504,7 +504,7 @@ def test_vectors_of_others_stay(make, dataset, engine, caplog):
     with caplog.at_level(logging.WARNING, logger="fiftyone"):
         report = guest.sync(model=Shade())
     assert (report.added, report.removed, report.kept) == (4, 0, 30)
-    assert "30 vectors of no sample of this dataset" in caplog.text
+    assert "30 vectors that belong to no sample of this dataset" in caplog.text
     assert content(first) == {**expected(dataset), **expected(other)}
     # Its owner may remove what is not of its dataset
     assert first.sync(model=Shade()).removed == 4

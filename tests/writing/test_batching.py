@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fiftyone_milvus.schema.layout import Layout
-from fiftyone_milvus.writing.batching import FIELD_BYTES, Cutter, to_rows
+from fiftyone_milvus.writing.batching import FIELD_BYTES, Requests, to_rows
 from fiftyone_milvus.writing.validation import Batch
 
 DIM = 4
@@ -21,9 +21,9 @@ def batch(start: int, count: int, **fields: object) -> Batch:
 
 
 def cut(batches: list[Batch], rows: int) -> list[list[str]]:
-    cutter = Cutter(rows)
-    requests = [request for b in batches for request in cutter.add(b)]
-    if rest := cutter.rest():
+    buffer = Requests(rows)
+    requests = [request for b in batches for request in buffer.add(b)]
+    if rest := buffer.rest():
         requests.append(rest)
     return [[i for part in request for i in part.ids] for request in requests]
 
@@ -44,8 +44,8 @@ def test_nothing_makes_no_request() -> None:
 
 def test_vectors_are_not_copied() -> None:
     whole = batch(0, 25)
-    cutter = Cutter(10)
-    parts = [part for request in cutter.add(whole) for part in request] + cutter.rest()
+    buffer = Requests(10)
+    parts = [part for request in buffer.add(whole) for part in request] + buffer.rest()
     assert all(np.shares_memory(part.vectors, whole.vectors) for part in parts)
 
 

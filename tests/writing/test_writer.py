@@ -36,7 +36,7 @@ REQUEST = 100
 @pytest.fixture(autouse=True)
 def _small_requests(monkeypatch: pytest.MonkeyPatch) -> None:
     row_bytes = 4 * DIM + batching._ID_BYTES
-    monkeypatch.setattr(batching, "BATCH_BYTES", row_bytes * REQUEST)
+    monkeypatch.setattr(batching, "REQUEST_BYTES", row_bytes * REQUEST)
 
 
 def make_collection(**settings: Any) -> MilvusCollection:
@@ -204,7 +204,7 @@ def test_a_lost_answer_leaves_no_row_twice(between: tuple[Proxy, MilvusCollectio
     assert_holds(collection, 5 * REQUEST)
 
 
-PASSING = {
+TRANSIENT = {
     "away": away,
     "rate": answer(8, "request is rejected by grpc RateLimiter middleware, please retry later"),
     "not ready": answer(1, "service not ready[proxy=3]: Initializing"),
@@ -215,8 +215,8 @@ PASSING = {
 }
 
 
-@pytest.mark.parametrize("fault", PASSING.values(), ids=PASSING)
-def test_what_passes_is_waited_for(
+@pytest.mark.parametrize("fault", TRANSIENT.values(), ids=TRANSIENT)
+def test_transient_errors_are_retried(
     between: tuple[Proxy, MilvusCollection], fault: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     proxy, collection = between
@@ -319,11 +319,11 @@ def test_a_failure_is_remembered(between: tuple[Proxy, MilvusCollection]) -> Non
             attempt()
 
 
-def test_patience_ends(
+def test_retries_end(
     between: tuple[Proxy, MilvusCollection], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     proxy, collection = between
-    monkeypatch.setattr(writer_module, "WRITE_PATIENCE", 0.5)
+    monkeypatch.setattr(writer_module, "RETRY_SECONDS", 0.5)
     proxy.fail("Insert Upsert", *[away] * 100)
     with pytest.raises(UnreachableError) as error, Writer(collection, replace=True) as writer:
         writer.add(batch(0, REQUEST))

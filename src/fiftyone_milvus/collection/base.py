@@ -13,7 +13,7 @@ from pymilvus import MilvusClient
 
 from fiftyone_milvus.collection import consistency
 from fiftyone_milvus.collection.recent import MAX_BYTES, Rows
-from fiftyone_milvus.connection import PATIENCE, Connection, Patience
+from fiftyone_milvus.connection import RETRY_SECONDS, Connection, Retry
 from fiftyone_milvus.errors import (
     CollectionNotFoundError,
     EngineError,
@@ -252,11 +252,9 @@ class CollectionBase:
         )
         self._layout = replace(self.layout, fields=fields)
 
-    def flush(self, *, patience: float | Patience = PATIENCE) -> None:
+    def flush(self, *, retry: float | Retry = RETRY_SECONDS) -> None:
         """Seals what was written, so that its index is built."""
-        self._call(
-            lambda c: c.flush(self.name, timeout=self.timeout), reads=False, patience=patience
-        )
+        self._call(lambda c: c.flush(self.name, timeout=self.timeout), reads=False, retry=retry)
 
     @property
     def _key(self) -> tuple[str, str | None, str]:
@@ -298,14 +296,14 @@ class CollectionBase:
         operation: Callable[[MilvusClient], T],
         *,
         reads: bool = True,
-        patience: float | Patience = PATIENCE,
+        retry: float | Retry = RETRY_SECONDS,
     ) -> T:
         """Runs an operation on the open collection; says so if it was dropped meanwhile."""
         _ = self.layout
         if self._loading and reads:
             self.wait_until_loaded()
         try:
-            return self.connection.run(operation, timeout=self.timeout, patience=patience)
+            return self.connection.run(operation, timeout=self.timeout, retry=retry)
         except (EngineError, CollectionNotFoundError):
             if not self.exists():
                 self._layout = None
@@ -314,7 +312,7 @@ class CollectionBase:
             if self._load_state() == "Loaded":
                 raise
             self._load()
-        return self.connection.run(operation, timeout=self.timeout, patience=patience)
+        return self.connection.run(operation, timeout=self.timeout, retry=retry)
 
     def _not_found(self) -> CollectionNotFoundError:
         if self._seen:

@@ -13,14 +13,14 @@ from pymilvus import MilvusClient
 from fiftyone_milvus.collection import consistency, filters
 from fiftyone_milvus.collection.packing import pack
 from fiftyone_milvus.collection.reads import Reads
-from fiftyone_milvus.connection import PATIENCE, Patience
+from fiftyone_milvus.connection import RETRY_SECONDS, Retry
 
 
 class Writes(Reads):
     """Writes, changes and deletes rows."""
 
     def write(
-        self, rows: list[dict[str, Any]], *, replace: bool, patience: float | Patience = PATIENCE
+        self, rows: list[dict[str, Any]], *, replace: bool, retry: float | Retry = RETRY_SECONDS
     ) -> None:
         """Writes rows, replacing those of the same key if ``replace``.
 
@@ -30,7 +30,7 @@ class Writes(Reads):
         Args:
             rows: the fields of each row by name
             replace: whether keys may exist
-            patience: for how long to repeat it while Milvus can't
+            retry: for how long to retry after transient errors
         """
         self._fresh = None
         replacing = replace
@@ -51,7 +51,7 @@ class Writes(Reads):
                 if replaces:
                     consistency.deleted(self._key)
 
-        self._call(write, reads=False, patience=patience)
+        self._call(write, reads=False, retry=retry)
 
     def change(self, values: Mapping[str, Mapping[str, Any]]) -> int:
         """Changes fields of rows; keys that are gone stay gone.

@@ -1,4 +1,4 @@
-"""Where Milvus is, and how to call it: address, credentials, TLS, one pooled client per address.
+"""Connections to Milvus: address, credentials, TLS, and one client for each address.
 
 Example::
 
@@ -13,17 +13,17 @@ from __future__ import annotations
 from fiftyone_milvus.connection.connection import Connection, Engine, close_all, connect
 from fiftyone_milvus.connection.failures import translate
 from fiftyone_milvus.connection.resolution import LOCAL_SERVER, resolve
-from fiftyone_milvus.connection.retries import PATIENCE, Patience
+from fiftyone_milvus.connection.retries import RETRY_SECONDS, Retry
 from fiftyone_milvus.connection.settings import CREDENTIALS, Settings
 from fiftyone_milvus.connection.target import Target
 
 __all__ = [
     "CREDENTIALS",
     "LOCAL_SERVER",
-    "PATIENCE",
+    "RETRY_SECONDS",
     "Connection",
     "Engine",
-    "Patience",
+    "Retry",
     "Settings",
     "Target",
     "close_all",

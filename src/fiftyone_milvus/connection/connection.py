@@ -1,4 +1,4 @@
-"""One pooled connection, and the one way to call Milvus through it."""
+"""Connections to Milvus, shared by all indexes at the same address."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from fiftyone_milvus.connection import orm
 from fiftyone_milvus.connection.client import open_client
 from fiftyone_milvus.connection.failures import Failure, describe, translate
 from fiftyone_milvus.connection.quiet_logs import quiet
-from fiftyone_milvus.connection.retries import PATIENCE, Patience
+from fiftyone_milvus.connection.retries import RETRY_SECONDS, Retry
 from fiftyone_milvus.connection.target import Target
 from fiftyone_milvus.errors import FiftyOneMilvusError
 
@@ -32,14 +32,14 @@ _LITE_INDEX_TYPES = ("FLAT", "BRUTE_FORCE", "HNSW", "HNSW_SQ", "IVF_FLAT", "IVF_
 
 @dataclass(frozen=True)
 class Engine:
-    """What the Milvus at the other end can do.
+    """What a Milvus can do.
 
     Attributes:
         lite: whether it is Milvus Lite
-        version: as it reports it
+        version: the version that it reports
         max_window: the largest ``limit``, and number of queries in a search; None is unlimited
-        max_message_bytes: the largest request or response; stay below it
-        index_types: the vector indexes it offers, or None if it has to be asked
+        max_message_bytes: the size that a request or response must stay below
+        index_types: the vector indexes it offers; None if they are not known
     """
 
     lite: bool
@@ -50,26 +50,26 @@ class Engine:
 
     @property
     def title(self) -> str:
-        """Its name and version, for messages."""
+        """The name and version, for messages."""
         return f"Milvus {'Lite ' * self.lite}{self.version}"
 
     @property
     def release(self) -> tuple[int, int, int] | None:
-        """The numbers of its version; None if these are not Milvus' own, as on Zilliz Cloud."""
+        """The version in numbers; None if it is not one of Milvus, as on Zilliz Cloud."""
         found = _VERSION.match(self.version)
         return (int(found[1]), int(found[2]), int(found[3])) if found else None
 
     @property
     def build(self) -> str | None:
-        """What it is built as: ``"gpu"``, ``"lite"`` for PyPI's, else ``""``; None if unknown."""
+        """The build: ``"gpu"``, ``"lite"`` for the one on PyPI, else ``""``; None if unknown."""
         found = _VERSION.match(self.version)
         return found[4] or "" if found else None
 
 
 class Connection:
-    """A live connection to a target, shared by every index there.
+    """A connection to a target, shared by every index there.
 
-    Nothing is sent before the first use. A forked process gets a client of its own.
+    It opens when it is first used. A forked process opens its own.
 
     Args:
         target: where Milvus is
@@ -80,7 +80,7 @@ class Connection:
         self._lock = threading.RLock()
         self._client: Any = None
         self._pid = 0
-        self._proven = False
+        self._opened_before = False
         self._address = ""  # of the embedded engine's service
         self._engine: Engine | None = None
 
@@ -99,9 +99,9 @@ class Connection:
 
     @property
     def engine(self) -> Engine:
-        """What the engine can do; asked once."""
+        """What the engine can do, from one request."""
         if self._engine is None:
-            version = str(self.run(lambda client: client.get_server_version(timeout=PATIENCE)))
+            version = str(self.run(lambda client: client.get_server_version(timeout=RETRY_SECONDS)))
             lite = version.startswith("milvus_lite")
             self._engine = Engine(
                 lite=lite,
@@ -117,20 +117,18 @@ class Connection:
         operation: Callable[[Any], T],
         *,
         timeout: float | None = None,
-        patience: float | Patience = PATIENCE,
+        retry: float | Retry = RETRY_SECONDS,
     ) -> T:
-        """Calls Milvus.
+        """Calls Milvus, and retries after a transient error.
 
-        What fails because Milvus is away for a moment is repeated: the embedded engine's service
-        is started again, and a server that has answered before is given ``patience``. Whatever
-        else fails is raised at once.
+        Before a retry, the embedded engine's service is started again if necessary. A server that
+        has never answered is not asked again.
 
         Args:
-            operation: is called with the ``MilvusClient``; may be called again, also when it may
-                have been done
+            operation: is called with the ``MilvusClient``, maybe several times; the call before a
+                retry may have succeeded
             timeout: the seconds that ``operation`` gives pymilvus, for the error's message
-            patience: the seconds after which a failure that would pass is final, or more about
-                that
+            retry: for how many seconds to retry, or a :class:`Retry`
 
         Returns:
             what ``operation`` returns
@@ -143,16 +141,16 @@ class Connection:
             return attempt()
         except Exception as error:
             problem = error
-        if attempt.worth_repeating(problem):
-            if not isinstance(patience, Patience):
-                patience = Patience(patience)
-            repeating = patience.repeating(
-                attempt.worth_repeating, attempt.prepare, lambda e: describe(e, self.target)
+        if attempt.transient(problem):
+            if not isinstance(retry, Retry):
+                retry = Retry(retry)
+            retrying = retry.retrying(
+                attempt.transient, attempt.prepare, lambda e: describe(e, self.target)
             )
             try:
-                # Before the clock starts: a service may take longer to start than our patience.
+                # Before the clock starts: a service may take longer to start than the retries
                 attempt.prepare()
-                return repeating(attempt)
+                return retrying(attempt)
             except Exception as error:
                 problem = error
         if isinstance(problem, FiftyOneMilvusError):
@@ -160,36 +158,36 @@ class Connection:
         raise translate(problem, self.target, timeout=timeout) from problem
 
     def register_orm(self) -> bool:
-        """Lets ``pymilvus.utility`` and other ORM calls without ``using=`` reach this target.
+        """Makes this target the default of ``pymilvus.utility`` and the rest of the ORM.
 
         Hides the ORM's deprecation warnings in this process.
 
         Returns:
-            False if pymilvus has no ORM, or the user has a default connection of their own
+            False if pymilvus has no ORM, or the user has set another default connection
         """
         return orm.available() and self._register(orm.default_alias())
 
     def collection(self, name: str) -> Any:
-        """The ORM's ``pymilvus.Collection``, for users; we don't use it.
+        """Returns the ORM's ``pymilvus.Collection``, for users; this package does not use it.
 
         Args:
             name: of an existing collection
 
         Raises:
-            CollectionNotFoundError: if there is none
-            EngineError: if this pymilvus has no ORM any more
+            CollectionNotFoundError: if it does not exist
+            EngineError: if this pymilvus has no ORM
         """
         if not orm.available():
             raise orm.no_orm()
         digest = hashlib.sha256(repr(_key(self.target)).encode()).hexdigest()[:12]
         alias = f"fiftyone_milvus-{digest}"
-        self.run(lambda client: client.describe_collection(name, timeout=PATIENCE))
+        self.run(lambda client: client.describe_collection(name, timeout=RETRY_SECONDS))
         self._register(alias)
         self.register_orm()
         return self.run(lambda _: orm.collection(alias, name))
 
     def close(self) -> None:
-        """Closes the client, if any; the next use opens another. Twice is fine."""
+        """Closes the client, if it is open; the next use opens another."""
         with self._lock:
             client, self._client = self._client, None
             if client is not None and self._pid == os.getpid():
@@ -203,7 +201,7 @@ class Connection:
             raise translate(error, self.target) from error
 
     def _live(self) -> Any:
-        """The client of this process; raises what pymilvus raises."""
+        """Returns the client of this process; raises what pymilvus raises."""
         if self._client is not None and self._pid == os.getpid():
             return self._client
         with self._lock:
@@ -213,19 +211,19 @@ class Connection:
             if self._client is None:
                 self._client = open_client(self.target)
                 self._pid = os.getpid()
-                self._proven = True
+                self._opened_before = True
                 if self.target.path is not None:
                     self._address = embedded.ensure(self.target.path).address
-                _settle_until(time.monotonic() + _SETTLING)
+                _delay_forks(_FORK_DELAY)
             return self._client
 
     def _after_fork(self) -> None:
-        # Another thread of the parent may have held it.
+        # Another thread of the parent may have held it
         self._lock = threading.RLock()
 
 
 class _Attempt(Generic[T]):
-    """One call of Milvus, which can be repeated."""
+    """One call of Milvus, which can be retried."""
 
     def __init__(self, connection: Connection, operation: Callable[[Any], T]) -> None:
         self._connection = connection
@@ -237,47 +235,47 @@ class _Attempt(Generic[T]):
         with quiet():
             return self._operation(client)
 
-    def worth_repeating(self, error: BaseException) -> bool:
-        """Whether the same call may succeed in a moment, and may be made again."""
+    def transient(self, error: BaseException) -> bool:
+        """Returns whether the same call may soon succeed, and may be made again."""
         if isinstance(error, FiftyOneMilvusError) or not isinstance(error, Exception):
             return False
         connection = self._connection
         failure = Failure(error)
-        embedded_away = connection.target.path is not None and (
+        service_ended = connection.target.path is not None and (
             failure.unreachable or failure.unauthenticated
         )
-        self._reopen = failure.closed or (embedded_away and failure.unauthenticated)
-        if not embedded_away and failure.unreachable and not connection._proven:
+        self._reopen = failure.closed or (service_ended and failure.unauthenticated)
+        if not service_ended and failure.unreachable and not connection._opened_before:
             return False
-        return embedded_away or failure.transient
+        return service_ended or failure.transient
 
     def prepare(self) -> None:
-        """Does what may help the next attempt."""
+        """Starts the service again if necessary, and closes a client that can't be used."""
         connection = self._connection
         if connection.target.path is not None:
-            # A directory that was deleted and made anew has another service at another address
+            # A directory that was deleted and created again has another service and address
             endpoint = embedded.ensure(connection.target.path)
             self._reopen = self._reopen or endpoint.address != connection._address
         if self._reopen:
             connection.close()
 
 
-_SETTLING = 0.3
-"""Seconds for which a thread of gRPC's, of 0.2 s each turn, watches a channel that opened.
+_FORK_DELAY = 0.3
+"""Seconds after a channel opens during which a fork would inherit a gRPC that hangs.
 
-A process that is forked meanwhile inherits a gRPC that hangs.
+A thread of gRPC, which wakes up every 0.2 s, watches the new channel.
 """
-_settled_at = 0.0
+_forks_from = 0.0
 
 _pool: dict[tuple[object, ...], Connection] = {}
 _pool_lock = threading.Lock()
 
 
 def connect(target: Target) -> Connection:
-    """The connection to a target.
+    """Returns the connection to a target, which opens when it is first used.
 
-    There is one for each address, database, credentials and TLS files (content included, by their
-    modification times) in a process. Nothing is sent before its first use.
+    A process has one for each address, database, credentials and TLS files. A file that was
+    modified counts as another.
 
     Args:
         target: where Milvus is
@@ -316,13 +314,13 @@ def _stamp(path: str) -> tuple[int, int] | None:
     return stat.st_mtime_ns, stat.st_size
 
 
-def _settle_until(moment: float) -> None:
-    global _settled_at
-    _settled_at = moment
+def _delay_forks(seconds: float) -> None:
+    global _forks_from
+    _forks_from = time.monotonic() + seconds
 
 
 def _before_fork() -> None:
-    time.sleep(max(0.0, _settled_at - time.monotonic()))
+    time.sleep(max(0.0, _forks_from - time.monotonic()))
 
 
 def _after_fork() -> None:

@@ -1,4 +1,4 @@
-"""How long a call that fails for a reason that passes is repeated, and who is told."""
+"""Retries of calls after transient errors."""
 
 from __future__ import annotations
 
@@ -18,54 +18,53 @@ from tenacity import (
     wait_random,
 )
 
-PATIENCE = 4.0
-"""Seconds for which a call is repeated while Milvus is away, unless the caller says otherwise."""
+RETRY_SECONDS = 4.0
+"""For how long a call is retried by default while Milvus does not answer."""
 
 _ATTEMPTS = 3
 
 
 @dataclass(frozen=True)
-class Patience:
-    """For how long a call is repeated.
+class Retry:
+    """For how long a call is retried.
 
     Attributes:
-        seconds: after which a failure that would pass is final
-        on_wait: is called before each pause with what is the matter, in a few words
-        given_up: ends the repeating, and the pause, when it is set
+        seconds: after this time, a transient error is raised
+        on_wait: is called before each pause with a short description of the error
+        cancelled: when it is set, there are no more retries, and a pause ends
     """
 
-    seconds: float = PATIENCE
+    seconds: float = RETRY_SECONDS
     on_wait: Callable[[str], None] | None = None
-    given_up: threading.Event | None = None
+    cancelled: threading.Event | None = None
 
-    def repeating(
+    def retrying(
         self,
-        worth_repeating: Callable[[BaseException], bool],
+        transient: Callable[[BaseException], bool],
         prepare: Callable[[], None],
         describe: Callable[[BaseException], str],
     ) -> Retrying:
-        """Returns what calls a function until it succeeds or this patience is at its end.
+        """Returns what calls a function until it succeeds, or the time is over.
 
         Args:
-            worth_repeating: whether what was raised may not be raised again
+            transient: returns whether an error is worth a retry
             prepare: is called before each attempt
-            describe: says in a few words what was raised
+            describe: describes an error in a few words
         """
-        given_up = self.given_up or threading.Event()
+        cancelled = self.cancelled or threading.Event()
 
         def before_sleep(state: RetryCallState) -> None:
-            if self.on_wait is not None and state.outcome is not None:
-                problem = state.outcome.exception()
-                if problem is not None:
-                    self.on_wait(describe(problem))
+            error = state.outcome.exception() if state.outcome is not None else None
+            if self.on_wait is not None and error is not None:
+                self.on_wait(describe(error))
 
         return Retrying(
-            retry=retry_if_exception(worth_repeating),
+            retry=retry_if_exception(transient),
             wait=wait_exponential(multiplier=0.05, max=max(0.5, self.seconds / 30))
             + wait_random(0, 0.05),
-            stop=stop_when_event_set(given_up)
+            stop=stop_when_event_set(cancelled)
             | (stop_after_delay(self.seconds) & stop_after_attempt(_ATTEMPTS)),
-            sleep=sleep_using_event(given_up),
+            sleep=sleep_using_event(cancelled),
             before=lambda _: prepare(),
             before_sleep=before_sleep,
             reraise=True,

@@ -1,4 +1,4 @@
-"""What the user said about where Milvus is and how to get in."""
+"""The connection parameters, as the user wrote them."""
 
 from __future__ import annotations
 
@@ -10,21 +10,7 @@ from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from fiftyone_milvus.errors import InvalidInputError
-
-CREDENTIALS = (
-    "uri",
-    "user",
-    "password",
-    "secure",
-    "token",
-    "db_name",
-    "client_key_path",
-    "client_pem_path",
-    "ca_pem_path",
-    "server_pem_path",
-    "server_name",
-)
-"""The connection parameters, none of which is ever stored with a dataset."""
+from fiftyone_milvus.numbers import as_integer
 
 _ENVIRONMENT = "FIFTYONE_BRAIN_SIMILARITY_MILVUS_"
 _SECRET = frozenset({"user", "password", "token"})
@@ -34,16 +20,16 @@ _FALSE = frozenset({"false", "0", "no", "off"})
 
 @dataclass(frozen=True)
 class Settings:
-    """The connection parameters, each None where the user said nothing.
+    """The connection parameters; None where the user gave none.
 
     Attributes:
         uri: ``http(s)://host:port``, ``host:port``, ``unix:/path`` or a path that ends in ``.db``,
             without credentials
         user: the Milvus user
         password: its password
-        secure: whether to use TLS; None follows ``uri`` and the certificates
-        token: ``"user:password"`` or an API key; wins over ``user`` and ``password``
-        db_name: the Milvus database; None is the server's default database
+        secure: whether to use TLS; None to decide by ``uri`` and the certificates
+        token: ``"user:password"`` or an API key; used instead of ``user`` and ``password``
+        db_name: the Milvus database; None for the server's default database
         client_key_path: PEM file with the client certificate's private key (mutual TLS)
         client_pem_path: PEM file with the client certificate (mutual TLS)
         ca_pem_path: PEM file with the certificate authority to trust
@@ -65,11 +51,11 @@ class Settings:
 
     @classmethod
     def parse(cls, values: Mapping[str, object]) -> Settings:
-        """Reads connection parameters as the user wrote them.
+        """Reads connection parameters.
 
-        FiftyOne casts environment variables: the password ``123456`` arrives as an int, ``a,b`` as
-        a list, ``true`` as a bool. Such values are replaced by the variable's text. Credentials and
-        a database in ``uri`` are split off; what is given by name wins over them.
+        FiftyOne casts environment variables: the password ``123456`` becomes an int, ``a,b`` a
+        list, ``true`` a bool. Such a value is replaced by the text of the variable. Credentials and
+        a database in ``uri`` are split off, and used unless given by name.
 
         Args:
             values: parameters by name; names other than :data:`CREDENTIALS` are ignored
@@ -91,18 +77,13 @@ class Settings:
         return settings
 
     def _check(self) -> None:
-        if self.token is None and (self.user is None) != (self.password is None):
-            given, missing = ("user", "password") if self.user is not None else ("password", "user")
-            raise InvalidInputError(
-                f"Milvus got a '{given}' but no '{missing}': pass both, or a 'token'"
-            )
-        if (self.client_pem_path is None) != (self.client_key_path is None):
-            given, missing = "client_pem_path", "client_key_path"
-            if self.client_pem_path is None:
-                given, missing = missing, given
-            raise InvalidInputError(
-                f"Milvus got a '{given}' but no '{missing}': mutual TLS needs both"
-            )
+        pairs = [("client_pem_path", "client_key_path", "mutual TLS needs both")]
+        if self.token is None:
+            pairs.insert(0, ("user", "password", "pass both, or a 'token'"))
+        for one, other, remedy in pairs:
+            if (getattr(self, one) is None) != (getattr(self, other) is None):
+                given, missing = (other, one) if getattr(self, one) is None else (one, other)
+                raise InvalidInputError(f"Milvus got a '{given}' but no '{missing}': {remedy}")
         if self.client_pem_path is not None and self.root_path is None:
             raise InvalidInputError(
                 "Milvus got a 'client_pem_path' but no 'ca_pem_path': mutual TLS needs both"
@@ -110,33 +91,35 @@ class Settings:
 
     @property
     def root_path(self) -> str | None:
-        """The PEM file whose certificates are trusted; None trusts the public authorities."""
+        """The PEM file with the certificates to trust; None for the public authorities."""
         return self.ca_pem_path or self.server_pem_path
 
     @property
     def tls_files(self) -> dict[str, str]:
-        """The PEM files given, by parameter name."""
+        """The PEM files that were given, by parameter."""
         names = [entry.name for entry in fields(self) if entry.name.endswith("_path")]
         return {name: path for name in names if (path := getattr(self, name)) is not None}
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """What no message may contain."""
+        """The texts that no message may contain, longest first."""
         secrets = {self.password, self.token}
         if self.token and ":" in self.token:
             secrets.add(self.token.split(":", 1)[1])
         return tuple(sorted((s for s in secrets if s), key=len, reverse=True))
 
 
+CREDENTIALS = tuple(field.name for field in fields(Settings))
+"""The names of the connection parameters, none of which is ever stored with a dataset."""
+
+
 def _text(name: str, value: object) -> str | None:
-    """The text that the user wrote for a parameter; None if there is none."""
+    """Returns the text that the user wrote for a parameter, or None."""
     if not isinstance(value, str):
         value = _uncast(name, value)
     if isinstance(value, os.PathLike):
         value = os.fspath(value)
-    if name == "secure" and isinstance(value, bool):
-        value = str(value)
-    if isinstance(value, int) and not isinstance(value, bool):
+    if as_integer(value) is not None or (name == "secure" and isinstance(value, bool)):
         value = str(value)
     if value is None or value == "":
         return None
@@ -152,7 +135,7 @@ def _text(name: str, value: object) -> str | None:
 
 
 def _uncast(name: str, value: object) -> object:
-    """The environment variable's text, where FiftyOne made ``value`` of it."""
+    """Returns the text of the environment variable that FiftyOne has cast to ``value``."""
     for variable, raw in os.environ.items():
         if (
             variable.startswith(_ENVIRONMENT)
@@ -165,7 +148,7 @@ def _uncast(name: str, value: object) -> object:
 
 
 def _cast(raw: str) -> object:
-    """What FiftyOne's brain config makes of an environment variable."""
+    """Casts an environment variable as FiftyOne's brain config does."""
     with suppress(ValueError):
         return int(raw)
     with suppress(ValueError):
@@ -185,7 +168,7 @@ def _boolean(text: str | None) -> bool | None:
 
 
 def _split_uri(uri: str) -> tuple[str, dict[str, str | None]]:
-    """Splits an URI into what may be shown and the credentials and database in it."""
+    """Splits a URI into an address that may be shown, and the credentials and database in it."""
     if "://" not in uri and "@" in uri and not uri.endswith(".db"):
         uri = f"http://{uri}"
     if "://" not in uri:
@@ -200,7 +183,7 @@ def _split_uri(uri: str) -> tuple[str, dict[str, str | None]]:
     implied: dict[str, str | None] = {}
     if parts.username:
         user = unquote(parts.username)
-        # An API key stands alone before the @, as pymilvus reads it.
+        # Before the @ stands user:password, or only an API key, as pymilvus reads it
         if parts.password:
             implied = {"user": user, "password": unquote(parts.password)}
         else:

@@ -21,12 +21,12 @@ from fiftyone_milvus.errors import (
 from fiftyone_milvus.everywhere import queries
 from fiftyone_milvus.everywhere.results import EverywhereResult, EverywhereResults, Skipped
 from fiftyone_milvus.index import MilvusSimilarityIndex
-from fiftyone_milvus.index.checks import check_k
 from fiftyone_milvus.inventory import runs
 from fiftyone_milvus.inventory.runs import Run
 from fiftyone_milvus.inventory.status import ask
 from fiftyone_milvus.inventory.stored_index import open_index
 from fiftyone_milvus.metrics import Array
+from fiftyone_milvus.numbers import check_integer
 from fiftyone_milvus.writing import validation
 
 logger = logging.getLogger(__name__)
@@ -80,9 +80,7 @@ def search_everywhere(
             ``model``, ``metric`` or ``brain_keys`` to say which should
         MissingIDsError: if the query is an ID that is in none of the indexes
     """
-    check_k(k)
-    if k is None:
-        raise InvalidInputError("Invalid k None; expected an integer above 0")
+    k = check_integer("k", k)
     if metric is not None:
         metrics.metric_type(metric)
     query, kind = queries.read(query)
@@ -112,7 +110,7 @@ def search_everywhere(
     opened = search.of_dimension(opened, len(vector), strict=kind == "vector")
     _one("model", [run.model for run, _ in opened], f"Indexes of {len(vector)} dimensions are")
     _one("metric", [run.metric for run, _ in opened], "The indexes that could answer are")
-    return search.results(opened, vector, int(k))
+    return search.results(opened, vector, k)
 
 
 class _Search:

@@ -1,30 +1,26 @@
-"""FiftyOne's contract of a similarity index, on a Milvus collection.
-
-Says what; the modules that it imports say how.
-"""
+"""FiftyOne's similarity index, on a Milvus collection."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from fiftyone.brain.similarity import DuplicatesMixin
-
-from fiftyone_milvus.index.aggregations import AGGREGATIONS
-from fiftyone_milvus.index.comparison import Comparable
-from fiftyone_milvus.index.duplicates import Duplicates
-from fiftyone_milvus.index.embeddings import Reading
-from fiftyone_milvus.index.queries import DEFAULT_RESULTS, Querying
-from fiftyone_milvus.index.sync import Syncing
+from fiftyone_milvus.index.comparison import IndexComparison
+from fiftyone_milvus.index.duplicates import IndexDuplicates
+from fiftyone_milvus.index.embeddings import IndexEmbeddings
+from fiftyone_milvus.index.queries import AGGREGATIONS, DEFAULT_RESULTS, IndexQueries
+from fiftyone_milvus.index.sync import IndexSync
 
 __all__ = ["AGGREGATIONS", "DEFAULT_RESULTS", "MilvusSimilarityIndex"]
 
 
-class MilvusSimilarityIndex(Syncing, Reading, Querying, Comparable, Duplicates, DuplicatesMixin):
+class MilvusSimilarityIndex(
+    IndexSync, IndexEmbeddings, IndexQueries, IndexComparison, IndexDuplicates
+):
     """A similarity index whose vectors are in a Milvus collection.
 
-    Made by :func:`fiftyone.brain.compute_similarity` and
-    :meth:`load_brain_results() <fiftyone.core.collections.SampleCollection.load_brain_results>`.
-    Connects on first use, not when loaded.
+    :func:`fiftyone.brain.compute_similarity` and
+    :meth:`load_brain_results() <fiftyone.core.collections.SampleCollection.load_brain_results>`
+    return it. It connects when it is first used, not when it is loaded.
 
     Args:
         samples: the :class:`fiftyone.core.collections.SampleCollection` of the run
@@ -32,12 +28,6 @@ class MilvusSimilarityIndex(Syncing, Reading, Querying, Comparable, Duplicates, 
         brain_key: the brain key, or None
         backend (None): a :class:`fiftyone_milvus.backend.MilvusSimilarity`
     """
-
-    def __init__(
-        self, samples: Any, config: Any, brain_key: str | None, backend: Any = None
-    ) -> None:
-        super().__init__(samples, config, brain_key, backend=backend)
-        DuplicatesMixin.__init__(self)
 
     @classmethod
     def _from_dict(

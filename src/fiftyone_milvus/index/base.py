@@ -1,4 +1,4 @@
-"""Where an index is, what is in it, and what a view of it is."""
+"""The state of an index: its connection, its collection and its current view."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from fiftyone.brain.similarity import SimilarityIndex
+from fiftyone.brain.similarity import DuplicatesMixin, SimilarityIndex
 from pymilvus import MilvusClient
 
 from fiftyone_milvus.collection import MilvusCollection
@@ -20,11 +20,11 @@ from fiftyone_milvus.search.planner import Searcher, Trace
 from fiftyone_milvus.search.views import ViewFacts, ViewScope
 
 _LONG_EXPRESSION = 50_000
-"""Characters; Milvus parses an expression again for each request, to count and to search."""
+"""The most characters of an expression; Milvus parses it again for each request."""
 
 
-class IndexBase(SimilarityIndex):
-    """The state that the parts of :class:`fiftyone_milvus.index.MilvusSimilarityIndex` share."""
+class IndexBase(SimilarityIndex, DuplicatesMixin):
+    """What the parts of :class:`fiftyone_milvus.index.MilvusSimilarityIndex` share."""
 
     def __init__(
         self, samples: Any, config: Any, brain_key: str | None, backend: Any = None
@@ -37,10 +37,11 @@ class IndexBase(SimilarityIndex):
         self._milvus: MilvusCollection | None = None
         self._fields: SyncedFields | None = None
         SimilarityIndex.__init__(self, samples, config, brain_key, backend=backend)
+        DuplicatesMixin.__init__(self)
 
     @property
     def connection(self) -> Connection:
-        """The pooled connection of this index."""
+        """The connection of this index, shared by every index at the same address."""
         if self._connection is None:
             self._connection = self.config.connect()
         return self._connection
@@ -53,9 +54,9 @@ class IndexBase(SimilarityIndex):
 
     @property
     def collection(self) -> Any:
-        """The live ``pymilvus.Collection`` of this index, or None if there is none yet.
+        """The live ``pymilvus.Collection`` of this index, or None if it does not exist yet.
 
-        It is part of pymilvus' ORM, which pymilvus 3.1 removes; :attr:`client` is not.
+        It belongs to pymilvus' ORM, which pymilvus 3.1 removes. :attr:`client` stays.
         """
         if not self._collection.present():
             return None
@@ -112,15 +113,15 @@ class IndexBase(SimilarityIndex):
 
     @property
     def _synced_fields(self) -> SyncedFields | None:
-        """The fields that a search may use, if they are :meth:`SyncedFields.fresh`."""
+        """The metadata fields that a search may use, if they are :meth:`SyncedFields.fresh`."""
         if not self.config.fields:
             return None
         if not self._collection.opened() and not self._collection.present():
             return None
-        return self._beside()
+        return self._metadata_fields()
 
-    def _beside(self) -> SyncedFields:
-        """Returns the fields of the collection, this run's or another's, or of one to be made."""
+    def _metadata_fields(self) -> SyncedFields:
+        """Returns the metadata fields of the collection, which may not exist yet."""
         if self._fields is None:
             self._fields = SyncedFields(
                 self._collection,
@@ -138,7 +139,7 @@ class IndexBase(SimilarityIndex):
 
     @property
     def index_size(self) -> int:
-        """The number of vectors that are in the current view."""
+        """The number of vectors in the current view."""
         return len(self.current_sample_ids) if self.has_view else self.total_index_size
 
     @property
@@ -148,14 +149,14 @@ class IndexBase(SimilarityIndex):
 
     @property
     def label_ids(self) -> npt.NDArray[np.str_] | None:
-        """The label IDs of the full index, or None if it holds no patches."""
+        """The label IDs of the full index, or None if it is not an index of patches."""
         return np.array(self._ids()[0], dtype=str) if self._patches else None
 
     def _ids(self) -> tuple[list[str], list[str]]:
         return self._id_table or self._lookup.all()
 
     def _apply_view(self) -> None:
-        # The base class asks for sample_ids and for label_ids, which is one read
+        # The base class reads sample_ids and label_ids: one read serves both
         self._id_table = self._ids()
         try:
             super()._apply_view()
@@ -168,7 +169,7 @@ class IndexBase(SimilarityIndex):
         return super().use_view(samples, allow_missing=allow_missing, warn_missing=warn_missing)
 
     def _scope(self) -> ViewScope | None:
-        """Returns what a search is restricted to, or None if to nothing."""
+        """Returns the view that restricts searches, or None."""
         if not self.has_view:
             return None
         if not self._curr_view_allow_missing or self._curr_view_warn_missing:
@@ -182,7 +183,7 @@ class IndexBase(SimilarityIndex):
         facts = self._facts.of(view)
         expression = translate(view, (), patches_field)
         if expression == "":
-            # Every sample of the dataset, which is what nearly all rows are of
+            # The view keeps every sample, so the share of rows in it is known: nearly all
             expression, facts.share = None, facts.share or 1.0
         elif expression is None and (fields := self._synced_fields) is not None:
             expression = translate(view, fields.columns, patches_field)

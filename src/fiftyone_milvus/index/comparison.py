@@ -1,18 +1,16 @@
-"""An index is compared with what it could be."""
+"""Compares index types on the vectors of an index."""
 
 from __future__ import annotations
 
 import dataclasses
 import logging
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from fiftyone_milvus import metrics
-from fiftyone_milvus.collection import EXACT, INDEXED_FROM, MilvusCollection
-from fiftyone_milvus.collection.recent import Rows
+from fiftyone_milvus.collection import EXACT, INDEXED_FROM, MilvusCollection, filters
 from fiftyone_milvus.collection.temporary import temporary
 from fiftyone_milvus.dataset.progress import ProgressBar
 from fiftyone_milvus.errors import (
@@ -21,14 +19,14 @@ from fiftyone_milvus.errors import (
     FiftyOneMilvusError,
     InvalidInputError,
 )
-from fiftyone_milvus.index.checks import check_recall
-from fiftyone_milvus.index.evaluation import check_count, check_few
-from fiftyone_milvus.index.tuning import Tunable
+from fiftyone_milvus.index.evaluation import check_approximate_k
+from fiftyone_milvus.index.tuning import IndexTuning
 from fiftyone_milvus.measuring import comparison, tuning
 from fiftyone_milvus.measuring.comparison import Candidate, Compared, Comparison
 from fiftyone_milvus.measuring.memory import index_size
 from fiftyone_milvus.measuring.recall import Truth
 from fiftyone_milvus.measuring.tuning import Questions, Trial
+from fiftyone_milvus.numbers import check_integer, check_recall
 from fiftyone_milvus.schema.index_types import FOR_RESULTS, search_parameter
 from fiftyone_milvus.search.planner import Searcher, Trace
 from fiftyone_milvus.writing.validation import Batch
@@ -39,7 +37,7 @@ logger = logging.getLogger(__name__)
 _PAGE_BYTES = 8 << 20
 
 
-class Comparable(Tunable):
+class IndexComparison(IndexTuning):
     """Measures other index types on the vectors of an index."""
 
     def compare(
@@ -55,9 +53,9 @@ class Comparable(Tunable):
     ) -> Comparison:
         """Builds each index type on the vectors of this index, and measures it.
 
-        Each is built in a temporary collection of its own, one after the other, in the Milvus of
-        this index; it is dropped whatever happens. This index stays as it is. So there must be
-        memory for a second copy of the vectors, or of the ``sample``.
+        Each is built in a temporary collection, one after the other, in the Milvus of this index,
+        which needs memory for a second copy of the vectors, or of the ``sample``. The temporary
+        collections are dropped, also after an error. This index is not changed.
 
         Example::
 
@@ -66,40 +64,36 @@ class Comparable(Tunable):
             found.plot("index-types.png")
 
         Args:
-            index_types (None): what to compare: index types, as ``"HNSW"``; pairs of one and its
-                build parameters; or dicts with ``index_type``, ``index_params`` and
-                ``search_params``. By default, those that the engine has and that make sense
-            k (10): how many neighbors to look for; all others, if there are fewer
-            queries (200): how many vectors to search for; all, if there are fewer
-            sample (None): of how many vectors of this index, drawn at random; by default, all.
-                Recall and latency of a small sample are better than of the whole
-            recall (None): a recall to tune the search parameters of each to, as :meth:`tune` does,
-                so that the latencies are of equally good answers. By default, the search
+            index_types (None): what to compare: index types, such as ``"HNSW"``; pairs of an index
+                type and its build parameters; or dicts with ``index_type``, ``index_params`` and
+                ``search_params``. By default, the useful ones among those that the engine offers
+            k (10): how many neighbors to look for, at most all others
+            queries (200): how many vectors to search for, at most all
+            sample (None): how many vectors of this index to use, drawn at random; by default, all.
+                A small sample has a better recall and latency than the whole
+            recall (None): a recall to tune the search parameters of each index type to, as
+                :meth:`tune` does, so that their latencies can be compared. By default, the search
                 parameters are those given, or the defaults
             seed (0): of the draws
             progress (None): whether to show progress bars, or a function to call with FiftyOne's.
-                By default, as ``fiftyone.config.show_progress_bars`` says
+                By default, ``fiftyone.config.show_progress_bars`` decides
 
         Returns:
             a :class:`fiftyone_milvus.measuring.comparison.Comparison`. An index type that this
-            engine does not have, or can't build, has an ``error`` there
+            engine does not offer, or can't build, has an ``error`` there
 
         Raises:
-            InvalidInputError: if an argument can't be used, there are no two vectors, or so few
-                that a server would build no index
+            InvalidInputError: if an argument can't be used, or the index has too few vectors: fewer
+                than two, or so few that a server would build no index
             FiftyOneMilvusError: if Milvus can't be reached
         """
-        check_few(k)
-        check_count("queries", queries)
+        k, queries = check_approximate_k(k), check_integer("queries", queries)
         target = None if recall is None else check_recall(recall)
-        ids, _ = self._draw("queries", 1, seed)
+        ids, drawn = self._draw("sample", queries if sample is None else sample, seed)
         if sample is not None:
-            check_count("sample", sample)
-            rng = np.random.default_rng(seed)
-            drawn = rng.choice(len(ids), min(int(sample), len(ids)), replace=False)
-            ids = [ids[i] for i in np.sort(drawn)]
+            ids = [ids[i] for i in drawn]
         metric = self.config.metric
-        wanted = comparison.candidates(
+        candidates = comparison.candidates(
             index_types, self.connection, metric, len(ids), self._collection.layout.dimension
         )
         engine = self.connection.engine
@@ -108,17 +102,17 @@ class Comparable(Tunable):
                 f"Only {len(ids)} vectors to compare with; expected at least "
                 f"{2 if engine.lite else INDEXED_FROM}, as Milvus builds no index for fewer"
             )
-        k = min(int(k), len(ids) - 1)
+        k = min(k, len(ids) - 1)
         rng = np.random.default_rng(seed)
-        many = int(queries) * (1 if target is None else 2)
-        rows = np.sort(rng.choice(len(ids), min(many, len(ids)), replace=False))
+        count = min(queries * (1 if target is None else 2), len(ids))
+        rows = np.sort(rng.choice(len(ids), count, replace=False))
         parts = [rows] if target is None else [rows[::2], rows[1::2]]
         found = []
         with self._vectors(ids, progress) as vectors:
             truths = [Truth(vectors, ids, part, k, progress=progress) for part in parts]
-            # Not the normalized ones
+            # As stored: the vectors that were read for the truth may be normalized
             sets = [Questions(self._collection.fetch(t.keys).vectors, t) for t in truths]
-            for candidate in wanted:
+            for candidate in candidates:
                 error = comparison.not_offered(candidate, self.connection, metric)
                 if error is None:
                     found.append(self._measured(candidate, ids, sets, target, progress))
@@ -131,7 +125,7 @@ class Comparable(Tunable):
             metric=metric,
             k=k,
             queries=len(parts[-1]),
-            engine=f"Milvus {'Lite ' if engine.lite else ''}{engine.version}",
+            engine=engine.title,
             target=target,
         )
 
@@ -148,7 +142,7 @@ class Comparable(Tunable):
             with temporary(self.connection, self._owner, "index.compare()") as (other, owner):
                 seconds = self._build(other, owner, candidate, ids, progress)
                 size = index_size(other, len(ids))
-                trial, reached = self._asked(other, candidate, sets, target, progress)
+                trial, reached = self._searched(other, candidate, sets, target, progress)
         except ConnectionFailedError:
             raise
         except FiftyOneMilvusError as error:
@@ -173,7 +167,7 @@ class Comparable(Tunable):
         ids: list[str],
         progress: Any,
     ) -> float:
-        """Fills a collection with vectors of this one; returns the seconds until it is built."""
+        """Fills a collection with vectors of this index; returns the seconds until it is built."""
         dimension = self._collection.layout.dimension
         metric_type = metrics.metric_type(self.config.metric)
         other.create(dimension, metric_type, candidate.index_type, candidate.index_params, owner)
@@ -184,18 +178,15 @@ class Comparable(Tunable):
             ProgressBar(len(ids), title, show=True, progress=progress) as bar,
             Writer(other, replace=False, on_written=bar.update) as writer,
         ):
-            for rows in self._pages_of(ids):
+            size = max(1, _PAGE_BYTES // (4 * dimension))
+            for rows in self._collection.fetch_pages(filters.batches(ids, size)):
                 writer.add(Batch(rows.ids, rows.sample_ids, rows.vectors))
         indexed = other.wait_until_built(progress=progress)
         if not indexed and candidate.index_type not in EXACT:
             raise EngineError(f"Milvus built no {candidate.index_type} index for {len(ids)} rows")
         return time.perf_counter() - start
 
-    def _pages_of(self, ids: list[str]) -> Iterator[Rows]:
-        size = max(1, _PAGE_BYTES // (4 * self._collection.layout.dimension))
-        return self._collection.fetch_pages(ids[i : i + size] for i in range(0, len(ids), size))
-
-    def _asked(
+    def _searched(
         self,
         other: MilvusCollection,
         candidate: Candidate,
@@ -203,7 +194,7 @@ class Comparable(Tunable):
         target: float | None,
         progress: Any,
     ) -> tuple[Trial, bool | None]:
-        """Returns what searches find, and whether that is the target, if there is one."""
+        """Returns what searches find, and whether that reaches the target, if there is one."""
 
         def make(params: dict[str, Any], trace: Trace) -> Searcher:
             return Searcher(other, self.config.metric, params, trace=trace)
@@ -219,6 +210,6 @@ class Comparable(Tunable):
         found = tuning.find(
             make, name, values, (sets[0], sets[1]), target, others, progress=progress
         )
-        # For an index made with them, they are for so many results only
+        # As parameters of an index, they are for so many results
         chosen = {**found.best.params, FOR_RESULTS: k}
         return dataclasses.replace(found.best, params=chosen), found.reached

@@ -7,38 +7,37 @@ from typing import Any
 
 import numpy as np
 
-from fiftyone_milvus import (
-    neighborhoods,
-)
-from fiftyone_milvus.errors import (
-    InvalidInputError,
-)
+from fiftyone_milvus import neighborhoods
+from fiftyone_milvus.errors import InvalidInputError
 from fiftyone_milvus.index.base import IndexBase
-from fiftyone_milvus.index.checks import check_fraction, check_thresh
 from fiftyone_milvus.metrics import Array
 from fiftyone_milvus.neighborhoods import Vectors
+from fiftyone_milvus.numbers import check_distance, check_fraction, check_integer
 
 logger = logging.getLogger(__name__)
 
 
-class Duplicates(IndexBase):
-    """What an index says about its points among themselves."""
+class IndexDuplicates(IndexBase):
+    """Comparisons of the samples of an index with each other."""
 
     def find_duplicates(self, thresh: float | None = None, fraction: float | None = None) -> None:
         """Finds near-duplicates by distance or by fraction; see the base class.
 
-        Exact, from one read of the vectors. The first of a group of duplicates, in the order of
-        the index, is the one that is unique.
+        Exact, from one read of the vectors. Of a group of duplicates, the sample that comes first
+        in the index is kept as the unique one.
 
         Args:
             thresh (None): the distance within which samples are duplicates
-            fraction (None): the fraction of duplicates to find, in ``[0, 1]``, by tuning the
-                distance, from ``thresh`` if given
+            fraction (None): the fraction of duplicates to find, in ``[0, 1]``. The distance is
+                adjusted until it finds that many, starting from ``thresh`` if given
+
+        Raises:
+            InvalidInputError: if neither is given, or one is not a number
         """
         if thresh is None and fraction is None:
-            raise InvalidInputError("Nothing to look for; give thresh or fraction")
+            raise InvalidInputError("Nothing to look for; pass thresh or fraction")
         if thresh is not None:
-            thresh = check_thresh(thresh)
+            thresh = check_distance(thresh)
         share = None if fraction is None else check_fraction(fraction)
         logger.info("Computing duplicate %s...", "patches" if self._patches else "samples")
         ids = self._current_ids()
@@ -47,31 +46,33 @@ class Duplicates(IndexBase):
                 count = round((1.0 - share) * len(ids))
                 kept, thresh = neighborhoods.keep_count(points, count, thresh)
             else:
-                kept, _ = neighborhoods.Greedy(points).keep(check_thresh(thresh), show=True)
-            dropped = np.setdiff1d(np.arange(len(ids)), kept)
-            groups = neighborhoods.grouped(points, kept, dropped, ids)
+                kept, _ = neighborhoods.Greedy(points).keep(check_distance(thresh), show=True)
+            duplicates = np.setdiff1d(np.arange(len(ids)), kept)
+            groups = neighborhoods.grouped(points, kept, duplicates, ids)
         logger.info("Duplicates computation complete")
-        self._set_unique(ids, kept, dropped, thresh, groups)
+        self._set_unique(ids, kept, thresh, groups)
 
     def find_unique(self, count: int) -> None:
         """Finds the given number of maximally unique samples; see the base class.
 
         Args:
-            count: the desired number of unique samples
+            count: the number of unique samples to find
+
+        Raises:
+            InvalidInputError: if ``count`` is not an integer of at least 0
         """
+        count = check_integer("count", count, low=0)
         logger.info("Computing unique %s...", "patches" if self._patches else "samples")
         ids = self._current_ids()
         with self._points(ids) as points:
             kept, thresh = neighborhoods.keep_count(points, count)
         logger.info("Uniqueness computation complete")
-        self._set_unique(ids, kept, np.setdiff1d(np.arange(len(ids)), kept), thresh, None)
+        self._set_unique(ids, kept, thresh, None)
 
-    def _set_unique(
-        self, ids: list[str], kept: Array, dropped: Array, thresh: float | None, groups: Any
-    ) -> None:
+    def _set_unique(self, ids: list[str], kept: Array, thresh: float | None, groups: Any) -> None:
         self._thresh = thresh
         self._unique_ids = [ids[i] for i in kept]
-        self._duplicate_ids = [ids[i] for i in dropped]
+        self._duplicate_ids = [ids[i] for i in np.setdiff1d(np.arange(len(ids)), kept)]
         self._neighbors_map = groups
 
     def _current_ids(self) -> list[str]:
@@ -80,6 +81,6 @@ class Duplicates(IndexBase):
         return [str(i) for i in ids]
 
     def _points(self, ids: list[str] | None = None) -> Vectors:
-        """Returns the vectors of IDs, by default of the current view."""
+        """Returns the vectors of some primary keys, by default those of the current view."""
         ids = self._current_ids() if ids is None else ids
         return neighborhoods.read(self._collection, ids, self.config.metric)

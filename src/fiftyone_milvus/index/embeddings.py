@@ -1,4 +1,4 @@
-"""An index gives its embeddings back."""
+"""Reads the embeddings of an index."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import numpy.typing as npt
 from fiftyone_milvus.collection import filters
 from fiftyone_milvus.collection.recent import Rows
 from fiftyone_milvus.index.base import IndexBase
-from fiftyone_milvus.index.checks import check_batch_size
 from fiftyone_milvus.metrics import Array
+from fiftyone_milvus.numbers import check_batch_size
 
 Embeddings = tuple[Array, npt.NDArray[np.str_], "npt.NDArray[np.str_] | None"]
-"""Embeddings, their sample IDs, and their label IDs if the index holds patches."""
+"""Embeddings, their sample IDs, and their label IDs if they are of patches."""
 
 _BATCH_BYTES = 8 << 20
 
 
-class Reading(IndexBase):
+class IndexEmbeddings(IndexBase):
     """Reads embeddings."""
 
     def get_embeddings(
@@ -31,12 +31,11 @@ class Reading(IndexBase):
     ) -> Embeddings:
         """Reads embeddings from the index, in the order of the given IDs.
 
-        Takes the memory of the arrays and a bounded amount beside;
-        :meth:`iter_embeddings` takes the latter only.
+        The arrays are in memory as a whole; :meth:`iter_embeddings` reads them in parts.
 
         Args:
-            sample_ids (None): a sample ID or a list of them; of an index of patches, all patches
-                of these samples. By default, with no ``label_ids`` either, the whole index
+            sample_ids (None): a sample ID or a list of them; for patches, all patches of these
+                samples. By default, with no ``label_ids`` either, the whole index
             label_ids (None): a label ID or a list of them, for patches
             allow_missing (True): whether to ignore (True) or raise an error (False) when an ID is
                 not in the index
@@ -47,7 +46,7 @@ class Reading(IndexBase):
 
             -   a ``num_embeddings x num_dims`` float32 array
             -   a ``num_embeddings`` array of sample IDs
-            -   a ``num_embeddings`` array of label IDs, or None if the index holds no patches
+            -   a ``num_embeddings`` array of label IDs, or None if it is not an index of patches
 
         Raises:
             MissingIDsError: if IDs are not in the index and ``allow_missing`` is False
@@ -69,10 +68,10 @@ class Reading(IndexBase):
         return self._arrays(rows)
 
     def iter_embeddings(self, batch_size: int | None = None) -> Iterator[Embeddings]:
-        """Streams the embeddings of the index in bounded memory, each once.
+        """Reads the embeddings of the index in parts, each once, in bounded memory.
 
-        If :meth:`use_view` restricts the index to a view, streams those of the view, in its order.
-        Embeddings that are added or removed meanwhile may come or not.
+        If :meth:`use_view` restricts the index to a view, reads those of the view, in its order.
+        Embeddings that are added or removed at the same time may be included or not.
 
         Example::
 
@@ -83,35 +82,37 @@ class Reading(IndexBase):
             mean = total / index.index_size
 
         Args:
-            batch_size (None): how many embeddings to yield at a time; fewer where some of a view
-                are not in the index, and at the end. By default, 8 MB of them
+            batch_size (None): how many embeddings to yield at a time. The last part is smaller,
+                and so are parts of a view that is not completely in the index. By default, 8 MB
 
         Yields:
             tuples of
 
             -   a ``num_embeddings x num_dims`` float32 array
             -   a ``num_embeddings`` array of sample IDs
-            -   a ``num_embeddings`` array of label IDs, or None if the index holds no patches
+            -   a ``num_embeddings`` array of label IDs, or None if it is not an index of patches
 
         Raises:
-            InvalidInputError: if ``batch_size`` is not a positive integer
+            InvalidInputError: if ``batch_size`` is not an integer above 0
         """
+        # Checked now, not when the first part is read
         return self._iterate(check_batch_size(batch_size))
 
     def _iterate(self, batch_size: int | None) -> Iterator[Embeddings]:
-        if self._collection.present():
-            size = batch_size or max(1, _BATCH_BYTES // (4 * self._collection.layout.dimension))
-            for rows in self._batches(size):
-                if rows.ids:
-                    yield self._arrays(rows)
-
-    def _batches(self, size: int) -> Iterator[Rows]:
+        collection = self._collection
+        if not collection.present():
+            return
+        size = batch_size or max(1, _BATCH_BYTES // (4 * collection.layout.dimension))
         scope = self._scope()
         if scope is None:
-            return self._collection.pages(size)
-        return self._collection.fetch_pages(filters.batches(scope.ids(), size))
+            pages = collection.pages(size)
+        else:
+            pages = collection.fetch_pages(filters.batches(scope.ids(), size))
+        for rows in pages:
+            if rows.ids:
+                yield self._arrays(rows)
 
     def _arrays(self, rows: Rows) -> Embeddings:
-        found, samples = self._lookup.with_samples(rows.ids, rows.sample_ids)
-        labels = np.array(found, dtype=str) if self._patches else None
-        return rows.vectors, np.array(samples, dtype=str), labels
+        ids, sample_ids = self._lookup.with_samples(rows.ids, rows.sample_ids)
+        labels = np.array(ids, dtype=str) if self._patches else None
+        return rows.vectors, np.array(sample_ids, dtype=str), labels

@@ -1,4 +1,4 @@
-"""An index is measured against itself."""
+"""Measures the recall and latency of an index."""
 
 from __future__ import annotations
 
@@ -14,47 +14,47 @@ from fiftyone_milvus.measuring.memory import index_size
 from fiftyone_milvus.measuring.recall import Evaluation, Truth
 from fiftyone_milvus.metrics import Array
 from fiftyone_milvus.neighborhoods import Vectors
+from fiftyone_milvus.numbers import check_integer
 from fiftyone_milvus.search.planner import APPROXIMATE_MAX
 
 
-class Evaluating(IndexBase):
-    """What an index finds of what it holds."""
+class IndexEvaluation(IndexBase):
+    """Compares what searches find with the true neighbors."""
 
     def evaluate(
         self, queries: int = 1000, k: int = 10, seed: int = 0, progress: Any = None
     ) -> Evaluation:
         """Measures the recall and the latency of searches in the whole index, as it is now.
 
-        The queries are vectors of the index, drawn at random; each looks for its neighbors among
-        the others, of the whole index. The truth is computed from the vectors, which are read once.
-        Equally near ones are equally right.
+        The queries are vectors of the index, drawn at random. Each is compared with all others.
+        The true neighbors are computed from the vectors, which are read once; neighbors at the
+        same distance are equally right.
 
         Example::
 
             print(index.evaluate())  # recall@10 0.9987 of 1000 queries, 2.1 ms (p95 3.0 ms) each...
 
         Args:
-            queries (1000): how many vectors to search for; all, if there are fewer
-            k (10): how many neighbors of each; all others, if there are fewer
+            queries (1000): how many vectors to search for, at most all
+            k (10): how many neighbors of each, at most all others
             seed (0): of the draw
             progress (None): whether to show progress bars, or a function to call with FiftyOne's.
-                By default, as ``fiftyone.config.show_progress_bars`` says
+                By default, ``fiftyone.config.show_progress_bars`` decides
 
         Returns:
             a :class:`fiftyone_milvus.measuring.recall.Evaluation`
 
         Raises:
-            InvalidInputError: if an argument can't be used, or there are no two vectors
+            InvalidInputError: if an argument can't be used, or the index has fewer than two vectors
         """
-        check_few(k)
+        k = check_approximate_k(k)
         ids, rows = self._draw("queries", queries, seed)
-        k = min(int(k), len(ids) - 1)
+        k = min(k, len(ids) - 1)
         with self._vectors(ids, progress) as vectors:
             truth = Truth(vectors, ids, rows, k, progress=progress)
-            # Not the normalized ones
+            # As stored: the vectors that were read for the truth may be normalized
             drawn = self._collection.fetch(truth.keys).vectors
             found, seconds = recall.measure(self._searcher, drawn, truth, progress=progress)
-        size = len(ids)
         layout = self._collection.layout
         return Evaluation(
             recall=found,
@@ -62,29 +62,28 @@ class Evaluating(IndexBase):
             queries=len(rows),
             p50=float(np.median(seconds)),
             p95=float(np.percentile(seconds, 95)),
-            vectors=size,
-            bytes=size * layout.dimension * 4,
-            index_bytes=index_size(self._collection, size),
+            vectors=len(ids),
+            bytes=len(ids) * layout.dimension * 4,
+            index_bytes=index_size(self._collection, len(ids)),
             index_type=layout.index_type,
             search_params=dict(self.config.search_params or {}),
         )
 
     def nearest_distances(self, sample: int = 10_000, seed: int = 0, progress: Any = None) -> Array:
-        """Returns how far vectors of the index are from the nearest other one, exactly.
+        """Returns the exact distance of vectors of the index to their nearest neighbor.
 
-        A histogram of it shows where near-duplicates end, which is what the threshold of
-        ``find_duplicates()`` is about.
+        A histogram of these distances shows a good threshold for ``find_duplicates()``.
 
         Args:
-            sample (10000): how many vectors to draw at random; all, if there are fewer
+            sample (10000): how many vectors to draw at random, at most all
             seed (0): of the draw
-            progress (None): as for :meth:`evaluate`
+            progress (None): like that of :meth:`evaluate`
 
         Returns:
             a float64 array of ``min(sample, vectors in the index)`` distances
 
         Raises:
-            InvalidInputError: if ``sample`` can't be used, or there are no two vectors
+            InvalidInputError: if an argument can't be used, or the index has fewer than two vectors
         """
         ids, rows = self._draw("sample", sample, seed)
         with self._vectors(ids, progress) as vectors:
@@ -95,34 +94,33 @@ class Evaluating(IndexBase):
         return neighborhoods.read(self._collection, ids, self.config.metric, progress=progress)
 
     def _draw(self, name: str, count: Any, seed: Any) -> tuple[list[str], Array]:
-        """Returns all keys, and which of them were drawn at random, ascending."""
-        check_count(name, count)
-        if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
-            raise InvalidInputError(f"Invalid seed {seed!r}; expected an integer of at least 0")
+        """Returns all primary keys, and the ascending positions of those that were drawn.
+
+        Args:
+            name: of the parameter that says how many to draw, for the error
+            count: how many to draw, at most all
+            seed: of the draw
+        """
+        count, seed = check_integer(name, count), check_integer("seed", seed, low=0)
         ids: list[str] = []
         if self._collection.present():
-            # What this process has just uploaded would be searched here instead
+            # Until it is loaded, searches are answered from memory, which is not what is measured
             self._collection.wait_until_loaded()
             ids = self._collection.all_ids(with_samples=False)[0]
         if len(ids) < 2:
             raise InvalidInputError(
-                f"There are {len(ids)} vectors in this index, too few to compare; add some with "
+                f"This index has {len(ids)} vectors, and at least 2 are needed; add some with "
                 "sync() or add_to_index()"
             )
         rng = np.random.default_rng(seed)
         return ids, np.sort(rng.choice(len(ids), min(count, len(ids)), replace=False))
 
 
-def check_few(k: Any) -> None:
-    """Raises if ``k`` is no number of results that an approximate index is asked for."""
-    check_count("k", k)
-    if k >= APPROXIMATE_MAX:
+def check_approximate_k(k: Any) -> int:
+    """Returns a number of results that an approximate search can return, or raises."""
+    number = check_integer("k", k)
+    if number >= APPROXIMATE_MAX:
         raise InvalidInputError(
-            f"Invalid k {k}; expected less than {APPROXIMATE_MAX}: longer answers are exact"
+            f"Invalid k {number}; expected less than {APPROXIMATE_MAX}, as longer results are exact"
         )
-
-
-def check_count(name: str, value: Any) -> None:
-    """Raises if a value is no integer above 0."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-        raise InvalidInputError(f"Invalid {name} {value!r}; expected an integer above 0")
+    return number

@@ -1,8 +1,8 @@
-"""An index is searched."""
+"""Searches an index."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -12,14 +12,10 @@ import numpy as np
 from fiftyone_milvus import neighborhoods
 from fiftyone_milvus.collection.filters import Scope
 from fiftyone_milvus.dataset import limits
-from fiftyone_milvus.errors import (
-    InvalidInputError,
-    MissingIDsError,
-)
-from fiftyone_milvus.index.aggregations import AGGREGATIONS, Aggregation
+from fiftyone_milvus.errors import InvalidInputError, MissingIDsError
 from fiftyone_milvus.index.base import IndexBase
-from fiftyone_milvus.index.checks import check_k, check_thresh
 from fiftyone_milvus.metrics import Array
+from fiftyone_milvus.numbers import check_distance, check_k
 from fiftyone_milvus.search import expansion, explain, results
 from fiftyone_milvus.search.explain import Explanation
 from fiftyone_milvus.search.expressions import ExpressionScope, Intersection
@@ -29,11 +25,31 @@ from fiftyone_milvus.search.views import ViewScope
 from fiftyone_milvus.writing import validation
 
 DEFAULT_RESULTS = 25
-"""Results of a search that asks for no number and no distance, as FiftyOne's App."""
+"""The number of results of a search that sets neither ``k`` nor a distance, as in the App."""
+
+Aggregation = Callable[[Array], Array]
+
+AGGREGATIONS: dict[str, Aggregation | None] = {
+    "mean": None,  # of the query vectors, before the search
+    "post-mean": lambda d: d.mean(axis=0),
+    "post-min": lambda d: d.min(axis=0),
+    "post-max": lambda d: d.max(axis=0),
+    "min": lambda d: d.min(axis=0),
+    "max": lambda d: d.max(axis=0),
+}
+"""How several queries become one ranking.
+
+``"mean"`` averages the query vectors. The others combine the distances of each sample to all
+queries. The names that start with ``post-`` are those of FiftyOne's default backend.
+"""
 
 
-class Querying(IndexBase):
-    """What an index answers."""
+class IndexQueries(IndexBase):
+    """Searches an index."""
+
+    _result_view: Any = None
+    """The samples that the results of the running ``sort_by_similarity()`` are shown in."""
+    _slice_of_view: ViewScope | None = None
 
     def sort_by_similarity(
         self,
@@ -49,10 +65,11 @@ class Querying(IndexBase):
         Raises:
             InvalidInputError: if there are more results than a view can hold, about 420,000
         """
+        k = check_k(k)
         samples = self.view
         # The base class fails to store distances on labels that are in a list
         on_labels = dist_field if self._patches and not samples._is_patches else None
-        with self._for_view_of(samples):
+        with self._results_in(samples):
             view = super().sort_by_similarity(
                 query,
                 k=k,
@@ -78,9 +95,9 @@ class Querying(IndexBase):
     ) -> SearchResults:
         """Finds the samples or patches most similar to a query.
 
-        Beyond ``sort_by_similarity()`` it takes Milvus' own filters, finds all within a distance,
-        or one patch of each sample, and returns IDs and distances of any number of results. Like
-        it, it searches the current :meth:`view`.
+        Searches the current :meth:`view`, as ``sort_by_similarity()`` does. Also takes Milvus' own
+        filters, finds everything within a distance, or one patch of each sample, and returns the
+        IDs and distances of any number of results.
 
         Example::
 
@@ -89,15 +106,17 @@ class Querying(IndexBase):
 
         Args:
             query: an ID or iterable of IDs; a ``num_dims`` vector or ``num_queries x num_dims``
-                array; or a prompt or iterable of prompts, if the index' model takes them
+                array; or a prompt or iterable of prompts, if the model of the index takes prompts
             k (None): how many results; by default 25, or all if ``max_distance`` is given
             filter (None): a boolean expression over the fields of the Milvus collection, in Milvus'
                 language (https://milvus.io/docs/boolean.md)
             max_distance (None): the largest distance of a result, inclusive, to the precision of
-                float32; see :mod:`fiftyone_milvus.metrics` for what a distance is
-            group_by (None): ``"sample_id"`` for the best patch only of each sample
-            reverse (False): whether to find the least similar, of what the other arguments allow
-            aggregation ("mean"): how several queries become one; see :data:`AGGREGATIONS`
+                float32. ``euclidean`` is the L2 distance, ``cosine`` is 1 - cosine similarity,
+                ``dotproduct`` is 1 - inner product
+            group_by (None): ``"sample_id"`` for only the nearest patch of each sample
+            reverse (False): whether to find the least similar, among what the other arguments allow
+            aggregation ("mean"): how several queries become one ranking; one of
+                :data:`fiftyone_milvus.index.AGGREGATIONS`
 
         Returns:
             a :class:`fiftyone_milvus.search.results.SearchResults`
@@ -106,9 +125,9 @@ class Querying(IndexBase):
             InvalidInputError: if an argument can't be used, or Milvus refuses the filter
             MissingIDsError: if the query is an ID that is not in the index
         """
-        check_k(k)
+        k = check_k(k)
         if max_distance is not None:
-            max_distance = check_thresh(max_distance, "max_distance")
+            max_distance = check_distance(max_distance, "max_distance")
         if group_by is not None:
             self._check_group_by(group_by)
         vectors, _ = self._parse_vectors(self._parse_query(query))
@@ -130,7 +149,7 @@ class Querying(IndexBase):
     def explain(
         self, query: Any, k: int | None = DEFAULT_RESULTS, view: Any = None, analyze: bool = False
     ) -> Explanation:
-        """Searches, and prints which plan was followed, what it cost, and what others would have.
+        """Searches, and prints the plan of the search, its cost, and the cost of other plans.
 
         Example::
 
@@ -140,12 +159,16 @@ class Querying(IndexBase):
             query: what :meth:`search` takes
             k (25): how many results; None for all
             view (None): the view to search in; by default, the current :meth:`view`
-            analyze (False): whether to run every plan and measure it, not only the chosen one
+            analyze (False): whether to run and measure every plan, not only the chosen one
 
         Returns:
             the :class:`fiftyone_milvus.search.explain.Explanation` that was printed
+
+        Raises:
+            InvalidInputError: if an argument can't be used
+            MissingIDsError: if the query is an ID that is not in the index
         """
-        check_k(k)
+        k = check_k(k)
         vectors, _ = self._parse_vectors(self._parse_query(query))
         vectors, _ = self._aggregate(vectors, "mean")
 
@@ -162,12 +185,12 @@ class Querying(IndexBase):
     def _check_group_by(self, group_by: Any) -> None:
         if group_by != "sample_id":
             raise InvalidInputError(
-                f"Unsupported group_by {group_by!r}; expected 'sample_id', or None for no groups"
+                f"Unsupported group_by {group_by!r}; expected 'sample_id', or None"
             )
         if not self._patches:
             raise InvalidInputError(
-                "group_by='sample_id' is for an index of patches; this one has one vector per "
-                "sample, so leave group_by out"
+                "group_by='sample_id' needs an index of patches, and this one has one vector per "
+                "sample; leave group_by out"
             )
 
     def _filtered(self, scope: ViewScope | None, expression: str | None) -> Scope | None:
@@ -177,10 +200,10 @@ class Querying(IndexBase):
         return condition if scope is None else Intersection(scope, condition)
 
     def _slice_scope(self) -> ViewScope | None:
-        """Returns the samples that a view of the results shows of a grouped dataset."""
+        """Returns the active slice of a grouped dataset, or None for other datasets and views."""
         samples = self.view
         if samples.media_type == "group" and not self.has_view:
-            # Only the active slice, so k of its samples must be found
+            # A view of the results shows this slice only, so k of its samples must be found
             return self._view_scope(samples)
         return None
 
@@ -198,15 +221,13 @@ class Querying(IndexBase):
         )
 
     @contextmanager
-    def _for_view_of(self, samples: Any) -> Iterator[None]:
-        self._shown_in, self._forced_scope = samples, self._slice_scope()
+    def _results_in(self, samples: Any) -> Iterator[None]:
+        """Tells :meth:`_kneighbors` that the results become a view of some samples."""
+        self._result_view, self._slice_of_view = samples, self._slice_scope()
         try:
             yield
         finally:
-            self._shown_in = self._forced_scope = None
-
-    _shown_in: Any = None
-    _forced_scope: ViewScope | None = None
+            self._result_view = self._slice_of_view = None
 
     def _kneighbors(
         self,
@@ -216,12 +237,11 @@ class Querying(IndexBase):
         aggregation: str | None = None,
         return_dists: bool = False,
     ) -> Any:
-        check_k(k)
+        k = check_k(k)
         if query is None:
-            if aggregation is not None:
-                raise InvalidInputError("Full index queries do not support aggregation")
-            if reverse:
-                raise InvalidInputError("Full index queries do not support reverse=True")
+            if aggregation is not None or reverse:
+                what = "reverse=True" if aggregation is None else "aggregation"
+                raise InvalidInputError(f"Full index queries do not support {what}")
             with self._points() as points:
                 inds, dists = neighborhoods.nearest(points, k)
             return (inds, dists) if return_dists else inds
@@ -230,24 +250,21 @@ class Querying(IndexBase):
         combine = None
         if aggregation is not None:
             vectors, combine = self._aggregate(vectors, aggregation)
-        scope = self._forced_scope or self._scope()
-        if self._shown_in is not None and scope is None:
-            self._check_showable(k)
+        scope = self._slice_of_view or self._scope()
+        if self._result_view is not None and scope is None:
+            self._check_view_size(k)
         searcher = self._searcher
         if combine is not None:
             found = [searcher.ranked(vectors, combine, k, scope, reverse=reverse)]
         else:
             search = searcher.farthest if reverse else searcher.nearest
             found = search(vectors, k, scope)
-        if self._shown_in is not None:
-            self._check_shown(found[0], all_labels=k is None)
+        if self._result_view is not None:
+            self._check_view(found[0], all_labels=k is None)
         return self._format(found, single or aggregation is not None, return_dists)
 
     def _aggregate(self, vectors: Array, aggregation: str) -> tuple[Array, Aggregation | None]:
-        """Returns the query vectors, and how to combine the distances to them where there are many.
-
-        The mean of queries is one query.
-        """
+        """Returns the query vectors, and how to combine the distances to them if there are many."""
         if aggregation not in AGGREGATIONS:
             raise InvalidInputError(
                 f"Unsupported aggregation {aggregation!r}; expected one of {tuple(AGGREGATIONS)}"
@@ -260,23 +277,23 @@ class Querying(IndexBase):
             validation.check_values(vectors, self.config.metric)
         return vectors, combine
 
-    def _check_showable(self, k: int | None) -> None:
-        """Refuses a ranking of the whole index, which may take minutes, before it is made."""
+    def _check_view_size(self, k: int | None) -> None:
+        """Refuses a ranking that no view can hold before the search, which may take minutes."""
         if self._patches or (k is not None and k < limits.CHECK_FROM):
             return
         size = self._collection.count()
-        limits.check_results(self._shown_in, size if k is None else min(k, size))
+        limits.check_results(self._result_view, size if k is None else min(k, size))
 
-    def _check_shown(self, found: Neighbors, *, all_labels: bool) -> None:
+    def _check_view(self, found: Neighbors, *, all_labels: bool) -> None:
         labels = found.ids if self._patches else None
-        selected, filtered = results.shown(self._shown_in, found.sample_ids, labels)
+        selected, filtered = results.shown(self._result_view, found.sample_ids, labels)
         # FiftyOne does not filter the labels of a whole ranking
-        limits.check_results(self._shown_in, len(selected), 0 if all_labels else len(filtered))
+        limits.check_results(self._result_view, len(selected), 0 if all_labels else len(filtered))
 
     def _radius_neighbors(
         self, query: Any = None, thresh: float | None = None, return_dists: bool = False
     ) -> Any:
-        thresh = check_thresh(thresh)
+        thresh = check_distance(thresh)
         if query is None:
             with self._points() as points:
                 inds, dists = neighborhoods.within(points, thresh)
@@ -306,7 +323,7 @@ class Querying(IndexBase):
         if missing:
             raise MissingIDsError(
                 f"Query IDs {missing[:5]} do not exist in this index; add their embeddings with "
-                "add_to_index() first"
+                "sync() or add_to_index() first"
             )
         return np.stack([table[i] for i in ids]), single
 

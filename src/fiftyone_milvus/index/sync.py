@@ -1,4 +1,4 @@
-"""An index is kept in step with its dataset."""
+"""Brings an index up to date with its dataset."""
 
 from __future__ import annotations
 
@@ -8,24 +8,16 @@ from typing import Any
 
 import fiftyone.core.collections as foc
 import fiftyone.zoo as foz
-import numpy as np
 
 from fiftyone_milvus.errors import InvalidInputError
-from fiftyone_milvus.index.writes import Storing
+from fiftyone_milvus.index.writes import NO_METADATA_FIELDS, IndexWrites
+from fiftyone_milvus.numbers import check_batch_size
 from fiftyone_milvus.syncing import Options, SyncReport, Target, sync
-from fiftyone_milvus.syncing.expected_rows import Wanted
-from fiftyone_milvus.syncing.sources import (
-    ArraySource,
-    FieldSource,
-    ModelSource,
-    Parts,
-    Source,
-    every_label,
-)
+from fiftyone_milvus.syncing.sources import ArraySource, FieldSource, ModelSource, Source
 
 
-class Syncing(Storing):
-    """Brings an index in step with its dataset."""
+class IndexSync(IndexWrites):
+    """Embeds what is missing, and removes what is stale."""
 
     def sync(
         self,
@@ -43,12 +35,12 @@ class Syncing(Storing):
         force_square: bool = False,
         alpha: float | None = None,
     ) -> SyncReport:
-        """Brings the index in step with the dataset, or with a view.
+        """Brings the index up to date with the dataset, or with a view.
 
-        Embeds what the index lacks and uploads it meanwhile, in bounded memory; removes what is no
-        longer in the dataset; brings the fields beside the vectors up to date. On a dataset that
-        has not changed it only compares IDs. If it is interrupted, or fails, what was uploaded
-        stays, and the next call goes on from there. Several processes may sync one index.
+        Embeds what is missing and uploads it at the same time, in bounded memory; removes the
+        vectors of deleted samples; brings the metadata fields up to date. If the dataset has not
+        changed, it only compares IDs. If it fails or is interrupted, what was uploaded stays, and
+        the next call uploads the rest. Several processes may sync one index.
 
         Example::
 
@@ -68,21 +60,21 @@ class Syncing(Storing):
             samples (None): a view of the samples, or patches, that must be in the index; vectors of
                 other samples of the dataset stay. By default, the whole dataset
             model (None): the :class:`fiftyone.core.models.Model`, or the name of a zoo model, to
-                embed with. By default, the one that the index was made with
+                embed with. By default, the model that the index was made with
             embeddings (None): embeddings to use instead of a model: a field of the dataset that
-                holds them; a ``num_samples x num_dims`` array, in the order of ``samples``; or a
+                contains them; a ``num_samples x num_dims`` array, in the order of ``samples``; or a
                 dict of sample IDs to vectors. For patches, a list or dict of
                 ``num_patches x num_dims`` arrays per sample. Only what is missing is used
-            fields (None): whether to bring the :attr:`fields` beside the vectors up to date. By
-                default, if there are any
-            prune (True): whether to remove vectors whose sample, or label, is no longer in the
-                dataset. Those in a collection that is not recorded as this index's stay
+            fields (None): whether to bring the metadata :attr:`fields` up to date. By default, if
+                there are any
+            prune (True): whether to remove vectors whose sample, or label, was deleted from the
+                dataset. If the collection is not recorded as this index's, they stay
             batch_size (None): the batch size of the model
             num_workers (None): the data loader's workers, for Torch models
-            skip_failures (True): whether to go on where a sample can't be embedded; the report
-                says which and why. Else, the first such raises
+            skip_failures (True): whether to continue if a sample can't be embedded; the report
+                says which and why. If False, the first such sample raises an error
             progress (None): whether to show progress bars, or a function to call with FiftyOne's.
-                By default, as ``fiftyone.config.show_progress_bars`` says
+                By default, ``fiftyone.config.show_progress_bars`` decides
             refresh (False): whether to embed again the samples that were edited or added, or whose
                 file was written, since the index was made or last refreshed
             force_square (False): whether to make the boxes of patches square
@@ -97,23 +89,17 @@ class Syncing(Storing):
             DimensionMismatchError: if the embeddings have another dimension than the index
             FiftyOneMilvusError: if Milvus can't be reached or refuses
         """
-        samples = self._to_sync(samples)
-        if batch_size is not None and (not _is_int(batch_size) or batch_size < 1):
-            raise InvalidInputError(
-                f"Invalid batch_size {batch_size!r}; expected an integer above 0"
-            )
+        samples = self._synced_samples(samples)
+        batch_size = check_batch_size(batch_size)
         if model is not None and embeddings is not None:
             raise InvalidInputError("Give either model or embeddings, not both")
         if fields not in (None, True, False):
             raise InvalidInputError(
-                f"Invalid fields {fields!r}; expected True or False: which fields there are is "
-                "fixed when an index is made"
+                f"Invalid fields {fields!r}; expected True or False, as the fields of an index "
+                "are fixed when it is made"
             )
         if fields and not self.config.fields:
-            raise InvalidInputError(
-                "This index has no fields beside its vectors; make one with "
-                "compute_similarity(..., fields=[...])"
-            )
+            raise InvalidInputError(NO_METADATA_FIELDS)
         options = Options(
             prune=bool(prune),
             refresh=bool(refresh),
@@ -122,23 +108,22 @@ class Syncing(Storing):
             skip_failures=skip_failures,
             progress=progress,
         )
-        compute = partial(
-            self.compute_embeddings,
-            model=self._model_of(model) if embeddings is None else None,
+        source = self._source(
+            samples,
+            model,
+            embeddings,
+            options,
             num_workers=num_workers,
-            skip_failures=skip_failures,
             force_square=force_square,
             alpha=alpha,
-            progress=False,
         )
-        source = partial(self._source, samples, embeddings, compute, options)
         report = sync(self._target(), samples, source, options)
         if self._collection.present():
             self.connection.register_orm()
         self.reload()
         return report
 
-    def _to_sync(self, samples: Any) -> Any:
+    def _synced_samples(self, samples: Any) -> Any:
         if samples is None:
             return self._samples
         if not isinstance(samples, foc.SampleCollection):
@@ -152,7 +137,36 @@ class Syncing(Storing):
             )
         return samples
 
+    def _source(
+        self, samples: Any, model: Any, embeddings: Any, options: Options, **how: Any
+    ) -> Source:
+        """Returns where the embeddings come from.
+
+        Args:
+            samples: the samples that are synced
+            model: what the caller passed to :meth:`sync`
+            embeddings: likewise
+            options: how to sync
+            **how: options of ``compute_embeddings()``
+        """
+        patches_field = self.config.patches_field
+        if embeddings is None:
+            model = self._model_of(model)
+            if model is not None:
+                how.update(model=model, skip_failures=options.skip_failures, progress=False)
+                compute = partial(self.compute_embeddings, **how)
+                return ModelSource(samples, patches_field, compute, options)
+            embeddings = self.config.embeddings_field
+        if isinstance(embeddings, str):
+            return FieldSource(samples, patches_field, embeddings)
+        if isinstance(embeddings, Mapping) or hasattr(embeddings, "__len__"):
+            return ArraySource(samples, patches_field, embeddings)
+        raise InvalidInputError(
+            f"Invalid embeddings {embeddings!r:.80}; expected a field, an array or a dict"
+        )
+
     def _model_of(self, model: Any) -> Any:
+        """Returns the model to embed with, or None if the index was made from a field."""
         if isinstance(model, str):
             return foz.load_zoo_model(model)
         if model is not None:
@@ -166,32 +180,8 @@ class Syncing(Storing):
             )
         return self.get_model()
 
-    def _source(
-        self,
-        samples: Any,
-        embeddings: Any,
-        compute: Any,
-        options: Options,
-        keys: Wanted,
-        missing: Any,
-    ) -> Source:
-        patches_field = self.config.patches_field
-        whole = not options.refresh and every_label(samples, len(missing), keys)
-        parts = Parts(samples, patches_field, whole)
-        if embeddings is None and compute.keywords["model"] is None:
-            embeddings = self.config.embeddings_field
-        if embeddings is None:
-            return ModelSource(parts, compute, options.batch_size, options.skip_failures)
-        if isinstance(embeddings, str):
-            return FieldSource(parts, embeddings)
-        if isinstance(embeddings, Mapping) or hasattr(embeddings, "__len__"):
-            return ArraySource(parts, embeddings, samples)
-        raise InvalidInputError(
-            f"Invalid embeddings {embeddings!r:.80}; expected a field, an array or a dict"
-        )
-
     def _target(self) -> Target:
-        fields = self._beside()
+        fields = self._metadata_fields()
         return Target(
             name=f"Index '{self.key or self.config.collection_name}'",
             collection=self._collection,
@@ -204,10 +194,6 @@ class Syncing(Storing):
         )
 
     def _owned(self) -> bool:
-        """Whether the collection is recorded as this dataset's, and for such rows."""
+        """Returns whether the collection is recorded as this dataset's, for the same patches."""
         recorded, own = self._collection.layout.owner, self._owner
         return all(recorded.get(name) == own[name] for name in ("dataset_id", "patches_field"))
-
-
-def _is_int(value: Any) -> bool:
-    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)

@@ -1,4 +1,4 @@
-"""An index is given the search parameters that it needs."""
+"""Finds search parameters that reach a recall."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from typing import Any
 
 from fiftyone_milvus.collection import EXACT
 from fiftyone_milvus.errors import InvalidInputError
-from fiftyone_milvus.index.checks import check_recall
-from fiftyone_milvus.index.evaluation import Evaluating, check_count, check_few
+from fiftyone_milvus.index.evaluation import IndexEvaluation, check_approximate_k
 from fiftyone_milvus.measuring import tuning
 from fiftyone_milvus.measuring.recall import Truth
 from fiftyone_milvus.measuring.tuning import Questions, Tuning
+from fiftyone_milvus.numbers import check_integer, check_recall
 from fiftyone_milvus.schema import index_types
 from fiftyone_milvus.search.planner import Searcher, Trace
 
 logger = logging.getLogger(__name__)
 
 
-class Tunable(Evaluating):
-    """Finds and keeps the cheapest search parameters that find enough."""
+class IndexTuning(IndexEvaluation):
+    """Finds the cheapest search parameters that reach a recall."""
 
     def tune(
         self,
@@ -35,14 +35,13 @@ class Tunable(Evaluating):
         """Finds the cheapest search parameters that reach a recall, and stores them with the run.
 
         That is ``ef`` for HNSW, ``nprobe`` for IVF and SCANN and ``search_list`` for DISKANN. Two
-        sets of queries are drawn from the index' own vectors: one to choose with, and another to
-        verify with. What :meth:`search` and ``sort_by_similarity()`` ask for from then on is what
-        was found, for up to ``k`` results, in place of the parameters that you gave. For more, it
-        grows in proportion, but no further than the default, so tune with the largest ``k`` that
-        you search with.
+        sets of queries are drawn from the vectors of the index: one to choose the value, another to
+        verify it. From then on, :meth:`search` and ``sort_by_similarity()`` use the value in place
+        of your parameters, for up to ``k`` results. For more results it grows in proportion, up to
+        the default; so tune with the largest ``k`` that you search with.
 
-        Waits until all that was added is sealed and its index is built, as the rest is searched
-        otherwise. Tune again when the index has grown a lot.
+        Waits until everything that was added is sealed and indexed, as other rows are searched
+        differently. Tune again when the index has grown a lot.
 
         Example::
 
@@ -50,33 +49,31 @@ class Tunable(Evaluating):
 
         Args:
             recall (0.99): the share of the true ``k`` nearest to find, above 0 and at most 1
-            k (10): of how many results; all others, if there are fewer
-            queries (1000): how many vectors to search for in each set; half of all, if there are
-                fewer
+            k (10): how many results, at most all others
+            queries (1000): how many vectors to search for in each set, at most half of all
             seed (0): of the draw
-            store (True): whether to use what was found from now on, and to store it with the brain
-                run, for all processes that load it; False only measures. An index without a brain
-                key keeps it as long as it lives
+            store (True): whether to use the value from now on, and to store it with the brain run
+                for every process that loads it; False only measures. An index without a brain key
+                uses it as long as the object lives
             progress (None): whether to show progress bars, or a function to call with FiftyOne's.
-                By default, as ``fiftyone.config.show_progress_bars`` says
+                By default, ``fiftyone.config.show_progress_bars`` decides
 
         Returns:
             a :class:`fiftyone_milvus.measuring.tuning.Tuning`. If the target can't be reached, or
             there is nothing to tune, its ``note`` says so and nothing is stored
 
         Raises:
-            InvalidInputError: if an argument can't be used, or there are no two vectors
+            InvalidInputError: if an argument can't be used, or the index has fewer than two vectors
             EngineError: if Milvus does not build the index
         """
-        recall = check_recall(recall)
-        check_few(k)
-        check_count("queries", queries)
+        recall, k = check_recall(recall), check_approximate_k(k)
+        queries = check_integer("queries", queries)
         if not isinstance(store, bool):
             raise InvalidInputError(f"Invalid store {store!r}; expected True or False")
         collection = self._collection
         indexed = collection.present() and collection.wait_until_built(progress=progress)
-        ids, rows = self._draw("queries", 2 * int(queries), seed)
-        k = min(int(k), len(ids) - 1)
+        ids, rows = self._draw("queries", 2 * queries, seed)
+        k = min(k, len(ids) - 1)
         index_type = str(collection.layout.index_type)
         half = len(rows) // 2
         plain = Tuning(
@@ -89,10 +86,10 @@ class Tunable(Evaluating):
         others = dict(self.config.search_params or {})
         others.pop(index_types.FOR_RESULTS, None)
         with self._vectors(ids, progress) as vectors:
-            # Every other one, so that both are from all over the index
+            # Every other one, so that both sets are from all parts of the index
             parts = (rows[::2], rows[1::2])
             truths = [Truth(vectors, ids, part, k, progress=progress) for part in parts]
-            # Not the normalized ones
+            # As stored: the vectors that were read for the truth may be normalized
             first, second = (Questions(collection.fetch(t.keys).vectors, t) for t in truths)
             if name is None:
                 one = tuning.attempt(self._with, others, second, held_out=True, progress=progress)
@@ -130,7 +127,7 @@ class Tunable(Evaluating):
         )
 
     def _use(self, params: dict[str, Any]) -> bool:
-        """Searches with the given parameters from now on; returns whether the run has them too."""
+        """Uses search parameters from now on; returns whether they are stored with the run."""
         before, self.config.search_params = self.config.search_params, params
         try:
             if self.key is None or self.key not in self.backend.list_runs(self.samples):

@@ -1,4 +1,4 @@
-"""An index is filled, emptied, read and kept up to date."""
+"""Adds and removes the embeddings of an index."""
 
 from __future__ import annotations
 
@@ -11,11 +11,7 @@ import numpy.typing as npt
 
 from fiftyone_milvus import metrics
 from fiftyone_milvus.collection.recent import Rows
-from fiftyone_milvus.errors import (
-    CollectionMismatchError,
-    ExistingIDsError,
-    InvalidInputError,
-)
+from fiftyone_milvus.errors import CollectionMismatchError, ExistingIDsError, InvalidInputError
 from fiftyone_milvus.fields.store import FieldsReport, SyncedFields
 from fiftyone_milvus.index.base import IndexBase
 from fiftyone_milvus.schema import index_types, scale, support
@@ -25,15 +21,20 @@ from fiftyone_milvus.writing import validation, writer
 
 logger = logging.getLogger(__name__)
 
+NO_METADATA_FIELDS = (
+    "This index has no metadata fields; make one with compute_similarity(..., fields=[...])"
+)
 
-class Storing(IndexBase):
-    """What an index does with its collection."""
+
+class IndexWrites(IndexBase):
+    """Writes to the collection of an index."""
 
     def adopt(self) -> None:
         """Checks that the existing collection can serve as this index, and opens it.
 
         Raises:
-            CollectionMismatchError: if its fields or its metric are not this index's
+            CollectionMismatchError: if its fields or its metric are not those of this index
+            InvalidInputError: if it has no vector index, and the engine can't build the one asked
         """
         config = self.config
         collection = self._collection
@@ -55,12 +56,12 @@ class Storing(IndexBase):
                 "metric, or use another collection_name"
             )
         if config.fields:
-            self._beside().require(config.fields)
-        self._tell_kept()
+            self._metadata_fields().require(config.fields)
+        self._log_ignored_parameters()
         self.connection.register_orm()
 
     def rename_owner(self, brain_key: str) -> None:
-        """Records another brain key with the collection, if it is recorded as this run's."""
+        """Records another brain key with the collection, if it is recorded as this run's own."""
         collection, own = self._collection, self._owner
         if not collection.exists():
             return
@@ -79,18 +80,18 @@ class Storing(IndexBase):
         warn_existing: bool = False,
         reload: bool = True,
     ) -> None:
-        """Adds embeddings to the index; creates the collection if there is none.
+        """Adds embeddings to the index; creates the collection if it does not exist.
 
-        Everything is checked before anything is written. If writing to a new collection fails or
-        is interrupted, the collection is dropped again; a call that failed midway on an existing
-        one can be repeated.
+        Everything is checked before anything is written. If the first upload to a new collection
+        fails or is interrupted, the collection is dropped. A call that failed on an existing
+        collection can be repeated.
 
         Args:
             embeddings: a ``num_embeddings x num_dims`` array
             sample_ids: ``num_embeddings`` sample IDs
             label_ids (None): ``num_embeddings`` label IDs, for patches
-            overwrite (True): whether to replace (True) or ignore (False) existing embeddings of
-                the same IDs
+            overwrite (True): whether to replace (True) or keep (False) existing embeddings of the
+                same IDs
             allow_existing (True): whether to ignore (True) or raise an error (False) when an ID
                 is in the index already
             warn_existing (False): whether to log a warning if IDs are in the index already
@@ -98,6 +99,8 @@ class Storing(IndexBase):
 
         Raises:
             InvalidInputError: if IDs or embeddings can't be used
+            DimensionMismatchError: if the embeddings have another dimension than the index
+            InvalidVectorError: if an embedding is not finite, or zero for metric cosine
             ExistingIDsError: if IDs repeat, or exist and ``allow_existing`` is False
         """
         if self._patches and label_ids is None:
@@ -107,36 +110,36 @@ class Storing(IndexBase):
         if not self._patches and label_ids is not None:
             raise InvalidInputError("This index does not support label IDs; give sample_ids only")
         collection = self._collection
-        fresh = not collection.present()
+        new = not collection.present()
         batch = validation.check(
             embeddings,
             sample_ids,
             label_ids,
             metric=self.config.metric,
-            dimension=None if fresh else collection.layout.dimension,
+            dimension=None if new else collection.layout.dimension,
         )
-        if not fresh and (warn_existing or not allow_existing or not overwrite):
+        if not new and (warn_existing or not allow_existing or not overwrite):
             existing = set(collection.existing(batch.ids))
             self._report_existing(existing, overwrite, allow_existing, warn_existing)
             if not overwrite:
                 batch = batch.without(existing)
         if not len(batch):
             return
-        fields = self._beside()
+        fields = self._metadata_fields()
         watermark = fields.watermark()
         if watermark is not None:
             batch = replace(batch, fields=fields.values(batch.ids, batch.sample_ids))
-        if fresh:
-            fresh = self._create(batch.vectors.shape[1], fields)
+        if new:
+            new = self._create(batch.vectors.shape[1], fields)
         try:
-            writer.upload(collection, batch, replace=not fresh)
+            writer.upload(collection, batch, replace=not new)
             if watermark is not None:
-                fields.written(watermark, batch.sample_ids, all_rows=fresh)
+                fields.written(watermark, batch.sample_ids, all_rows=new)
         except BaseException:
-            if fresh:
+            if new:
                 collection.discard()
             raise
-        if fresh:
+        if new:
             collection.keep_fresh(Rows(batch.ids, batch.sample_ids, batch.vectors))
         self.connection.register_orm()
         if reload:
@@ -145,12 +148,12 @@ class Storing(IndexBase):
     def _create(
         self, dimension: int, fields: SyncedFields, mark: Mapping[str, Any] | None = None
     ) -> bool:
-        """Makes the collection; returns False if another process just made it.
+        """Creates the collection; returns False if another process has just created it.
 
         Args:
             dimension: of the vectors
-            fields: those beside the vectors
-            mark: what else to record with the owner, where vectors are moved, and not computed now
+            fields: the metadata fields
+            mark: what else to record with the owner if vectors are moved, not computed now
         """
         config = self.config
         embedded = None if mark else Embedded.now(self._samples._root_dataset).to_dict()
@@ -168,10 +171,10 @@ class Storing(IndexBase):
         )
 
     def check_engine(self) -> Scale:
-        """Checks that the engine can make the collection that the config asks for.
+        """Checks that the engine can create the collection that the config describes.
 
         Returns:
-            how the collection is spread, as far as this engine spreads any
+            how the collection is spread, as far as this engine supports it
 
         Raises:
             InvalidInputError: if it can't
@@ -184,8 +187,8 @@ class Storing(IndexBase):
         engine = self.connection.engine
         return self.config.index_type or index_types.default_index_type(engine)
 
-    def _tell_kept(self) -> None:
-        """Says what an existing collection can't be given any more."""
+    def _log_ignored_parameters(self) -> None:
+        """Logs which parameters of the config an existing collection can't take."""
         asked = {
             name: value
             for name in ("num_shards", "mmap", "partition_key", "num_partitions")
@@ -193,8 +196,8 @@ class Storing(IndexBase):
         }
         if asked and not self.connection.engine.lite:
             logger.info(
-                "The %s was made before: it keeps its shards, partitions and memory map, and %s "
-                "is for a new one",
+                "The %s exists and keeps its shards, partitions and memory map; ignoring %s, which "
+                "is for new collections",
                 self._collection.where,
                 ", ".join(f"{name}={value!r}" for name, value in asked.items()),
             )
@@ -227,7 +230,7 @@ class Storing(IndexBase):
         """Removes embeddings from the index.
 
         Args:
-            sample_ids (None): sample IDs; of an index of patches, all patches of these samples
+            sample_ids (None): sample IDs; for patches, all patches of these samples
             label_ids (None): label IDs, for patches
             allow_missing (True): whether to ignore (True) or raise an error (False) when an ID is
                 not in the index
@@ -235,6 +238,7 @@ class Storing(IndexBase):
             reload (True): whether to call :meth:`reload` afterwards
 
         Raises:
+            InvalidInputError: if no IDs are given
             MissingIDsError: if IDs are not in the index and ``allow_missing`` is False
         """
         ids, by_sample = self._lookup.given(sample_ids, label_ids)
@@ -256,31 +260,29 @@ class Storing(IndexBase):
 
     @property
     def fields(self) -> tuple[str, ...]:
-        """The FiftyOne fields that are stored beside the vectors."""
+        """The metadata fields: FiftyOne fields that are stored with each vector."""
         return tuple(self.config.fields or ())
 
     def sync_fields(self, progress: bool | None = None) -> FieldsReport:
-        """Brings the fields beside the vectors up to date with the dataset.
+        """Brings the metadata fields up to date with the dataset.
 
         Reads the samples that were written since the last time, in bounded memory, and rewrites
-        the rows whose values differ. Rows whose sample is gone keep theirs. If it is interrupted,
-        call it again; don't edit samples or add embeddings at the same time.
+        the rows whose values differ. Rows whose sample was deleted keep their values. If it is
+        interrupted, call it again. Don't edit samples or add embeddings at the same time.
 
         Args:
-            progress (None): whether to show a progress bar. By default, as
-                ``fiftyone.config.show_progress_bars`` says
+            progress (None): whether to show a progress bar. By default,
+                ``fiftyone.config.show_progress_bars`` decides
 
         Returns:
             a :class:`fiftyone_milvus.fields.store.FieldsReport`
 
         Raises:
-            InvalidInputError: if the index has no fields, or one is gone or can't be stored
+            InvalidInputError: if the index has no metadata fields, or one does not exist any more
+                or can't be stored
         """
         if not self.config.fields:
-            raise InvalidInputError(
-                "This index has no fields beside its vectors; make one with "
-                "compute_similarity(..., fields=[...])"
-            )
+            raise InvalidInputError(NO_METADATA_FIELDS)
         if not self._collection.present():
             return FieldsReport(0, 0, 0.0)
-        return self._beside().sync(progress=progress)
+        return self._metadata_fields().sync(progress=progress)

@@ -64,7 +64,7 @@ def collections(connection: Connection | None = None) -> list[CollectionInfo]:
         FiftyOneMilvusError: if it does not answer
     """
     connection = connection or configured()
-    names = connection.run(lambda client: client.list_collections(timeout=10), patience=0)
+    names = connection.run(lambda client: client.list_collections(timeout=10), retry=0)
     return [_info(connection, name) for name in sorted(names)]
 
 
@@ -89,7 +89,7 @@ def clean_up(names: str | Iterable[str], connection: Connection | None = None) -
     """
     connection = connection or configured()
     names = [names] if isinstance(names, str) else list(dict.fromkeys(names))
-    there = connection.run(lambda client: client.list_collections(timeout=10), patience=0)
+    there = connection.run(lambda client: client.list_collections(timeout=10), retry=0)
     for name in names:
         if name not in there:
             raise InvalidInputError(

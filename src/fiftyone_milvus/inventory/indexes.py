@@ -14,7 +14,7 @@ from fiftyone_milvus.index import MilvusSimilarityIndex
 from fiftyone_milvus.inventory.status import ask
 from fiftyone_milvus.inventory.stored_index import is_of_samples, keys, open_index
 from fiftyone_milvus.syncing import expected_rows
-from fiftyone_milvus.syncing.difference import Surplus, compare
+from fiftyone_milvus.syncing.difference import Unexpected, compare
 
 __all__ = ["IndexInfo", "index_info", "indexes", "keys"]
 
@@ -164,19 +164,19 @@ def _compared(info: IndexInfo, index: MilvusSimilarityIndex, dataset: Any) -> In
     return replace(
         info,
         missing=int(np.count_nonzero(~difference.present)),
-        stale=_stale(index, difference.surplus, dataset),
+        stale=_stale(index, difference.unexpected, dataset),
         fields_stale=_fields_stale(index, dataset),
     )
 
 
-def _stale(index: MilvusSimilarityIndex, surplus: Surplus, dataset: Any) -> int:
+def _stale(index: MilvusSimilarityIndex, unexpected: Unexpected, dataset: Any) -> int:
     if not index._owned():
         return 0
     # Another process may just have added what we did not know of
-    there = expected_rows.still_there(
-        dataset, index.config.patches_field, surplus.keys, surplus.sample_ids
+    there = expected_rows.existing(
+        dataset, index.config.patches_field, unexpected.keys, unexpected.sample_ids
     )
-    return int(np.count_nonzero(~there)) + len(surplus.others)
+    return int(np.count_nonzero(~there)) + len(unexpected.foreign)
 
 
 def _fields_stale(index: MilvusSimilarityIndex, dataset: Any) -> bool | None:

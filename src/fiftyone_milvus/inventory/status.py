@@ -80,6 +80,6 @@ def ask(connection: Connection, timeout: float = ANSWER_SECONDS) -> str:
     """Returns the version that a Milvus reports; raises soon if it is silent."""
     return str(
         connection.run(
-            lambda client: client.get_server_version(timeout=timeout), timeout=timeout, patience=0
+            lambda client: client.get_server_version(timeout=timeout), timeout=timeout, retry=0
         )
     )

@@ -170,7 +170,7 @@ def _tidy(index: MilvusSimilarityIndex, progress: Any) -> Adopted:
     collection = index._collection
     asked = expected_rows.read(index._samples, index.config.patches_field)
     found = difference.compare(collection, asked, patches=index._patches)
-    stale = len(found.surplus.keys) + len(found.surplus.others)
+    stale = len(found.unexpected)
     distinct = int(np.count_nonzero(found.present)) + stale
     return Adopted(
         brain_key=str(index.key),
@@ -209,7 +209,7 @@ def _field_dimension(samples: Any, path: str | None, patches_field: str | None) 
     return len(found[0]) if found else None
 
 
-def _claim(index: MilvusSimilarityIndex, layout: Layout, surplus: int) -> bool:
+def _claim(index: MilvusSimilarityIndex, layout: Layout, stale: int) -> bool:
     """Records the collection as this run's, unless rows in it may be somebody else's.
 
     What is recorded is what allows sync() to remove rows.
@@ -219,8 +219,8 @@ def _claim(index: MilvusSimilarityIndex, layout: Layout, surplus: int) -> bool:
         why = f"it is recorded as that of dataset '{layout.owner.get('dataset')}'"
     elif _used_elsewhere(collection.name, index._samples._root_dataset):
         why = "runs of other datasets use it too"
-    elif surplus and not collection.name.startswith(_BUILTIN_NAMES):
-        why = f"it was given by name, and {surplus} of its vectors are of no sample here"
+    elif stale and not collection.name.startswith(_BUILTIN_NAMES):
+        why = f"it was given by name, and {stale} of its vectors are of no sample here"
     else:
         if not layout.owner:
             collection.set_owner(own)

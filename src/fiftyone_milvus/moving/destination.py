@@ -32,7 +32,7 @@ from fiftyone_milvus.errors import (
 from fiftyone_milvus.moving import default_address
 from fiftyone_milvus.schema.layout import MOVING
 from fiftyone_milvus.syncing.difference import compare
-from fiftyone_milvus.syncing.expected_rows import Wanted
+from fiftyone_milvus.syncing.expected_rows import Expected
 from fiftyone_milvus.writing import validation
 from fiftyone_milvus.writing.writer import Writer, flush_if_due
 
@@ -93,12 +93,12 @@ class Destination:
         self._collection = self.index._collection
         self._created = False
 
-    def difference(self, keys: Wanted) -> npt.NDArray[np.bool_]:
+    def difference(self, keys: Expected) -> npt.NDArray[np.bool_]:
         """Returns which keys are there already; removes what is there of others."""
         if not self._collection.present():
             return np.zeros(len(keys), dtype=bool)
         found = compare(self._collection, keys, patches=False)
-        stale = [*object_ids.to_strings(found.surplus.keys), *found.surplus.others]
+        stale = [*object_ids.to_strings(found.unexpected.keys), *found.unexpected.foreign]
         for part in batches(stale, _DELETE):
             self._collection.delete(part)
         return found.present
@@ -115,7 +115,7 @@ class Destination:
             progress (None): as FiftyOne's progress bars take it
         """
         filled = Filled()
-        fields = self.index._beside()
+        fields = self.index._metadata_fields()
         watermark = fields.watermark()
         writer: Writer | None = None
         try:
@@ -191,7 +191,7 @@ class Destination:
     def _create(self, dimension: int) -> None:
         if not self._collection.present():
             mark = {MOVING: {**self._mark, "seen": time.time_ns() // 1_000_000}}
-            self._created = self.index._create(dimension, self.index._beside(), mark)
+            self._created = self.index._create(dimension, self.index._metadata_fields(), mark)
 
     def _checked(self, rows: Rows, filled: Filled) -> validation.Batch:
         vectors = validation.as_vectors(rows.vectors, "embeddings")

@@ -13,12 +13,12 @@ import fiftyone.brain as fb
 
 from fiftyone_milvus.backend import MilvusSimilarity, MilvusSimilarityConfig
 from fiftyone_milvus.errors import InvalidInputError
-from fiftyone_milvus.index.checks import check_batch_size
 from fiftyone_milvus.moving import runs
 from fiftyone_milvus.moving.destination import Destination
 from fiftyone_milvus.moving.lite_directory import borrowed
 from fiftyone_milvus.moving.sources import open_source
 from fiftyone_milvus.moving.transfer import transfer
+from fiftyone_milvus.numbers import check_batch_size
 from fiftyone_milvus.syncing import expected_rows
 
 logger = logging.getLogger(__name__)

@@ -23,12 +23,12 @@ from fiftyone_milvus.collection.recent import Rows
 from fiftyone_milvus.dataset.progress import ProgressBar
 from fiftyone_milvus.errors import EngineError, InvalidInputError
 from fiftyone_milvus.fields.values import ValueReader
-from fiftyone_milvus.index.checks import check_batch_size
 from fiftyone_milvus.moving import arrow_vectors, parquet, runs
 from fiftyone_milvus.moving.lite_directory import borrowed
 from fiftyone_milvus.moving.migration import METRICS, TAKEN_OVER
 from fiftyone_milvus.moving.parquet import METADATA, FileInfo
 from fiftyone_milvus.moving.sources import open_source
+from fiftyone_milvus.numbers import check_batch_size
 from fiftyone_milvus.schema.columns import Column, check_paths, resolve_columns
 from fiftyone_milvus.schema.layout import PK, SAMPLE_ID, VECTOR
 from fiftyone_milvus.syncing import expected_rows

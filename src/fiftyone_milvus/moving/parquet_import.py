@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from fiftyone_milvus.errors import InvalidInputError
-from fiftyone_milvus.index.checks import check_batch_size
 from fiftyone_milvus.moving.destination import Destination
 from fiftyone_milvus.moving.migration import (
     TAKEN_OVER,
@@ -25,6 +24,7 @@ from fiftyone_milvus.moving.migration import (
 from fiftyone_milvus.moving.parquet import FileInfo
 from fiftyone_milvus.moving.sources.file import FileSource
 from fiftyone_milvus.moving.transfer import transfer
+from fiftyone_milvus.numbers import check_batch_size
 from fiftyone_milvus.syncing import expected_rows
 
 logger = logging.getLogger(__name__)

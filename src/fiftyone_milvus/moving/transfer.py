@@ -13,7 +13,7 @@ from fiftyone_milvus.dataset import object_ids
 from fiftyone_milvus.errors import EngineError, InvalidInputError
 from fiftyone_milvus.moving.destination import Destination, Filled
 from fiftyone_milvus.moving.sources import Held, Source
-from fiftyone_milvus.syncing.expected_rows import Wanted
+from fiftyone_milvus.syncing.expected_rows import Expected
 from fiftyone_milvus.writing import validation
 
 logger = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ def transfer(
     source: Source,
     held: Held,
     destination: Destination,
-    wanted: Wanted,
+    expected: Expected,
     *,
     title: str,
     batch_size: int | None = None,
@@ -55,9 +55,9 @@ def transfer(
 
     Args:
         source: where vectors come from
-        held: which of the wanted keys it has
+        held: which of the expected keys it has
         destination: where they go
-        wanted: the keys that the dataset has
+        expected: the keys that the dataset has
         title: for the progress bar
         batch_size: how many vectors are read at a time
         progress: as FiftyOne's progress bars take it
@@ -66,7 +66,7 @@ def transfer(
         InvalidInputError: if the source has no vector that the dataset asks for
         EngineError: if the index is not what the source is
     """
-    keys = wanted.take(np.flatnonzero(held.present))
+    keys = expected.take(np.flatnonzero(held.present))
     if not len(keys):
         # Before what an earlier call has moved is compared with it, and removed
         raise _nothing(source)
@@ -84,14 +84,14 @@ def transfer(
             f"The {source.name} lists {len(missing)} vectors but gave {given}: it is being "
             "changed; try again"
         )
-    expected = present + filled.count
+    total = present + filled.count
     compared = _compare(source, destination, _moved(held, destination, keys, filled))
     if compared is None and present:
         logger.info("The %s has changed since this was begun; moving all of it again", source.name)
         filled = destination.fill(
             source.rows(keys, batch_size), len(keys), title=title, progress=progress
         )
-        expected = filled.count
+        total = filled.count
         compared = _compare(source, destination, _moved(held, destination, keys, filled))
     where = destination.index._collection.where
     if compared is None:
@@ -99,9 +99,9 @@ def transfer(
             f"Vectors of the {where} are not those of the {source.name}, which is left as it was; "
             "drop the collection and try again"
         )
-    if (found := destination.count()) != expected:
+    if (found := destination.count()) != total:
         raise EngineError(
-            f"The {where} has {found} vectors instead of {expected}: something else writes to it; "
+            f"The {where} has {found} vectors instead of {total}: something else writes to it; "
             f"drop it and try again. The {source.name} is left as it was"
         )
     if not compared:
@@ -109,18 +109,18 @@ def transfer(
             f"The {source.name} gave vectors once but not again, so none of them could be "
             "compared: it is being changed; try again"
         )
-    left = (held.total or 0) - expected - len(filled.skipped)
+    left = (held.total or 0) - total - len(filled.skipped)
     if left > 0:
         logger.warning(
             "The %s says that it has %d vectors, and %d were moved: those of samples and patches "
             "that the dataset has, and that it gives",
             source.name,
             held.total,
-            expected,
+            total,
         )
     for key, why in list(filled.skipped.items())[:_TELL]:
         logger.warning("'%s' was left out: %s", key, why)
-    return Transfer(filled.count, expected - filled.count, filled.skipped, compared)
+    return Transfer(filled.count, total - filled.count, filled.skipped, compared)
 
 
 def _nothing(source: Source) -> InvalidInputError:
@@ -130,14 +130,14 @@ def _nothing(source: Source) -> InvalidInputError:
     )
 
 
-def _moved(held: Held, destination: Destination, keys: Wanted, filled: Filled) -> Wanted:
+def _moved(held: Held, destination: Destination, keys: Expected, filled: Filled) -> Expected:
     """Returns the keys that the destination has, where not all that were asked for are there."""
     if held.exact and not filled.skipped:
         return keys
     return keys.take(np.flatnonzero(destination.difference(keys)))
 
 
-def _compare(source: Source, destination: Destination, keys: Wanted) -> int | None:
+def _compare(source: Source, destination: Destination, keys: Expected) -> int | None:
     """Reads a sample of vectors back; returns how many, or None if one differs."""
     size = min(SAMPLE, len(keys))
     drawn = keys.take(np.sort(np.random.default_rng(0).choice(len(keys), size, replace=False)))

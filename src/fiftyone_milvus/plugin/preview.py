@@ -10,6 +10,7 @@ import numpy as np
 
 from fiftyone_milvus.inventory.stored_index import open_index
 from fiftyone_milvus.metrics import Array
+from fiftyone_milvus.numbers import as_number
 
 SAMPLE = 1000
 """Vectors whose nearest other one is looked for: a share of 5 % is known to within 0.7 %."""
@@ -48,7 +49,7 @@ class Preview:
         """Returns a table of counts, of the distance that is chosen and of others."""
         about = "" if len(self.distances) == self.vectors else "about "
         rows = ["| within | have a neighbor |", "| --- | --- |"]
-        if isinstance(thresh, (int, float)):
+        if as_number(thresh) is not None:
             rows.append(f"| **{thresh:.3g}** | **{about}{self._share(thresh)}** |")
         others = np.percentile(self.distances, (1, 5, 10, 25, 50)).tolist()
         rows += [f"| {value:.3g} | {about}{self._share(value)} |" for value in others]

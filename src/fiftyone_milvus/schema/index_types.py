@@ -8,6 +8,7 @@ from typing import Any
 
 from fiftyone_milvus.connection import Engine
 from fiftyone_milvus.errors import InvalidInputError
+from fiftyone_milvus.numbers import as_integer, as_number
 
 Range = tuple[int, int]
 
@@ -243,8 +244,8 @@ def check_index(
         _check_ranges(title, given, table, index_type)
     return (
         index_type,
-        None if build is None else dict(build),
-        None if search is None else dict(search),
+        None if build is None else {name: _built_in(value) for name, value in build.items()},
+        None if search is None else {name: _built_in(value) for name, value in search.items()},
     )
 
 
@@ -282,6 +283,11 @@ def _check_ranges(
         _check_value(title, name, value, known[name])
 
 
+def _built_in(value: Any) -> Any:
+    number = as_number(value)
+    return value if number is None else number
+
+
 def _check_value(title: str, name: str, value: Any, allowed: Allowed) -> None:
     expected = _expected(value, allowed)
     if expected is not None:
@@ -299,7 +305,7 @@ def _expected(value: Any, allowed: Allowed) -> str | None:
         return None if value in allowed else f"one of {', '.join(map(str, allowed))}"
     low, high = allowed
     integers = isinstance(low, int)
-    kinds = int if integers else (int, float)
-    if isinstance(value, kinds) and not isinstance(value, bool) and low <= value <= high:
+    number = as_integer(value) if integers else as_number(value)
+    if number is not None and low <= number <= high:
         return None
     return f"{'an integer' if integers else 'a number'} from {low} to {high}"

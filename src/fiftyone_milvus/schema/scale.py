@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from fiftyone_milvus.connection import Connection
 from fiftyone_milvus.errors import FiftyOneMilvusError, InvalidInputError
+from fiftyone_milvus.numbers import check_integer
 from fiftyone_milvus.schema.columns import Column, Kind
 
 logger = logging.getLogger(__name__)
@@ -68,14 +69,21 @@ def check_scale(scale: Scale, fields: Sequence[str] | None) -> Scale:
 
     Args:
         scale: what the user gave
-        fields: the fields beside the vectors
+        fields: the metadata fields
+
+    Returns:
+        the same parameters, with built-in numbers
 
     Raises:
         InvalidInputError: naming the parameter, its value and what was expected
     """
-    _check_count("num_shards", scale.num_shards, MAX_SHARDS)
-    _check_count("replicas", scale.replicas, None)
-    _check_count("num_partitions", scale.num_partitions, MAX_PARTITIONS)
+    limits = {"num_shards": MAX_SHARDS, "replicas": None, "num_partitions": MAX_PARTITIONS}
+    numbers: dict[str, Any] = {
+        name: check_integer(name, value, high=high)
+        for name, high in limits.items()
+        if (value := getattr(scale, name)) is not None
+    }
+    scale = replace(scale, **numbers)
     if scale.mmap is not None and not isinstance(scale.mmap, bool):
         raise InvalidInputError(f"Invalid mmap {scale.mmap!r}; expected True or False")
     key = scale.partition_key
@@ -157,16 +165,3 @@ def _check_nodes(replicas: int | None, connection: Connection, where: str) -> No
             f"replicas={replicas} needs as many query nodes, and {where} has {nodes}; add some, "
             "or ask for fewer replicas"
         )
-
-
-def _check_count(name: str, value: Any, most: int | None) -> None:
-    if value is None:
-        return
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, int)
-        or value < 1
-        or value > (most or value)
-    ):
-        upto = f"from 1 to {most}" if most else "above 0"
-        raise InvalidInputError(f"Invalid {name} {value!r}; expected an integer {upto}")

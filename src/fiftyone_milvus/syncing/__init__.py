@@ -1,4 +1,4 @@
-"""A dataset and its index, brought in step: what is missing, what is stale, what has changed."""
+"""Brings an index up to date with its dataset: adds what is missing, removes what is stale."""
 
 from fiftyone_milvus.syncing.report import SyncReport
 from fiftyone_milvus.syncing.scope import Options, Target

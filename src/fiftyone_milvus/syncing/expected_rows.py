@@ -1,4 +1,4 @@
-"""Which vectors a dataset or view asks for."""
+"""Which rows the index of a dataset or view should have."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _BATCH = 10_000
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """The keys that an index of a dataset or view has, in its order.
+class Expected:
+    """The rows that the index of a dataset or view should have, in the order of the view.
 
     Attributes:
         keys: sample IDs, or the label IDs of patches
-        documents: for each key, the ID of the view's document that has it: the key itself where
-            the view is of samples, or of patches
+        documents: for each key, the ID of the view's document that contains it: the key itself in
+            a view of samples or of patches
     """
 
     keys: IdArray
@@ -34,44 +34,46 @@ class Wanted:
     def __len__(self) -> int:
         return len(self.keys)
 
-    def take(self, positions: npt.NDArray[np.intp]) -> Wanted:
-        """Returns some of the keys."""
+    def take(self, positions: npt.NDArray[np.intp]) -> Expected:
+        """Returns the rows at some positions."""
         keys = self.keys[positions]
-        return Wanted(keys, keys if self.documents is self.keys else self.documents[positions])
+        return Expected(keys, keys if self.documents is self.keys else self.documents[positions])
 
 
-def read(samples: Any, patches_field: str | None) -> Wanted:
-    """Reads which vectors a dataset or view asks for.
+def read(samples: Any, patches_field: str | None) -> Expected:
+    """Reads the expected rows from FiftyOne's database.
 
     Args:
         samples: a :class:`fiftyone.core.collections.SampleCollection`
         patches_field: the field of the patches, or None for samples
 
     Raises:
-        InvalidInputError: if these are patches, and the index is of samples
+        InvalidInputError: if ``samples`` are patches, and the index is of samples
     """
     patches = isinstance(samples, fop.PatchesView)
-    if patches_field is None:
-        if patches:
-            raise InvalidInputError(
-                "These are patches, and the index is of samples; give a view of samples, as "
-                "dataset.select(patches.values('sample_id'))"
-            )
-        return _same(object_ids.read(samples) if is_plain(samples) else _ids(samples, None)[0])
-    if patches:
-        return _same(_ids(samples, patches_field)[0])
-    if is_plain(samples):
-        return _labels(samples, patches_field)
-    return Wanted(*_ids(samples, patches_field))
+    if patches and patches_field is None:
+        raise InvalidInputError(
+            "These are patches, and the index is of samples; pass a view of samples, such as "
+            "dataset.select(patches.values('sample_id'))"
+        )
+    if is_plain(samples) and not patches:
+        if patches_field is not None:
+            return _labels(samples, patches_field)
+        keys = object_ids.read(samples)
+        return Expected(keys, keys)
+    ids, document_ids = ViewScope(samples, patches_field).pairs()
+    keys = object_ids.from_strings(ids)[0]
+    one_each = patches or patches_field is None
+    return Expected(keys, keys if one_each else object_ids.from_strings(document_ids)[0])
 
 
-def still_there(
+def existing(
     samples: Any, patches_field: str | None, keys: IdArray, sample_ids: IdArray
 ) -> npt.NDArray[np.bool_]:
-    """Returns which of some rows' samples, or labels, exist in the dataset now.
+    """Returns for some rows whether their sample, or label, is in the dataset now.
 
-    Asks about these only, whatever the view: a row that another process has just added for a sample
-    that has just been added is not stale.
+    Looks in the whole dataset, whatever the view, and only for these rows. So a row that another
+    process adds at the same time, for a new sample, is not taken for a stale one.
 
     Args:
         samples: a :class:`fiftyone.core.collections.SampleCollection` of the index
@@ -100,46 +102,26 @@ def _exist(
         project["labels"] = f"${root}._id"
     documents = object_ids.to_object_ids(np.unique(sample_ids))
     pipeline = [{"$match": {"_id": {"$in": documents}}}, {"$project": project}]
-    there: set[bytes] = set()
+    found: set[bytes] = set()
     for doc in dataset._sample_collection.aggregate(pipeline):
         ids = [doc["_id"]] if patches_field is None else _listed(doc.get("labels"))
-        there.update(i.binary for i in ids)
+        found.update(i.binary for i in ids)
     raw = keys.tobytes()
-    return [raw[i : i + 12] in there for i in range(0, len(raw), 12)]
+    return [raw[i : i + 12] in found for i in range(0, len(raw), 12)]
 
 
-def _same(keys: IdArray) -> Wanted:
-    return Wanted(keys, keys)
-
-
-def _labels(view: Any, patches_field: str) -> Wanted:
+def _labels(view: Any, patches_field: str) -> Expected:
     """Reads the label IDs of a plain view, without a string for each."""
     root, _ = label_root(view, patches_field)
     pipeline = [*view._pipeline(), {"$project": {"labels": f"${root}._id"}}]
-    keys: list[bytes] = []
-    documents: list[bytes] = []
-    blocks: list[tuple[IdArray, IdArray]] = []
-
-    def flush() -> None:
-        blocks.append(
-            (
-                np.frombuffer(b"".join(keys), object_ids.DTYPE),
-                np.frombuffer(b"".join(documents), object_ids.DTYPE),
-            )
-        )
-        keys.clear()
-        documents.clear()
-
+    keys, documents = bytearray(), bytearray()
     for doc in view._dataset._sample_collection.aggregate(pipeline, allowDiskUse=True):
         labels = _listed(doc.get("labels"))
-        keys += [i.binary for i in labels]
-        documents += [doc["_id"].binary] * len(labels)
-        if len(keys) >= _BATCH:
-            flush()
-    flush()
-    return Wanted(
-        np.concatenate([block[0] for block in blocks]),
-        np.concatenate([block[1] for block in blocks]),
+        keys += b"".join(i.binary for i in labels)
+        documents += doc["_id"].binary * len(labels)
+    return Expected(
+        np.frombuffer(keys, object_ids.DTYPE),
+        np.frombuffer(documents, object_ids.DTYPE),
     )
 
 
@@ -147,8 +129,3 @@ def _listed(labels: Any) -> list[Any]:
     if not isinstance(labels, list):
         labels = [labels]
     return [i for i in labels if i is not None]
-
-
-def _ids(view: Any, patches_field: str | None) -> tuple[IdArray, IdArray]:
-    keys, sample_ids = ViewScope(view, patches_field).pairs()
-    return object_ids.from_strings(keys)[0], object_ids.from_strings(sample_ids)[0]

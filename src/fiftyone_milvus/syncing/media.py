@@ -1,10 +1,10 @@
-"""Whose media may have changed since they were embedded."""
+"""Which samples may have changed since they were embedded."""
 
 from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -19,12 +19,12 @@ _BATCH = 10_000
 
 @dataclass(frozen=True)
 class Embedded:
-    """As of when an index's rows were embedded; recorded with its collection.
+    """When the rows of an index were embedded, as recorded with its collection.
 
     Attributes:
-        dataset_id: whose samples the times are of
-        watermark: the newest ``last_modified_at`` there was then, in milliseconds since 1970
-        seen: the clock then, in milliseconds since 1970
+        dataset_id: the dataset of the samples
+        watermark: the newest ``last_modified_at`` at that time, in milliseconds since 1970
+        seen: the clock at that time, in milliseconds since 1970
     """
 
     dataset_id: str
@@ -33,17 +33,17 @@ class Embedded:
 
     @classmethod
     def now(cls, dataset: Any) -> Embedded:
-        """Returns the times of rows that are embedded from now on."""
+        """Returns the record of rows that are embedded from now on."""
         newest = staleness.newest(dataset)
         return cls(str(dataset._doc.id), newest, time.time_ns() // 1_000_000)
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns what is recorded."""
-        return {"dataset_id": self.dataset_id, "watermark": self.watermark, "seen": self.seen}
+        """Returns what is recorded with the collection."""
+        return asdict(self)
 
     @classmethod
     def from_dict(cls, record: Any, dataset: Any) -> Embedded | None:
-        """Returns what was recorded of a dataset, or None."""
+        """Returns the record of a dataset's rows, or None if there is none."""
         try:
             found = cls(str(record["dataset_id"]), int(record["watermark"]), int(record["seen"]))
         except (KeyError, TypeError, ValueError):
@@ -52,14 +52,14 @@ class Embedded:
 
 
 def changed(samples: Any, sample_ids: IdArray, embedded: Embedded | None) -> npt.NDArray[np.bool_]:
-    """Returns which samples were edited, or had their file written, since they were embedded.
+    """Returns for each sample whether it, or its file, was written since it was embedded.
 
-    FiftyOne stamps a sample at each edit, of whatever field; a changed ``filepath`` is one.
+    FiftyOne stamps a sample at each edit of any field, such as ``filepath``.
 
     Args:
         samples: the :class:`fiftyone.core.collections.SampleCollection`
         sample_ids: the samples in question
-        embedded: the times of their embeddings; None if unknown, when every sample may have changed
+        embedded: when they were embedded; if None, every sample may have changed
     """
     if embedded is None:
         return np.ones(len(sample_ids), dtype=bool)
@@ -86,5 +86,5 @@ def _written_since(path: Any, milliseconds: int) -> bool:
     try:
         return os.stat(path).st_mtime_ns // 1_000_000 > milliseconds
     except (OSError, TypeError, ValueError):
-        # Gone, or not on this machine
+        # Deleted, or not on this machine
         return False

@@ -1,4 +1,4 @@
-"""Removes the rows whose sample or label is gone."""
+"""Removes the rows whose sample or label was deleted."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from fiftyone_milvus.collection.filters import batches
 from fiftyone_milvus.dataset import object_ids
 from fiftyone_milvus.dataset.progress import ProgressBar
 from fiftyone_milvus.syncing import expected_rows
-from fiftyone_milvus.syncing.difference import Surplus
+from fiftyone_milvus.syncing.difference import Unexpected
 from fiftyone_milvus.syncing.scope import Target
 
 logger = logging.getLogger(__name__)
@@ -17,28 +17,28 @@ logger = logging.getLogger(__name__)
 _BATCH = 10_000
 
 
-def prune(target: Target, samples: Any, surplus: Surplus, progress: Any) -> tuple[int, int]:
-    """Removes those rows of a surplus whose sample or label is not in the dataset.
+def prune(target: Target, samples: Any, unexpected: Unexpected, progress: Any) -> tuple[int, int]:
+    """Removes those unexpected rows whose sample or label is not in the dataset.
 
     Args:
         target: the index
         samples: the :class:`fiftyone.core.collections.SampleCollection` that is synced
-        surplus: rows that it did not ask for
+        unexpected: the rows
         progress: as FiftyOne's progress bars take it
 
     Returns:
-        how many were removed, and how many were left, as the collection might be another's
+        the number of rows removed, and of stale rows left, as the collection may be another's
     """
-    there = expected_rows.still_there(
-        samples, target.patches_field, surplus.keys, surplus.sample_ids
+    exist = expected_rows.existing(
+        samples, target.patches_field, unexpected.keys, unexpected.sample_ids
     )
-    stale = [*object_ids.to_strings(surplus.keys[~there]), *surplus.others]
+    stale = [*object_ids.to_strings(unexpected.keys[~exist]), *unexpected.foreign]
     if not stale:
         return 0, 0
     if not target.owned():
         logger.warning(
-            "The %s holds %d vectors of no sample of this dataset; it is not recorded as this "
-            "index's, so they stay; use remove_from_index() if they are not needed",
+            "The %s has %d vectors that belong to no sample of this dataset; they stay, as the "
+            "collection is not recorded as this index's; remove them with remove_from_index()",
             target.collection.where,
             len(stale),
         )

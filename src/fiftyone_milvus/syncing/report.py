@@ -1,4 +1,4 @@
-"""What a sync did."""
+"""The result of a sync."""
 
 from __future__ import annotations
 
@@ -15,16 +15,15 @@ class SyncReport:
     Counts are of vectors: of samples, or of patches.
 
     Attributes:
-        added: that were missing, and are in the index now
-        updated: that were embedded again, as their media may have changed
-        removed: whose sample or label is gone
-        unchanged: that were in the index already, and were left alone
-        kept: of no sample or label of the dataset, in a collection that is not recorded as this
-            index's own and might be another's
+        added: vectors that were missing, and are in the index now
+        updated: vectors that were embedded again, as their sample or file may have changed
+        removed: vectors whose sample or label was deleted
+        unchanged: vectors that were in the index already
+        kept: stale vectors that stay, as the collection is not recorded as this index's
         failed: the ID of each sample, or patch, without a vector, and the reason
-        fields: what :meth:`sync_fields` did, or None if there was nothing to do for it
+        fields: what :meth:`sync_fields` did, or None if it was not called
         comparing: the seconds until it was known what is missing
-        seconds: the seconds in all
+        seconds: the seconds in total
     """
 
     added: int = 0
@@ -39,7 +38,7 @@ class SyncReport:
 
     @property
     def rate(self) -> float:
-        """Vectors that were written per second, after the comparison."""
+        """Vectors written per second, without the comparison."""
         written = self.added + self.updated
         return written / max(self.seconds - self.comparing, 1e-9) if written else 0.0
 
@@ -48,10 +47,10 @@ class SyncReport:
         if self.updated:
             parts.insert(1, f"{self.updated} embedded again")
         if self.kept:
-            parts.append(f"{self.kept} of others left alone")
+            parts.append(f"{self.kept} stale kept")
         if self.failed:
             parts.append(f"{len(self.failed)} failed")
         if self.fields is not None and self.fields.updated:
-            parts.append(f"fields of {self.fields.updated} updated")
+            parts.append(f"metadata of {self.fields.updated} updated")
         rate = f" ({self.rate:.0f} vectors/s)" if self.rate else ""
         return f"{', '.join(parts)} in {self.seconds:.1f} s{rate}"

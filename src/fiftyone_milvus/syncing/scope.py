@@ -1,4 +1,4 @@
-"""What is synced, and how."""
+"""What a sync is given: the index, and options."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ class Options:
     """How to sync.
 
     Attributes:
-        prune: whether to remove rows whose sample or label is gone
-        refresh: whether to embed samples again whose media may have changed
-        update_fields: whether to bring the fields beside the vectors up to date
+        prune: whether to remove rows whose sample or label was deleted
+        refresh: whether to embed samples again if they, or their files, may have changed
+        update_fields: whether to bring the metadata fields up to date
         batch_size: the model's batch size, or None
-        skip_failures: whether to go on where a sample has no usable embedding
+        skip_failures: whether to continue if a sample has no usable embedding
         progress: as FiftyOne's progress bars take it
     """
 
@@ -33,16 +33,17 @@ class Options:
 
 @dataclass(frozen=True)
 class Target:
-    """What a sync needs to know of an index.
+    """The index that is synced.
 
     Attributes:
         name: for messages
         collection: its collection, which may not exist yet
-        create: makes the collection for vectors of a dimension; False if another process just did
+        create: creates the collection for vectors of a dimension; returns False if another process
+            has just created it
         metric: its metric
         patches_field: the field of the patches, or None for samples
-        fields: the fields beside the vectors, which may be none
-        owned: whether the collection is recorded as this index's own
+        fields: its metadata fields, of which there may be none
+        owned: returns whether the collection is recorded as this index's
         dataset: the :class:`fiftyone.core.dataset.Dataset`
     """
 

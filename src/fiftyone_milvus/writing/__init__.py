@@ -1,1 +1,1 @@
-"""Embeddings to rows of a collection: checked, batched, written with retries."""
+"""Writes embeddings to a collection: checks them, batches them, and retries."""

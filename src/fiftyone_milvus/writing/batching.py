@@ -1,4 +1,4 @@
-"""Batches of any size → requests of about one size."""
+"""Batches of any size as requests of about the same size."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from fiftyone_milvus.collection.packing import pack
 from fiftyone_milvus.schema.layout import Layout
 from fiftyone_milvus.writing.validation import Batch
 
-BATCH_BYTES = 4 << 20
-"""Bytes of vectors and IDs per request, about: far below every engine's message limit."""
+REQUEST_BYTES = 4 << 20
+"""About how many bytes of vectors and IDs a request has: far below every engine's message limit."""
 
 FIELD_BYTES = 16 << 20
-"""Bytes of other fields per request, at most, but for a row that has more alone."""
+"""The most bytes of other fields in a request, unless one row alone has more."""
 
 _ID_BYTES = 64
 _MAX_CHARACTER = 4
 
 
-def batch_rows(dimension: int) -> int:
+def request_rows(dimension: int) -> int:
     """Returns how many vectors of a dimension go into one request."""
-    return max(1, BATCH_BYTES // (4 * dimension + _ID_BYTES))
+    return max(1, REQUEST_BYTES // (4 * dimension + _ID_BYTES))
 
 
-class Cutter:
-    """Cuts large batches and joins small ones, in order, without copying their vectors.
+class Requests:
+    """Splits large batches and joins small ones, in order, without copying their vectors.
 
     Args:
-        rows: of one request, at most
+        rows: the most rows of one request
     """
 
     def __init__(self, rows: int) -> None:
@@ -38,7 +38,7 @@ class Cutter:
         self._field_bytes = 0
 
     def add(self, batch: Batch) -> Iterator[list[Batch]]:
-        """Takes a batch in and yields the requests that are full with it."""
+        """Adds a batch, and yields the requests that are full."""
         start = 0
         while start < len(batch):
             stop = self._stop(batch, start)
@@ -50,20 +50,19 @@ class Cutter:
             start = stop
 
     def rest(self) -> list[Batch]:
-        """Returns what is left, which may be nothing, and starts anew."""
+        """Returns the request that is not full, which may be empty, and begins another."""
         parts, self._parts = self._parts, []
         self._count = self._field_bytes = 0
         return parts
 
     def _stop(self, batch: Batch, start: int) -> int:
-        """Returns where the rows end that the request has room for."""
+        """Returns the end of the rows that still fit into the request."""
         stop = min(len(batch), start + self._rows - self._count)
         if not batch.fields:
             return stop
         for i in range(start, stop):
             size = _bytes(batch.fields[i])
-            has_rows = self._count > 0 or i > start
-            if has_rows and self._field_bytes + size > FIELD_BYTES:
+            if (self._count > 0 or i > start) and self._field_bytes + size > FIELD_BYTES:
                 return i
             self._field_bytes += size
         return stop

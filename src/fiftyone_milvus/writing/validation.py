@@ -1,4 +1,4 @@
-"""Embeddings and queries as Milvus takes them, or a word about what is wrong with them."""
+"""Checks embeddings and queries before Milvus gets them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from fiftyone_milvus.errors import (
 from fiftyone_milvus.metrics import Array
 
 MAX_DIMENSION = 32_768
-"""https://milvus.io/docs/limitations.md."""
+"""The most dimensions of a vector: https://milvus.io/docs/limitations.md."""
 
 
 @dataclass(frozen=True)
@@ -43,13 +43,13 @@ class Batch:
         return len(self.ids)
 
     def part(self, which: slice) -> Batch:
-        """Returns some of the rows; nothing is copied but the IDs."""
+        """Returns a part of the rows, whose vectors are not copied."""
         return Batch(
             self.ids[which], self.sample_ids[which], self.vectors[which], self.fields[which]
         )
 
     def without(self, ids: set[str]) -> Batch:
-        """Returns the batch without the rows of the given primary keys."""
+        """Returns the batch without some primary keys; it must have no other fields yet."""
         keep = [i for i, _id in enumerate(self.ids) if _id not in ids]
         return Batch(
             [self.ids[i] for i in keep], [self.sample_ids[i] for i in keep], self.vectors[keep]
@@ -64,7 +64,7 @@ def check(
     metric: str,
     dimension: int | None,
 ) -> Batch:
-    """Checks everything that Milvus would refuse, or take and never find again.
+    """Checks for everything that Milvus would refuse, or store and never find.
 
     Args:
         embeddings: a ``num_embeddings x num_dims`` array, of any real dtype
@@ -73,11 +73,11 @@ def check(
         metric: the index's metric
         dimension: the index's dimension, or None if it has none yet
 
-    Returns:
-        the rows as a :class:`Batch`
-
     Raises:
         InvalidInputError: naming the value, what was expected and the remedy
+        ExistingIDsError: if an ID is given more than once
+        DimensionMismatchError: if the vectors have another dimension than the index
+        InvalidVectorError: if a vector is not finite, or zero for metric cosine
     """
     vectors = as_vectors(embeddings, "embeddings")
     samples = _strings(sample_ids, "sample_ids")
@@ -100,7 +100,15 @@ def check(
 
 
 def as_vectors(values: npt.ArrayLike, name: str) -> Array:
-    """Returns a 2-D C-contiguous float32 array of the given vectors."""
+    """Returns vectors as a 2-D C-contiguous float32 array.
+
+    Args:
+        values: a ``num_vectors x num_dims`` array of any real dtype
+        name: ``"embeddings"`` or ``"queries"``, for errors
+
+    Raises:
+        InvalidInputError: if they are not numbers, or have another shape
+    """
     try:
         vectors = np.asarray(values)
         if vectors.dtype.kind not in "fiub":
@@ -115,12 +123,12 @@ def as_vectors(values: npt.ArrayLike, name: str) -> Array:
         raise InvalidInputError(
             f"{name} has shape {vectors.shape}; expected a num_{name} x num_dims array"
         )
-    with np.errstate(over="ignore"):  # becomes infinity, which is refused by name
+    with np.errstate(over="ignore"):  # becomes infinity, which check_values() refuses
         return np.ascontiguousarray(vectors, dtype=np.float32)
 
 
 def check_dimension(found: int, expected: int | None) -> None:
-    """Raises if vectors of ``found`` dimensions can't go into an index of ``expected``."""
+    """Raises DimensionMismatchError unless an index takes vectors of ``found`` dimensions."""
     if not 1 <= found <= MAX_DIMENSION:
         raise DimensionMismatchError(
             f"Vectors have {found} dimensions; Milvus takes 1 to {MAX_DIMENSION}"
@@ -133,16 +141,16 @@ def check_dimension(found: int, expected: int | None) -> None:
 
 
 def check_values(vectors: Array, metric: str, ids: Sequence[str] | None = None) -> None:
-    """Raises if a vector holds NaN or infinity, or is zero where the metric is cosine."""
+    """Raises InvalidVectorError if a vector is not finite, or zero for metric cosine."""
     for row, (what, remedy) in unusable(vectors, metric).items():
         which = f"The embedding of '{ids[row]}'" if ids is not None else f"Query vector {row}"
         raise InvalidVectorError(f"{which} {what}; {remedy}")
 
 
 def unusable(vectors: Array, metric: str) -> dict[int, tuple[str, str]]:
-    """Returns the rows that Milvus can't hold or find: what is wrong with each, and the remedy."""
+    """Returns for each row that Milvus can't store or find what is wrong, and the remedy."""
     squares = np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64)
-    # NaN and infinity survive into the sum; overflow of finite float32 does not occur in float64
+    # NaN and infinity remain in the sum; finite float32 values do not overflow in float64
     bad = np.flatnonzero(~np.isfinite(squares)).tolist()
     found = dict.fromkeys(bad, ("contains NaN or infinity", "leave it out or compute it again"))
     if metric == "cosine":

@@ -1,4 +1,4 @@
-"""Checked rows → a collection: in the background, with back-pressure and patience."""
+"""Writes checked rows to a collection, in the background, with retries."""
 
 from __future__ import annotations
 
@@ -9,35 +9,35 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from types import TracebackType
 
 from fiftyone_milvus.collection import MilvusCollection
-from fiftyone_milvus.connection import Patience
+from fiftyone_milvus.connection import Retry
 from fiftyone_milvus.dataset.progress import ProgressBar
 from fiftyone_milvus.errors import CollectionMismatchError
-from fiftyone_milvus.writing.batching import Cutter, batch_rows, to_rows
+from fiftyone_milvus.writing.batching import Requests, request_rows, to_rows
 from fiftyone_milvus.writing.validation import Batch
 
 logger = logging.getLogger(__name__)
 
-WRITE_PATIENCE = 60.0
-"""Seconds for which a request is repeated while Milvus is away or asks for less."""
+RETRY_SECONDS = 60.0
+"""For how long a request is retried while Milvus does not answer or limits the rate."""
 
 FLUSH_ROWS = 5_000
-"""From this many rows on, an upload ends with one flush.
+"""An upload of at least this many rows ends with one flush.
 
-A server searches what is not sealed through an interim index that no parameter reaches; sealing a
-handful of rows each time would cost 0.5-2.6 s.
+A server searches unsealed rows through an interim index that ignores the search parameters. Sealing
+a few rows at a time would cost 0.5-2.6 s each.
 """
 
 _SENDERS = 2
-_UNDER_WAY = 4
+_PENDING = 4
 _GRACE = 5.0
 
 
 class Writer:
     """Writes batches to a collection in the background.
 
-    Batches of any size become requests of about the same size. A few requests are under way at a
-    time; :meth:`add` waits while there are more, so memory stays bounded. What fails for a reason
-    that passes is repeated for :data:`WRITE_PATIENCE`; no row is there twice for it.
+    Batches of any size become requests of about the same size. Only a few requests are pending at
+    a time, and :meth:`add` waits if there are more, so memory is bounded. After a transient error
+    a request is retried for :data:`RETRY_SECONDS`; no row is written twice.
 
     Example::
 
@@ -46,13 +46,13 @@ class Writer:
                 writer.add(batch)
         print(writer.written)
 
-    Leaving the block sends what is left and waits for everything. If it is left by an exception,
-    what was not sent never is, and :attr:`written` says what Milvus has acknowledged.
+    At the end of the block it sends the rest and waits for all requests. After an exception it
+    sends nothing more, and :attr:`written` is what Milvus has acknowledged.
 
     Args:
         collection: an existing collection
-        replace: whether keys may exist already, or be written by others at the same time; without
-            it, a key that exists would be there twice on a server
+        replace: whether keys may exist already, or be written by others at the same time. Without
+            it, a server stores an existing key twice
         on_written: is called with the number of rows of each acknowledged request, by the thread
             that calls :meth:`add`
 
@@ -77,13 +77,13 @@ class Writer:
         self._layout = layout
         self._replace = replace
         self._on_written = on_written
-        self._cutter = Cutter(batch_rows(layout.dimension))
+        self._requests = Requests(request_rows(layout.dimension))
         self._pool = ThreadPoolExecutor(_SENDERS, thread_name_prefix="fiftyone-milvus")
-        self._under_way: dict[Future[int], None] = {}
+        self._pending: dict[Future[int], None] = {}
         self._failure: BaseException | None = None
         self._written = 0
-        self._given_up = threading.Event()
-        self._waiting = _Waiting()
+        self._cancelled = threading.Event()
+        self._retry_log = _RetryLog()
 
     @property
     def written(self) -> int:
@@ -94,24 +94,24 @@ class Writer:
         """Takes rows to write; returns before they are written.
 
         Args:
-            batch: the rows, whose vectors must not be changed any more
+            batch: the rows, whose vectors must not change any more
 
         Raises:
-            FiftyOneMilvusError: what an earlier request failed with
+            FiftyOneMilvusError: the error of an earlier request
         """
-        self._collect(_UNDER_WAY)
-        for parts in self._cutter.add(batch):
-            self._collect(_UNDER_WAY - 1)
+        self._collect(_PENDING)
+        for parts in self._requests.add(batch):
+            self._collect(_PENDING - 1)
             self._submit(parts)
 
     def send(self) -> None:
-        """Sends what waits for more rows, so that a crash can't lose it; waits for nothing.
+        """Sends what has been added so far, so that a crash can't lose it; does not wait.
 
         Raises:
-            FiftyOneMilvusError: what an earlier request failed with
+            FiftyOneMilvusError: the error of an earlier request
         """
-        if rest := self._cutter.rest():
-            self._collect(_UNDER_WAY - 1)
+        if rest := self._requests.rest():
+            self._collect(_PENDING - 1)
             self._submit(rest)
 
     def __enter__(self) -> Writer:
@@ -125,29 +125,29 @@ class Writer:
     ) -> None:
         try:
             if error is None:
-                if rest := self._cutter.rest():
+                if rest := self._requests.rest():
                     self._submit(rest)
                 self._collect(0)
         finally:
-            self._given_up.set()
+            self._cancelled.set()
             self._pool.shutdown(wait=False, cancel_futures=True)
-            self._settle()
+            self._count_late()
 
     def _submit(self, parts: Sequence[Batch]) -> None:
-        self._under_way[self._pool.submit(self._send, parts)] = None
+        self._pending[self._pool.submit(self._send, parts)] = None
 
     def _send(self, parts: Sequence[Batch]) -> int:
         rows = to_rows(parts, self._layout)
-        patience = Patience(WRITE_PATIENCE, self._waiting.begin, self._given_up)
-        self._collection.write(rows, replace=self._replace, patience=patience)
-        self._waiting.end()
+        retry = Retry(RETRY_SECONDS, self._retry_log.begin, self._cancelled)
+        self._collection.write(rows, replace=self._replace, retry=retry)
+        self._retry_log.end()
         return len(rows)
 
     def _collect(self, limit: int) -> None:
-        """Waits until no more than ``limit`` requests are under way; raises what one raised."""
+        """Waits until at most ``limit`` requests are pending; raises the error of a failed one."""
         while self._failure is None:
-            for future in [f for f in self._under_way if f.done()]:
-                del self._under_way[future]
+            for future in [f for f in self._pending if f.done()]:
+                del self._pending[future]
                 try:
                     count = future.result()
                 except BaseException as error:
@@ -157,29 +157,27 @@ class Writer:
                     if self._on_written is not None:
                         self._on_written(count)
             if self._failure is None:
-                if len(self._under_way) <= limit:
+                if len(self._pending) <= limit:
                     return
-                wait(self._under_way, return_when=FIRST_COMPLETED)
+                wait(self._pending, return_when=FIRST_COMPLETED)
         raise self._failure
 
-    def _settle(self) -> None:
-        """Gives what is being sent a moment, and counts it if it was written."""
-        done, _ = wait([f for f in self._under_way if not f.cancelled()], timeout=_GRACE)
-        for future in done:
-            if future.exception() is None:
-                self._written += future.result()
-        self._under_way.clear()
+    def _count_late(self) -> None:
+        """Waits a moment for requests that are being sent, and counts what they wrote."""
+        done, _ = wait([f for f in self._pending if not f.cancelled()], timeout=_GRACE)
+        self._written += sum(future.result() for future in done if future.exception() is None)
+        self._pending.clear()
 
 
 def upload(collection: MilvusCollection, batch: Batch, *, replace: bool) -> None:
-    """Writes rows, with a progress bar, and seals them if they are many.
+    """Writes rows, with a progress bar, and flushes if there are many.
 
     Args:
         collection: an existing collection
         batch: the rows
         replace: whether keys may exist already
     """
-    show = len(batch) > batch_rows(collection.layout.dimension)
+    show = len(batch) > request_rows(collection.layout.dimension)
     with (
         ProgressBar(len(batch), "Uploading embeddings to Milvus", show=show) as bar,
         Writer(collection, replace=replace, on_written=bar.update) as writer,
@@ -189,19 +187,19 @@ def upload(collection: MilvusCollection, batch: Batch, *, replace: bool) -> None
 
 
 def flush_if_due(collection: MilvusCollection, rows: int, *, wait: bool = True) -> None:
-    """Seals what was written if that is worth its time.
+    """Seals written rows if there are enough of them to be worth the time.
 
     Args:
         collection: an existing collection
-        rows: how many were written since it was last sealed
-        wait: whether to return when it is sealed. A server takes seconds for that, however few the
-            rows; they are acknowledged before, and found. The embedded engine is always waited for
+        rows: how many were written since the last flush
+        wait: whether to wait until they are sealed, which takes a server seconds, however few the
+            rows; they are acknowledged and found before. The embedded engine is always waited for
     """
     lite = collection.connection.engine.lite
-    if rows < FLUSH_ROWS and not (lite and rows >= batch_rows(collection.layout.dimension)):
+    if rows < FLUSH_ROWS and not (lite and rows >= request_rows(collection.layout.dimension)):
         return
     if wait or lite:
-        collection.flush(patience=Patience(WRITE_PATIENCE, _Waiting().begin))
+        collection.flush(retry=Retry(RETRY_SECONDS, _RetryLog().begin))
     else:
         threading.Thread(target=_flush, args=(collection,), daemon=True).start()
 
@@ -210,25 +208,27 @@ def _flush(collection: MilvusCollection) -> None:
     try:
         collection.flush()
     except Exception as error:
-        # Dropped meanwhile, perhaps; a server seals rows by itself in time
+        # The collection may have been dropped; a server seals rows by itself in time
         logger.debug("The %s was not flushed: %s", collection.where, error)
 
 
-class _Waiting:
-    """Says once that requests are being repeated, and once that they need not be any more."""
+class _RetryLog:
+    """Logs once that requests are being retried, and once that they succeed again."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._told = False
+        self._retrying = False
+
+    def _set(self, retrying: bool) -> bool:
+        """Returns whether this changes the state."""
+        with self._lock:
+            before, self._retrying = self._retrying, retrying
+        return before != retrying
 
     def begin(self, problem: str) -> None:
-        with self._lock:
-            told, self._told = self._told, True
-        if not told:
-            logger.warning("%s; trying again for %d s", problem, WRITE_PATIENCE)
+        if self._set(True):
+            logger.warning("%s; trying again for %d s", problem, RETRY_SECONDS)
 
     def end(self) -> None:
-        with self._lock:
-            told, self._told = self._told, False
-        if told:
+        if self._set(False):
             logger.info("Milvus takes rows again")

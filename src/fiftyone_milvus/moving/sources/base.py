@@ -12,7 +12,7 @@ import numpy.typing as npt
 from fiftyone_milvus.collection.recent import Rows
 from fiftyone_milvus.dataset import object_ids
 from fiftyone_milvus.dataset.object_ids import IdArray
-from fiftyone_milvus.syncing.expected_rows import Wanted
+from fiftyone_milvus.syncing.expected_rows import Expected
 
 BATCH_BYTES = 8 << 20
 """Vectors that are read at a time."""
@@ -50,11 +50,11 @@ class Source(Protocol):
     name: str
     embedded: Mapping[str, Any]
 
-    def holds(self, wanted: Wanted) -> Held:
+    def holds(self, expected: Expected) -> Held:
         """Returns which of the given keys it has."""
         ...
 
-    def rows(self, keys: Wanted, batch_size: int | None = None) -> Iterator[Rows]:
+    def rows(self, keys: Expected, batch_size: int | None = None) -> Iterator[Rows]:
         """Yields the rows of keys, each once, in any order and in bounded memory if it can.
 
         Args:
@@ -69,7 +69,7 @@ def rows_of(dimension: int) -> int:
     return max(1, BATCH_BYTES // (4 * dimension))
 
 
-def parts(keys: Wanted, size: int) -> Iterator[tuple[list[str], list[str]]]:
+def parts(keys: Expected, size: int) -> Iterator[tuple[list[str], list[str]]]:
     """Yields keys and their samples as strings, some at a time."""
     for start in range(0, len(keys), size):
         part = keys.take(np.arange(start, min(start + size, len(keys))))

@@ -18,7 +18,7 @@ from fiftyone_milvus.moving.arrow_vectors import to_matrix
 from fiftyone_milvus.moving.parquet import FORMAT, METADATA, FileInfo
 from fiftyone_milvus.moving.sources.base import BATCH_ROWS, Finder, Held, as_keys, rows_of
 from fiftyone_milvus.schema.layout import PK, VECTOR
-from fiftyone_milvus.syncing.expected_rows import Wanted
+from fiftyone_milvus.syncing.expected_rows import Expected
 
 
 class FileSource:
@@ -66,7 +66,7 @@ class FileSource:
         stat = self._path.stat()
         return {"from": str(self._path.resolve()), "made": f"{stat.st_size} {stat.st_mtime_ns}"}
 
-    def holds(self, wanted: Wanted) -> Held:
+    def holds(self, expected: Expected) -> Held:
         """Returns which of the given keys it has, and looks at all vectors.
 
         Raises:
@@ -80,12 +80,12 @@ class FileSource:
             raise InvalidInputError(
                 f"The {self.name} has {repeated} rows that repeat a '{PK}'; leave one row per key"
             )
-        positions = Finder(wanted.keys).find(keys)
-        present = np.zeros(len(wanted), dtype=bool)
+        positions = Finder(expected.keys).find(keys)
+        present = np.zeros(len(expected), dtype=bool)
         present[positions[positions >= 0]] = True
         return Held(present, True, int(np.count_nonzero(positions < 0)))
 
-    def rows(self, keys: Wanted, batch_size: int | None = None) -> Iterator[Rows]:
+    def rows(self, keys: Expected, batch_size: int | None = None) -> Iterator[Rows]:
         """Yields the rows of keys in the file's order."""
         if not len(keys):
             return

@@ -12,7 +12,7 @@ from fiftyone_milvus.collection.recent import Rows
 from fiftyone_milvus.dataset import object_ids
 from fiftyone_milvus.moving.arrow_vectors import to_matrix
 from fiftyone_milvus.moving.sources.base import BATCH_ROWS, Finder, Held, as_keys, rows_of
-from fiftyone_milvus.syncing.expected_rows import Wanted
+from fiftyone_milvus.syncing.expected_rows import Expected
 
 
 class LanceSource:
@@ -27,17 +27,17 @@ class LanceSource:
         self.name = f"lancedb index '{index.key}'"
         self._table = index.table
 
-    def holds(self, wanted: Wanted) -> Held:
+    def holds(self, expected: Expected) -> Held:
         """Returns which of the given keys it has."""
-        present = np.zeros(len(wanted), dtype=bool)
+        present = np.zeros(len(expected), dtype=bool)
         if self._table is None:
             return Held(present, True, 0)
         keys = self._keys()
-        positions = Finder(wanted.keys).find(keys)
+        positions = Finder(expected.keys).find(keys)
         present[positions[positions >= 0]] = True
         return Held(present, True, len(np.unique(keys[positions < 0])))
 
-    def rows(self, keys: Wanted, batch_size: int | None = None) -> Iterator[Rows]:
+    def rows(self, keys: Expected, batch_size: int | None = None) -> Iterator[Rows]:
         """Yields the rows of keys in the table's order."""
         if self._table is None or not len(keys):
             return

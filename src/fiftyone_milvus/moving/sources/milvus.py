@@ -12,7 +12,7 @@ from fiftyone_milvus.errors import InvalidInputError
 from fiftyone_milvus.index import MilvusSimilarityIndex
 from fiftyone_milvus.moving.sources.base import Held, parts, rows_of
 from fiftyone_milvus.syncing import difference
-from fiftyone_milvus.syncing.expected_rows import Wanted
+from fiftyone_milvus.syncing.expected_rows import Expected
 
 
 class MilvusSource:
@@ -28,7 +28,7 @@ class MilvusSource:
         self._collection = index._collection
         self.embedded: Mapping[str, Any] = {}
 
-    def holds(self, wanted: Wanted) -> Held:
+    def holds(self, expected: Expected) -> Held:
         """Returns which of the given keys it has.
 
         Raises:
@@ -37,8 +37,8 @@ class MilvusSource:
         """
         # What is not found has not lost its vectors: it may be looked for at the wrong address
         self.embedded = self._collection.describe().embedded
-        found = difference.compare(self._collection, wanted, patches=self._index._patches)
-        others = len(found.surplus.keys) + len(found.surplus.others)
+        found = difference.compare(self._collection, expected, patches=self._index._patches)
+        others = len(found.unexpected)
         distinct = int(np.count_nonzero(found.present)) + others
         repeated = self._collection.count(strong=True) - distinct
         if repeated > 0:
@@ -49,7 +49,7 @@ class MilvusSource:
             )
         return Held(found.present, True, others)
 
-    def rows(self, keys: Wanted, batch_size: int | None = None) -> Iterator[Rows]:
+    def rows(self, keys: Expected, batch_size: int | None = None) -> Iterator[Rows]:
         """Yields the rows of keys in their order, reading ahead."""
         if not len(keys):
             return

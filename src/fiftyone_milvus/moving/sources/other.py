@@ -9,7 +9,7 @@ import numpy as np
 
 from fiftyone_milvus.collection.recent import Rows
 from fiftyone_milvus.moving.sources.base import BATCH_ROWS, Finder, Held, as_keys, parts, rows_of
-from fiftyone_milvus.syncing.expected_rows import Wanted
+from fiftyone_milvus.syncing.expected_rows import Expected
 
 
 class OtherSource:
@@ -25,17 +25,19 @@ class OtherSource:
         self._index = index
         self._patches = index.config.patches_field is not None
 
-    def holds(self, wanted: Wanted) -> Held:
+    def holds(self, expected: Expected) -> Held:
         """Returns which of the given keys it has; all, if the backend does not list its IDs."""
         ids = self._index.label_ids if self._patches else self._index.sample_ids
         if ids is None:
-            return Held(np.ones(len(wanted), dtype=bool), False, None, self._index.total_index_size)
-        positions = Finder(wanted.keys).find(as_keys(list(ids)))
-        present = np.zeros(len(wanted), dtype=bool)
+            return Held(
+                np.ones(len(expected), dtype=bool), False, None, self._index.total_index_size
+            )
+        positions = Finder(expected.keys).find(as_keys(list(ids)))
+        present = np.zeros(len(expected), dtype=bool)
         present[positions[positions >= 0]] = True
         return Held(present, True, int(np.count_nonzero(positions < 0)))
 
-    def rows(self, keys: Wanted, batch_size: int | None = None) -> Iterator[Rows]:
+    def rows(self, keys: Expected, batch_size: int | None = None) -> Iterator[Rows]:
         """Yields the rows of keys, as many as are asked for at a time."""
         at, size = 0, batch_size or BATCH_ROWS
         while at < len(keys):

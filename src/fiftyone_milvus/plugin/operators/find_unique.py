@@ -9,6 +9,7 @@ import fiftyone.operators as foo
 import fiftyone.operators.types as types
 
 from fiftyone_milvus.errors import InvalidInputError
+from fiftyone_milvus.numbers import check_integer
 from fiftyone_milvus.plugin import forms, results, scope
 from fiftyone_milvus.plugin.jobs import Job
 from fiftyone_milvus.plugin.operator import MilvusOperator, Report
@@ -63,8 +64,8 @@ class FindUnique(MilvusOperator):
             raise InvalidInputError("Give count or thresh, not both")
         if count is None and thresh is None:
             count = DEFAULT_COUNT
-        if thresh is None and (isinstance(count, bool) or not isinstance(count, int) or count < 1):
-            raise InvalidInputError(f"Invalid count {count!r}; expected an integer above 0")
+        if thresh is None:
+            count = check_integer("count", count)
         result = result_of(params)
         samples = forms.target_of(ctx)
         tag = tag_of(params, "unique")

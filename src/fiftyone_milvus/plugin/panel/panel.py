@@ -14,6 +14,7 @@ import numpy as np
 from fiftyone_milvus import inventory
 from fiftyone_milvus.errors import FiftyOneMilvusError
 from fiftyone_milvus.inventory.stored_index import open_index
+from fiftyone_milvus.numbers import as_integer
 from fiftyone_milvus.plugin.jobs import jobs
 from fiftyone_milvus.plugin.operator import one_line
 from fiftyone_milvus.plugin.panel import texts
@@ -186,8 +187,8 @@ class MilvusPanel(foo.Panel):
 
     def _row(self, ctx: Any) -> str:
         keys = ctx.panel.state.keys or []
-        row = ctx.params.get("row")
-        if not isinstance(row, int) or not 0 <= row < len(keys):
+        row = as_integer(ctx.params.get("row"))
+        if row is None or not 0 <= row < len(keys):
             raise FiftyOneMilvusError("The list of indexes has changed; refresh the panel")
         return str(keys[row])
 
