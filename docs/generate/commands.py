@@ -17,6 +17,7 @@ _HEAD = """\
 
 `fiftyone-milvus COMMAND --help` shows the same text. With `--json`, a command prints only JSON to the standard output, and
 everything else to the standard error. `fiftyone-milvus --install-completion` lets your shell complete commands and options.
+If `fiftyone-milvus` is not on the `PATH`, `python -m fiftyone_milvus` is the same.
 
 | exit code | |
 | --- | --- |
