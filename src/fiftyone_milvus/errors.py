@@ -1,34 +1,14 @@
-"""Every exception of this package.
+"""The exceptions of this package.
 
-All are ``ValueError``s, as those of FiftyOne's other backends are, and each message is one line
-that says what is wrong and what to do: the FiftyOne App shows nothing but ``str(e)``.
-
-::
-
-    FiftyOneMilvusError(ValueError)
-    ├── InvalidInputError            a parameter, query or embedding that can't be used
-    │   ├── DimensionMismatchError   embeddings or a query of another dimension than the index
-    │   ├── InvalidVectorError       NaN, infinity, or a zero vector under cosine
-    │   ├── ExistingIDsError         IDs that are in the index and may not be
-    │   └── MissingIDsError          IDs that are not in the index and must be
-    ├── CollectionError              the collection can't be used as this index
-    │   ├── CollectionNotFoundError  it does not exist (any more)
-    │   └── CollectionMismatchError  its fields, metric or owner are not this index's
-    ├── ConnectionFailedError(ConnectionError)
-    │   ├── UnreachableError         nothing answers at the address
-    │   ├── AuthenticationError      wrong or missing user, password or token
-    │   ├── DatabaseNotFoundError    the Milvus database does not exist
-    │   └── TLSError                 certificates are missing or not trusted
-    ├── PermissionDeniedError        this user may not do that
-    ├── EmbeddedServiceError         the local Milvus Lite service can't start or serve
-    └── EngineError                  anything else that Milvus refused
+Each is a ``ValueError``, like the errors of FiftyOne's other backends. A message is one line that
+says what is wrong and what to do, as the FiftyOne App shows only ``str(error)``.
 """
 
 from __future__ import annotations
 
 
 class FiftyOneMilvusError(ValueError):
-    """Base class of this package's errors."""
+    """The base class of the exceptions of this package."""
 
 
 class InvalidInputError(FiftyOneMilvusError):
@@ -40,15 +20,15 @@ class DimensionMismatchError(InvalidInputError):
 
 
 class InvalidVectorError(InvalidInputError):
-    """A vector holds NaN or infinity, or is zero where the metric is cosine."""
+    """A vector contains NaN or infinity, or is zero and the metric is cosine."""
 
 
 class ExistingIDsError(InvalidInputError):
-    """IDs are in the index already and were not allowed to be."""
+    """IDs are in the index already, and the call does not allow that."""
 
 
 class MissingIDsError(InvalidInputError):
-    """IDs are not in the index and were required to be."""
+    """IDs are not in the index, and the call does not allow that."""
 
 
 class CollectionError(FiftyOneMilvusError):
@@ -56,11 +36,11 @@ class CollectionError(FiftyOneMilvusError):
 
 
 class CollectionNotFoundError(CollectionError):
-    """The collection does not exist, or was dropped meanwhile."""
+    """The collection does not exist, or does not exist any more."""
 
 
 class CollectionMismatchError(CollectionError):
-    """The collection's fields, metric or owner are not those of this index."""
+    """The collection has other fields, or another metric or owner, than this index."""
 
 
 class ConnectionFailedError(FiftyOneMilvusError, ConnectionError):
@@ -84,12 +64,12 @@ class TLSError(ConnectionFailedError):
 
 
 class PermissionDeniedError(FiftyOneMilvusError):
-    """The connected user lacks a privilege."""
+    """The user of the connection lacks a privilege."""
 
 
 class EmbeddedServiceError(FiftyOneMilvusError):
-    """The local Milvus Lite service can't start or serve."""
+    """The service of the embedded engine can't start, or does not answer."""
 
 
 class EngineError(FiftyOneMilvusError):
-    """Milvus refused an operation for a reason of its own."""
+    """Milvus refused an operation for another reason."""

@@ -74,7 +74,7 @@ def test_a_new_index_without_a_server_is_embedded(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(resolution, "LOCAL_SERVER", f"http://localhost:{free_port()}")
-    monkeypatch.setattr(resolution, "_announced", set())
+    resolution._announce.cache_clear()
     logger = logging.getLogger("fiftyone_milvus")
     logger.addHandler(caplog.handler)
     try:

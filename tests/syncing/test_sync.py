@@ -256,7 +256,7 @@ def test_embeddings_of_a_field(make, dataset):
     index = make(dataset, model=None)
     report = index.sync(embeddings="vector")
     missing = dataset.match(F("number") == 4).first().id
-    assert dict(report.failed) == {missing: "field 'vector' holds no embedding"}
+    assert dict(report.failed) == {missing: "field 'vector' has no embedding"}
     assert content(index) == expected(dataset.match(F("number") != 4))
 
 

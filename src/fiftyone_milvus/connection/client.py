@@ -1,4 +1,4 @@
-"""Opens a ``pymilvus.MilvusClient`` for a target."""
+"""Opens the ``pymilvus.MilvusClient`` of a target."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from fiftyone_milvus.connection.target import Target
 from fiftyone_milvus.errors import TLSError
 
 CONNECT_TIMEOUT = 3.5
-"""Seconds to wait for a server's first answer; leaves a second to find out why there is none."""
+"""Seconds to wait for a server's first answer; a second is left to find out why there is none."""
 
-# gRPC waits up to two minutes between attempts to reconnect; a restarted server is back sooner.
+# By default, gRPC waits up to two minutes before it reconnects to a restarted server
 _RECONNECT = {
     "grpc.initial_reconnect_backoff_ms": 50,
     "grpc.min_reconnect_backoff_ms": 2500,
     "grpc.max_reconnect_backoff_ms": 1000,
 }
-# pymilvus pings every 10 s, which servers with gRPC's defaults answer with a disconnect. A local
-# socket needs no pings.
+# pymilvus pings every 10 s, and gRPC servers with default settings then disconnect. A local socket
+# needs no pings.
 _LOCAL = {**_RECONNECT, "grpc.keepalive_time_ms": 2**31 - 1}
 
 
 def open_client(target: Target, *, timeout: float = CONNECT_TIMEOUT) -> Any:
-    """Opens a client with a connection of its own, which pymilvus' pool does not share.
+    """Opens a client with its own connection, not one of pymilvus' pool.
 
     Args:
-        target: where; an embedded engine is started if it does not run
+        target: the Milvus; the embedded engine is started if it does not run
         timeout: seconds to wait for a server's first answer
 
     Raises:
@@ -39,7 +39,7 @@ def open_client(target: Target, *, timeout: float = CONNECT_TIMEOUT) -> Any:
         MilvusException: if the server refuses; see :func:`translate`
         grpc.RpcError: likewise
     """
-    # Half a second's import, which reading a run's properties can do without.
+    # The import takes half a second, which reading a run's properties does not need
     from pymilvus import MilvusClient
 
     quiet_logs.install()
@@ -48,7 +48,7 @@ def open_client(target: Target, *, timeout: float = CONNECT_TIMEOUT) -> Any:
         kwargs = client_kwargs(target)
         if target.tls:
             check_tls_files(target.settings)
-            # gRPC prints its TLS failures to the terminal and returns none of the reasons.
+            # gRPC prints TLS errors to the terminal, and returns no reason
             if not via_proxy() and (problem := tls_problem(target, timeout=1.0)) is not None:
                 raise problem
         remaining = max(1.0, deadline - time.monotonic()) if target.path is None else timeout
@@ -58,20 +58,15 @@ def open_client(target: Target, *, timeout: float = CONNECT_TIMEOUT) -> Any:
 
 
 def client_kwargs(target: Target) -> dict[str, Any]:
-    """What ``MilvusClient`` and ``pymilvus.connections.connect`` want to know of a target."""
-    settings = target.settings
+    """Returns the arguments of ``MilvusClient`` and ``pymilvus.connections.connect``."""
+    settings, token = target.settings, target.settings.login
+    address, options = target.address, _RECONNECT
     if target.path is not None:
         endpoint = embedded.ensure(target.path)
-        kwargs: dict[str, Any] = {"uri": endpoint.address, "grpc_options": _LOCAL}
-        kwargs["token"] = endpoint.token
-        if settings.db_name:
-            kwargs["db_name"] = settings.db_name
-        return kwargs
-    kwargs = {"uri": target.address, "grpc_options": _RECONNECT}
-    if settings.token:
-        kwargs["token"] = settings.token
-    elif settings.user and settings.password:
-        kwargs["token"] = f"{settings.user}:{settings.password}"
+        address, token, options = endpoint.address, endpoint.token, _LOCAL
+    kwargs: dict[str, Any] = {"uri": address, "grpc_options": options}
+    if token:
+        kwargs["token"] = token
     if settings.db_name:
         kwargs["db_name"] = settings.db_name
     if not target.tls:
@@ -79,8 +74,8 @@ def client_kwargs(target: Target) -> dict[str, Any]:
     kwargs["secure"] = True
     if settings.server_name:
         kwargs["server_name"] = settings.server_name
-    # pymilvus reads ca_pem_path only together with a client certificate, and takes
-    # server_pem_path for the authority otherwise.
+    # pymilvus reads ca_pem_path only with a client certificate; otherwise, it takes server_pem_path
+    # for the authority
     if settings.client_pem_path:
         kwargs["ca_pem_path"] = settings.root_path
         kwargs["client_pem_path"] = settings.client_pem_path
@@ -91,7 +86,7 @@ def client_kwargs(target: Target) -> dict[str, Any]:
 
 
 def check_tls_files(settings: Settings) -> None:
-    """Checks that the PEM files exist, can be read and belong together.
+    """Checks that the PEM files can be read, and that key and certificate belong together.
 
     Raises:
         TLSError: naming the parameter and its path
@@ -102,7 +97,7 @@ def check_tls_files(settings: Settings) -> None:
     if settings.client_pem_path and settings.client_key_path:
         pair = f"'{settings.client_pem_path}' and '{settings.client_key_path}'"
         try:
-            # An encrypted key would make OpenSSL ask on the terminal.
+            # Without a password, OpenSSL would ask for one on the terminal
             context.load_cert_chain(settings.client_pem_path, settings.client_key_path, "")
         except (ssl.SSLError, ValueError) as error:
             raise TLSError(
@@ -129,10 +124,10 @@ def _check_tls_file(context: ssl.SSLContext, name: str, path: str) -> None:
 
 
 def _leave_retries_to_us(client: Any) -> None:
-    """Ends pymilvus' retries after failed RPCs.
+    """Ends pymilvus' own retries of failed calls, but for rate limits.
 
-    It repeats every RPC up to 75 times, for minutes, and also writes that must not be repeated.
-    :meth:`Connection.run` knows which may, and for how long. Rate limits stay pymilvus' affair.
+    It retries every call up to 75 times, for minutes, even writes that must not be repeated.
+    :meth:`Connection.run` knows which calls may be retried, and for how long.
     """
     import grpc
 

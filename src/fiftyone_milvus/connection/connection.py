@@ -301,9 +301,8 @@ def _key(target: Target) -> tuple[object, ...]:
     if target.path is not None:
         return target.deployment, target.address, settings.db_name or "default"
     files = tuple((name, path, _stamp(path)) for name, path in settings.tls_files.items())
-    token = settings.token or (settings.user and f"{settings.user}:{settings.password}")
-    database = settings.db_name or "default"
-    return target.deployment, target.address, database, token, settings.server_name, files
+    where = target.deployment, target.address, settings.db_name or "default"
+    return *where, settings.login, settings.server_name, files
 
 
 def _stamp(path: str) -> tuple[int, int] | None:

@@ -1,4 +1,4 @@
-"""Finds out why a server can't be reached, with plain sockets: gRPC only says UNAVAILABLE."""
+"""Finds out with plain sockets why a server can't be reached; gRPC only says UNAVAILABLE."""
 
 from __future__ import annotations
 
@@ -6,33 +6,34 @@ import os
 import socket
 import ssl
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 from fiftyone_milvus.connection.settings import Settings
 from fiftyone_milvus.connection.target import Target
 from fiftyone_milvus.errors import ConnectionFailedError, TLSError, UnreachableError
 
-# OpenSSL's X509_V_ERR_* codes.
+# OpenSSL's X509_V_ERR_* codes
 _NOT_YET_VALID, _EXPIRED = 9, 10
-_HOSTNAME_MISMATCH, _EMAIL_MISMATCH, _IP_MISMATCH = 62, 63, 64
+_MISMATCHES = (62, 63, 64)  # of the host name, the email or the IP address
 _HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0"
 _PROXIES = ("grpc_proxy", "https_proxy", "http_proxy")
 
 
 def via_proxy() -> bool:
-    """Whether gRPC reaches servers through a proxy, about which plain sockets know nothing."""
+    """Returns whether gRPC reaches servers through a proxy, which plain sockets do not use."""
     return any(os.environ.get(name) for name in _PROXIES)
 
 
 def diagnose(target: Target, *, timeout: float = 0.5) -> ConnectionFailedError | None:
-    """Finds the reason why gRPC got no answer.
+    """Finds out why gRPC got no answer.
 
     Args:
         target: a server
         timeout: seconds for each of at most two attempts
 
     Returns:
-        the error to raise, or None if the server looks all right from here
+        the error to raise, or None if nothing is wrong
     """
     if target.path is not None or via_proxy():
         return None
@@ -51,19 +52,14 @@ def diagnose(target: Target, *, timeout: float = 0.5) -> ConnectionFailedError |
 
 
 def tls_problem(target: Target, *, timeout: float) -> ConnectionFailedError | None:
-    """Does a TLS handshake as gRPC would; returns what is wrong with it, or None."""
-    context = _context(target.settings)
-    expected = target.settings.server_name or target.host
+    """Does a TLS handshake as gRPC does; returns what is wrong with it, or None."""
     try:
-        with (
-            socket.create_connection((target.host, target.port), timeout=timeout) as raw,
-            context.wrap_socket(raw, server_hostname=expected) as sock,
-        ):
-            # In TLS 1.3 a server refuses the client's certificate only after the handshake.
+        with _tls(target, timeout) as sock:
+            # In TLS 1.3 a server refuses the client's certificate only after the handshake
             sock.sendall(_HTTP2_PREFACE)
             sock.recv(1)
     except ssl.SSLCertVerificationError as error:
-        return TLSError(_distrust(target, expected, error))
+        return TLSError(_distrust(target, error))
     except ssl.SSLError as error:
         return _handshake_problem(target, error)
     except OSError:
@@ -72,7 +68,7 @@ def tls_problem(target: Target, *, timeout: float) -> ConnectionFailedError | No
 
 
 def certificate_days(target: Target, *, timeout: float = 2.0) -> int | None:
-    """Returns for how many more days a server's certificate is valid, or None if it is not known.
+    """Returns for how many more days a server's certificate is valid, or None if not known.
 
     Args:
         target: a server with TLS
@@ -80,25 +76,33 @@ def certificate_days(target: Target, *, timeout: float = 2.0) -> int | None:
     """
     if via_proxy():
         return None
-    name = target.settings.server_name or target.host
     try:
-        with (
-            socket.create_connection((target.host, target.port), timeout=timeout) as raw,
-            _context(target.settings).wrap_socket(raw, server_hostname=name) as sock,
-        ):
-            certificate = sock.getpeercert() or {}
+        with _tls(target, timeout) as sock:
+            end = (sock.getpeercert() or {}).get("notAfter")
     except OSError:
         return None
-    end = certificate.get("notAfter")
     if not isinstance(end, str):
         return None
     return int((ssl.cert_time_to_seconds(end) - time.time()) // 86_400)
 
 
+@contextmanager
+def _tls(target: Target, timeout: float) -> Iterator[ssl.SSLSocket]:
+    with (
+        socket.create_connection((target.host, target.port), timeout=timeout) as raw,
+        _context(target.settings).wrap_socket(raw, server_hostname=_name(target)) as sock,
+    ):
+        yield sock
+
+
+def _name(target: Target) -> str:
+    return target.settings.server_name or target.host
+
+
 def _context(settings: Settings) -> ssl.SSLContext:
     context = ssl.create_default_context(cafile=settings.root_path)
     context.set_alpn_protocols(["h2"])
-    # gRPC trusts a server's own certificate in place of an authority's, and old ones.
+    # As gRPC, trust a server's own certificate in place of an authority's, and old ones
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     context.verify_flags &= ~getattr(ssl, "VERIFY_X509_STRICT", 0)
     if settings.client_pem_path and settings.client_key_path:
@@ -156,11 +160,11 @@ def _speaks_tls(target: Target, timeout: float) -> bool:
     return False
 
 
-def _distrust(target: Target, expected: str, error: ssl.SSLCertVerificationError) -> str:
+def _distrust(target: Target, error: ssl.SSLCertVerificationError) -> str:
     who = f"Milvus at {target.address}"
-    if error.verify_code in (_HOSTNAME_MISMATCH, _EMAIL_MISMATCH, _IP_MISMATCH):
+    if error.verify_code in _MISMATCHES:
         return (
-            f"{who} shows a certificate for another host than '{expected}': "
+            f"{who} shows a certificate for another host than '{_name(target)}': "
             "use the name in the certificate, in 'uri' or as 'server_name'"
         )
     if error.verify_code == _EXPIRED:

@@ -1,4 +1,4 @@
-"""pymilvus' and gRPC's exceptions → ours."""
+"""Translates the exceptions of pymilvus and gRPC into those of this package."""
 
 from __future__ import annotations
 
@@ -24,24 +24,28 @@ _COLLECTION_NOT_FOUND = 100
 _DATABASE_NOT_FOUND = 800
 _NOT_AUTHENTICATED, _PRIVILEGE_NOT_PERMITTED = 1400, 1401
 
-_NOT_READY = ("service not ready", "find no available", "is not ready", "channel not available")
 # Too many requests, time tick delayed, resources short, collection recovering, replica, channel and
 # nodes not available: https://github.com/milvus-io/milvus/blob/master/pkg/util/merr/errors.go
-_PASSING_CODES = frozenset({4, _RATE_LIMIT, 11, 12, 106, 401, 503, 902, 903, 904, 905})
-_PASSING = ("node offline", "node not match", "time tick long delay", "leader changed", "no leader")
+_BUSY_CODES = frozenset({4, _RATE_LIMIT, 11, 12, 106, 401, 503, 902, 903, 904, 905})
+_BUSY = (
+    "service not ready", "find no available", "is not ready", "channel not available",
+    "node offline", "node not match", "time tick long delay", "leader changed", "no leader",
+)  # fmt: skip
 _DISK_FULL = "no space left on device"
 _CLOSED = ("closed channel", "should create connection first")
 _LIMIT = 400
 
+Explained = tuple[type[FiftyOneMilvusError], str]
+
 
 class Failure:
-    """What pymilvus' tangle of causes and contexts says of a failed call.
+    """A failed call, from the causes and contexts that pymilvus chains.
 
     Attributes:
         status: the name of gRPC's status code, or None if Milvus itself refused
         code: Milvus' error code, or None
-        message: one line, in the words of whoever refused
-        closed: whether somebody closed the client
+        message: one line, from Milvus or gRPC
+        closed: whether the client was closed
         retriable: whether Milvus says that the same call may succeed
     """
 
@@ -85,33 +89,22 @@ class Failure:
         return self.closed or self.code == _CONNECT_FAILED
 
     @property
-    def not_ready(self) -> bool:
-        """Whether Milvus says that it is starting up, or asks for less."""
-        if self.status is not None:
-            return False
-        text = self.message.lower()
-        return self.code == _RATE_LIMIT or any(words in text for words in _NOT_READY)
-
-    @property
-    def passing(self) -> bool:
-        """Whether Milvus says that it can't just now; it may have done a part."""
-        if self.status is not None:
-            return False
-        text = self.message.lower()
-        return (
+    def busy(self) -> bool:
+        """Whether Milvus can't do it now: it starts, recovers, or limits the rate."""
+        return self.status is None and (
             self.retriable
-            or self.code in _PASSING_CODES
-            or any(words in text for words in _PASSING)
+            or self.code in _BUSY_CODES
+            or any(words in self.message.lower() for words in _BUSY)
         )
 
     @property
     def transient(self) -> bool:
-        """Whether the same call may well succeed a moment later."""
-        return self.unreachable or self.not_ready or self.passing
+        """Whether the same call may soon succeed."""
+        return self.unreachable or self.busy
 
 
 def describe(error: BaseException, target: Target) -> str:
-    """Says in a few words why a call is worth repeating: whoever reads it need not do anything."""
+    """Returns in a few words why a call is retried."""
     failure = Failure(error)
     where = f"The service of {target.address}" if target.path else f"Milvus at {target.address}"
     if failure.unreachable:
@@ -122,27 +115,24 @@ def describe(error: BaseException, target: Target) -> str:
 def translate(
     error: BaseException, target: Target, *, timeout: float | None = None, probe: bool = True
 ) -> FiftyOneMilvusError:
-    """Turns what a call of pymilvus raised into the one error that the user should see.
+    """Returns the error to raise for what a call of pymilvus raised.
 
     Args:
         error: what was raised
-        target: where the call went
-        timeout: the seconds that the call was given, for its message
+        target: the Milvus that was called
+        timeout: the seconds that the call was given, for the message
         probe: whether to open a socket to find out why a server is unreachable
 
     Returns:
-        the error to raise: one line with the address and the remedy, without a secret
+        an error whose message is one line, with the address and the remedy, without secrets
     """
     if isinstance(error, FiftyOneMilvusError):
         return error
-    failure = Failure(error)
-    kind, message = _explain(failure, target, timeout, probe)
+    kind, message = _explain(Failure(error), target, timeout, probe)
     return kind(_redact(message, target))
 
 
-def _explain(
-    failure: Failure, target: Target, timeout: float | None, probe: bool
-) -> tuple[type[FiftyOneMilvusError], str]:
+def _explain(failure: Failure, target: Target, timeout: float | None, probe: bool) -> Explained:
     status, code, said = failure.status, failure.code, failure.message
     lower = said.lower()
     where = f"Milvus at {target.address}"
@@ -155,7 +145,8 @@ def _explain(
         or "permission deny" in lower
         or "privilege not permitted" in lower
     ):
-        who = f"user '{_user(target)}'" if _user(target) else "this user"
+        user = _user(target)
+        who = f"user '{user}'" if user else "this user"
         privilege = re.search(r"Privilege(\w+)", said)
         what = f" the privilege '{privilege.group(1)}'" if privilege else " a privilege"
         return PermissionDeniedError, (
@@ -172,7 +163,7 @@ def _explain(
         )
     if failure.unreachable or status == "DEADLINE_EXCEEDED":
         return _no_answer(failure, target, timeout, probe)
-    if failure.not_ready or failure.passing:
+    if failure.busy:
         return UnreachableError, f"{where} is not ready: {said}; try again in a moment"
     if status == "UNIMPLEMENTED":
         return EngineError, f"{where} does not offer this operation: {said}; use a newer Milvus"
@@ -188,32 +179,26 @@ def _explain(
     return EngineError, f"{where} refused: {said}"
 
 
-def _unauthenticated(target: Target) -> tuple[type[FiftyOneMilvusError], str]:
+def _unauthenticated(target: Target) -> Explained:
     settings = target.settings
     if target.path is not None:
         return EmbeddedServiceError, (
-            f"the service of {target.address} refuses this process' token: "
+            f"The service of {target.address} refuses this process' token: "
             "run 'fiftyone-milvus stop' and try again"
         )
-    where = f"Milvus at {target.address}"
     if settings.token:
-        return AuthenticationError, f"{where} refuses the token: check 'token'"
-    if settings.user:
-        return AuthenticationError, (
-            f"{where} refuses user '{settings.user}' with this password: "
-            "check 'user' and 'password'"
-        )
-    return AuthenticationError, (
-        f"{where} wants credentials: pass 'user' and 'password', or 'token'"
-    )
+        problem = "refuses the token: check 'token'"
+    elif settings.user:
+        problem = f"refuses user '{settings.user}' with this password: check 'user' and 'password'"
+    else:
+        problem = "wants credentials: pass 'user' and 'password', or 'token'"
+    return AuthenticationError, f"Milvus at {target.address} {problem}"
 
 
-def _no_answer(
-    failure: Failure, target: Target, timeout: float | None, probe: bool
-) -> tuple[type[FiftyOneMilvusError], str]:
+def _no_answer(failure: Failure, target: Target, timeout: float | None, probe: bool) -> Explained:
     if target.path is not None:
         return EmbeddedServiceError, (
-            f"the service of {target.address} does not answer ({failure.message}): "
+            f"The service of {target.address} does not answer ({failure.message}): "
             "see 'fiftyone-milvus status'"
         )
     if probe and (problem := diagnose(target)) is not None:
@@ -237,16 +222,15 @@ def _user(target: Target) -> str | None:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """Every cause and context of an error, itself first; pymilvus ties them into circles."""
+    """Yields an error and all its causes and contexts once; pymilvus ties them into circles."""
     seen: set[int] = set()
     waiting: list[BaseException | None] = [error]
     while waiting:
         link = waiting.pop(0)
-        if link is None or id(link) in seen:
-            continue
-        seen.add(id(link))
-        yield link
-        waiting += [link.__cause__, link.__context__]
+        if link is not None and id(link) not in seen:
+            seen.add(id(link))
+            yield link
+            waiting += [link.__cause__, link.__context__]
 
 
 def _one_line(text: str) -> str:
@@ -256,7 +240,7 @@ def _one_line(text: str) -> str:
 
 
 def _redact(message: str, target: Target) -> str:
-    # Quoted what the user wrote, an engine may quote a secret with it.
+    # An engine may quote what it was sent, secrets included
     for secret in target.settings.secrets:
         if len(secret) >= 4:
             message = message.replace(secret, "***")

@@ -1,4 +1,4 @@
-"""pymilvus' ORM, for users who ask for it; it leaves pymilvus with version 3.1."""
+"""Connections of pymilvus' ORM, for users; pymilvus 3.1 removes the ORM."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from fiftyone_milvus.errors import EngineError
 
 _lock = threading.Lock()
 _registered: dict[str, tuple[int, Target, Any]] = {}
-"""The aliases that we made: process, target and handler of each."""
+"""The aliases that this module registered: process, target and handler of each."""
 inherited: list[Any] = []
-"""A parent process' clients and handlers: closing them, as garbage collection would, may hang."""
+"""Clients and handlers of the parent process, kept because closing them may hang."""
 
 
 def available() -> bool:
-    """Whether this pymilvus still has the ORM."""
+    """Returns whether this pymilvus has the ORM."""
     try:
         from pymilvus import Collection, connections, utility  # noqa: F401
     except ImportError:
@@ -30,7 +30,7 @@ def available() -> bool:
 
 
 def silence() -> None:
-    """Hides the ORM's deprecation warnings, which would blame users for what FiftyOne documents."""
+    """Hides the ORM's deprecation warnings: users follow FiftyOne's documentation."""
     try:
         from pymilvus import PyMilvusDeprecationWarning
     except ImportError:
@@ -42,10 +42,10 @@ def silence() -> None:
 
 
 def register(alias: str, target: Target) -> bool:
-    """Makes a target known to the ORM under an alias.
+    """Registers a target with the ORM under an alias.
 
     Returns:
-        False if the alias is the user's own, which is left alone
+        False if the user has registered the alias, which is then not changed
     """
     from pymilvus import connections
 
@@ -70,20 +70,20 @@ def register(alias: str, target: Target) -> bool:
 
 
 def default_alias() -> str:
-    """The alias that ORM calls without ``using=`` go to."""
+    """Returns the alias of ORM calls without ``using=``."""
     from pymilvus import DefaultConfig
 
     return str(DefaultConfig.MILVUS_CONN_ALIAS)
 
 
 def disconnect_all() -> None:
-    """Closes the ORM connections that we made and that are still ours."""
+    """Closes the ORM connections that this module registered and that were not replaced."""
     if not _registered:
         return
     from pymilvus import connections
 
     with _lock, quiet_logs.quiet(), warnings.catch_warnings(), suppress(Exception):
-        warnings.simplefilter("ignore")  # whatever the user has made of silence()
+        warnings.simplefilter("ignore")  # even if the user has undone silence()
         handlers = dict(connections.list_connections())
         for alias, (pid, _, handler) in list(_registered.items()):
             if pid == os.getpid() and handlers.get(alias) is handler:
@@ -98,7 +98,7 @@ def after_fork() -> None:
 
 
 def collection(alias: str, name: str) -> Any:
-    """The ORM's ``Collection`` of a name."""
+    """Returns the ORM's ``Collection`` of a name."""
     from pymilvus import Collection
 
     silence()
@@ -106,7 +106,7 @@ def collection(alias: str, name: str) -> Any:
 
 
 def no_orm() -> EngineError:
-    """The error for a pymilvus without the ORM."""
+    """Returns the error for a pymilvus without the ORM."""
     import pymilvus
 
     return EngineError(

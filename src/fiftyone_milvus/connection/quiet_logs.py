@@ -1,4 +1,4 @@
-"""Keeps pymilvus' own log quiet while we call it, and only then."""
+"""Silences pymilvus' log during calls of this package."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _FILTER = _Filter()
 
 
 def install() -> None:
-    """Puts the filter on pymilvus' loggers, which exist once it is imported.
+    """Adds the filter to each of pymilvus' loggers, which exist once it is imported.
 
-    A logger's filter sees only what is logged on it, never on its children, so each gets it.
+    A filter of a logger does not see the messages of its children.
     """
     for name in list(logging.root.manager.loggerDict):
         if name == "pymilvus" or name.startswith("pymilvus."):
@@ -32,7 +32,7 @@ def install() -> None:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Drops what pymilvus logs inside the block: a traceback for every call that fails."""
+    """Drops what pymilvus logs inside the block: it logs a traceback for each failed call."""
     token = _QUIET.set(True)
     try:
         yield

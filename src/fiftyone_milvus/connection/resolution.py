@@ -1,4 +1,4 @@
-"""Which engine to use, and where it is."""
+"""Decides which Milvus to use."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 import os
 import re
 import socket
-import threading
+from functools import cache
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -25,24 +25,21 @@ from fiftyone_milvus.errors import (
 logger = logging.getLogger(__name__)
 
 LOCAL_SERVER = "http://localhost:19530"
-"""Where a server is looked for when nothing names an address."""
+"""The server that is tried if no address is given."""
 
 _SERVER_SCHEMES = {"http", "https", "tcp", "grpc"}
 _HOST_PORT = re.compile(r"(?P<host>[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):(?P<port>\d{1,5})")
 
-_announced: set[tuple[str, str]] = set()
-_announced_lock = threading.Lock()
-
 
 def resolve(settings: Settings, deployment: str | None) -> Target:
-    """Decides which engine to use, and where.
+    """Decides which Milvus to use.
 
-    What ``settings.uri`` names is used. Without one, ``deployment`` decides, and a new index
-    (None) goes to a Milvus that answers on this machine's port 19530, else to the embedded engine.
+    That is ``settings.uri``, if given, else the one that ``deployment`` says. A new index, without
+    either, uses a Milvus that answers on this machine's port 19530, else the embedded engine.
 
     Args:
-        settings: what the user said
-        deployment: ``"embedded"`` or ``"server"``, as recorded on an existing run, or None
+        settings: the connection parameters
+        deployment: ``"embedded"`` or ``"server"``, as stored with an existing run, or None
 
     Raises:
         InvalidInputError: if the address can't be read
@@ -58,12 +55,12 @@ def resolve(settings: Settings, deployment: str | None) -> Target:
         target = server
     else:
         target = _embedded(embedded.default_path(), settings)
-    _announce(target)
+    _announce(target.deployment, target.address)
     return target
 
 
 def answers(target: Target) -> bool:
-    """Whether a Milvus answers at a target, be it to ask for credentials; takes 1.5 s at most."""
+    """Returns whether a Milvus answers, maybe with an error of TLS or credentials; takes 1.5 s."""
     try:
         socket.create_connection((target.host, target.port), timeout=0.2).close()
     except OSError:
@@ -93,31 +90,23 @@ def _named(uri: str, settings: Settings) -> Target:
 
 
 def _embedded(path: Path, settings: Settings) -> Target:
-    # One data directory has one name, whichever link leads there: its service is keyed by it.
+    # The service of a data directory is found by its path, so it must not depend on links
     path = Path(os.path.realpath(path.expanduser()))
     return Target("embedded", str(path), settings, path)
 
 
 def _server(uri: str, settings: Settings) -> Target:
     parts = urlsplit(uri)
-    secure = settings.secure
-    if secure is None:
-        secure = bool(settings.tls_files)
-    # The scheme of https:// says so itself; a contradicting secure=False must not send secrets
-    # in the clear.
+    secure = bool(settings.tls_files) if settings.secure is None else settings.secure
+    # https:// with secure=False must not send secrets unencrypted
     tls = secure or parts.scheme == "https"
     port = parts.port or (443 if parts.scheme == "https" else DEFAULT_PORT)
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
     return Target("server", f"{'https' if tls else 'http'}://{host}:{port}", settings)
 
 
-def _announce(target: Target) -> None:
-    key = (target.deployment, target.address)
-    with _announced_lock:
-        if key in _announced:
-            return
-        _announced.add(key)
-    if target.deployment == "embedded":
-        logger.info("Using Milvus' embedded engine in %s", target.address)
-    else:
-        logger.info("Using the Milvus server at %s", target.address)
+@cache
+def _announce(deployment: str, address: str) -> None:
+    """Logs which Milvus is used, once for each."""
+    what = "Milvus' embedded engine in" if deployment == "embedded" else "the Milvus server at"
+    logger.info("Using %s %s", what, address)

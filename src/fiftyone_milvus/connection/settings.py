@@ -101,6 +101,12 @@ class Settings:
         return {name: path for name in names if (path := getattr(self, name)) is not None}
 
     @property
+    def login(self) -> str | None:
+        """The token, or ``user:password``; None if there is neither."""
+        both = f"{self.user}:{self.password}" if self.user and self.password else None
+        return self.token or both
+
+    @property
     def secrets(self) -> tuple[str, ...]:
         """The texts that no message may contain, longest first."""
         secrets = {self.password, self.token}

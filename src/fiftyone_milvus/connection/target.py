@@ -1,4 +1,4 @@
-"""One place where Milvus is."""
+"""The address of a Milvus."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ DEFAULT_PORT = 19530
 
 @dataclass(frozen=True)
 class Target:
-    """One place where Milvus is.
+    """The address of a Milvus, and how to connect to it.
 
     Attributes:
         deployment: ``"embedded"`` or ``"server"``
-        address: what to show: an URL without credentials, or the path of the embedded data
-        settings: what the user said
+        address: for messages: a URL without credentials, or the path of the data directory
+        settings: the connection parameters
         path: the data directory of the embedded engine; None for servers
     """
 
@@ -37,7 +37,7 @@ class Target:
 
     @property
     def host(self) -> str:
-        """The host name or address of a server; empty for unix sockets and embedded engines."""
+        """The host of a server; empty for unix sockets and the embedded engine."""
         return urlsplit(self.address).hostname or "" if "://" in self.address else ""
 
     @property

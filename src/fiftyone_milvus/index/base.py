@@ -9,11 +9,13 @@ import numpy.typing as npt
 from fiftyone.brain.similarity import DuplicatesMixin, SimilarityIndex
 from pymilvus import MilvusClient
 
+from fiftyone_milvus import neighborhoods
 from fiftyone_milvus.collection import MilvusCollection
 from fiftyone_milvus.connection import Connection
 from fiftyone_milvus.dataset.database import database_id
 from fiftyone_milvus.fields.store import SyncedFields
 from fiftyone_milvus.fields.translate import translate
+from fiftyone_milvus.neighborhoods import Vectors
 from fiftyone_milvus.search.ids import Ids
 from fiftyone_milvus.search.neighbors import Neighbors
 from fiftyone_milvus.search.planner import Searcher, Trace
@@ -154,6 +156,14 @@ class IndexBase(SimilarityIndex, DuplicatesMixin):
 
     def _ids(self) -> tuple[list[str], list[str]]:
         return self._id_table or self._lookup.all()
+
+    def _current_ids(self) -> list[str]:
+        """Returns the primary keys of the current view, in the order of the index."""
+        ids = self.current_label_ids if self._patches else self.current_sample_ids
+        return [str(i) for i in ids]
+
+    def _vectors(self, ids: list[str], progress: Any = None) -> Vectors:
+        return neighborhoods.read(self._collection, ids, self.config.metric, progress=progress)
 
     def _apply_view(self) -> None:
         # The base class reads sample_ids and label_ids: one read serves both

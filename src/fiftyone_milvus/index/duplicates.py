@@ -11,7 +11,6 @@ from fiftyone_milvus import neighborhoods
 from fiftyone_milvus.errors import InvalidInputError
 from fiftyone_milvus.index.base import IndexBase
 from fiftyone_milvus.metrics import Array
-from fiftyone_milvus.neighborhoods import Vectors
 from fiftyone_milvus.numbers import check_distance, check_fraction, check_integer
 
 logger = logging.getLogger(__name__)
@@ -41,7 +40,7 @@ class IndexDuplicates(IndexBase):
         share = None if fraction is None else check_fraction(fraction)
         logger.info("Computing duplicate %s...", "patches" if self._patches else "samples")
         ids = self._current_ids()
-        with self._points(ids) as points:
+        with self._vectors(ids) as points:
             if share is not None:
                 count = round((1.0 - share) * len(ids))
                 kept, thresh = neighborhoods.keep_count(points, count, thresh)
@@ -64,7 +63,7 @@ class IndexDuplicates(IndexBase):
         count = check_integer("count", count, low=0)
         logger.info("Computing unique %s...", "patches" if self._patches else "samples")
         ids = self._current_ids()
-        with self._points(ids) as points:
+        with self._vectors(ids) as points:
             kept, thresh = neighborhoods.keep_count(points, count)
         logger.info("Uniqueness computation complete")
         self._set_unique(ids, kept, thresh, None)
@@ -74,13 +73,3 @@ class IndexDuplicates(IndexBase):
         self._unique_ids = [ids[i] for i in kept]
         self._duplicate_ids = [ids[i] for i in np.setdiff1d(np.arange(len(ids)), kept)]
         self._neighbors_map = groups
-
-    def _current_ids(self) -> list[str]:
-        """Returns the primary keys of the current view, in the order of the index."""
-        ids = self.current_label_ids if self._patches else self.current_sample_ids
-        return [str(i) for i in ids]
-
-    def _points(self, ids: list[str] | None = None) -> Vectors:
-        """Returns the vectors of some primary keys, by default those of the current view."""
-        ids = self._current_ids() if ids is None else ids
-        return neighborhoods.read(self._collection, ids, self.config.metric)

@@ -13,7 +13,6 @@ from fiftyone_milvus.measuring import recall
 from fiftyone_milvus.measuring.memory import index_size
 from fiftyone_milvus.measuring.recall import Evaluation, Truth
 from fiftyone_milvus.metrics import Array
-from fiftyone_milvus.neighborhoods import Vectors
 from fiftyone_milvus.numbers import check_integer
 from fiftyone_milvus.search.planner import APPROXIMATE_MAX
 
@@ -89,9 +88,6 @@ class IndexEvaluation(IndexBase):
         with self._vectors(ids, progress) as vectors:
             _, distances = neighborhoods.nearest_others(vectors, rows, 1, progress=progress)
         return distances[:, 0]
-
-    def _vectors(self, ids: list[str], progress: Any) -> Vectors:
-        return neighborhoods.read(self._collection, ids, self.config.metric, progress=progress)
 
     def _draw(self, name: str, count: Any, seed: Any) -> tuple[list[str], Array]:
         """Returns all primary keys, and the ascending positions of those that were drawn.

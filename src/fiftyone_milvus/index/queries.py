@@ -241,8 +241,8 @@ class IndexQueries(IndexBase):
         if query is None:
             if aggregation is not None or reverse:
                 what = "reverse=True" if aggregation is None else "aggregation"
-                raise InvalidInputError(f"Full index queries do not support {what}")
-            with self._points() as points:
+                raise InvalidInputError(f"Full index queries do not support {what}; leave it out")
+            with self._vectors(self._current_ids()) as points:
                 inds, dists = neighborhoods.nearest(points, k)
             return (inds, dists) if return_dists else inds
 
@@ -295,7 +295,7 @@ class IndexQueries(IndexBase):
     ) -> Any:
         thresh = check_distance(thresh)
         if query is None:
-            with self._points() as points:
+            with self._vectors(self._current_ids()) as points:
                 inds, dists = neighborhoods.within(points, thresh)
             return (inds, dists) if return_dists else inds
         vectors, single = self._parse_vectors(query)

@@ -133,7 +133,7 @@ class IndexSync(IndexWrites):
         if samples._root_dataset is not self._samples._root_dataset:
             raise InvalidInputError(
                 f"Dataset '{samples._root_dataset.name}' is not the one of this index, "
-                f"'{self._samples._root_dataset.name}'"
+                f"'{self._samples._root_dataset.name}'; pass that dataset, or a view of it"
             )
         return samples
 

@@ -1,1 +1,1 @@
-"""Whose ``backend="milvus"`` is, and whether FiftyOne has a MongoDB to start."""
+"""Sets up FiftyOne: the ``milvus`` backend in its brain config, and its MongoDB."""

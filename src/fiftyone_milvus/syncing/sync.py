@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fiftyone_milvus.collection.filters import batches
+from fiftyone_milvus.dataset import object_ids
+from fiftyone_milvus.dataset.progress import ProgressBar
 from fiftyone_milvus.fields.store import FieldsReport
 from fiftyone_milvus.syncing import expected_rows, media
-from fiftyone_milvus.syncing.difference import Difference, compare, look_up
+from fiftyone_milvus.syncing.difference import Difference, Unexpected, compare, look_up
 from fiftyone_milvus.syncing.expected_rows import Expected
 from fiftyone_milvus.syncing.media import Embedded
-from fiftyone_milvus.syncing.removal import prune
 from fiftyone_milvus.syncing.report import SyncReport
 from fiftyone_milvus.syncing.scope import Options, Target
 from fiftyone_milvus.syncing.sources import Source
@@ -27,6 +29,7 @@ _LOOK_UP = 10_000
 """The most expected rows that are looked up by key instead of reading all keys of the index."""
 
 _LOGGED_FAILURES = 10
+_DELETE = 10_000
 
 
 def sync(target: Target, samples: Any, source: Source, options: Options) -> SyncReport:
@@ -47,7 +50,7 @@ def sync(target: Target, samples: Any, source: Source, options: Options) -> Sync
         FiftyOneMilvusError: if Milvus can't be reached or refuses
     """
     start = time.monotonic()
-    collection, fields = target.collection, target.fields
+    collection = target.collection
     embedded = Embedded.now(target.dataset)
     expected = expected_rows.read(samples, target.patches_field)
     exists = collection.present()
@@ -61,26 +64,25 @@ def sync(target: Target, samples: Any, source: Source, options: Options) -> Sync
     source.prepare(expected, len(missing))
     compared = time.monotonic() - start
 
-    watermark = fields.watermark()
     total = len(missing) + len(changed)
-    with Upload(target, samples, source, options, total=total, watermark=watermark) as upload:
-        remember = watermark is not None and exists
-        added = upload.add(expected.take(missing), remember=remember)
-        updated = upload.add(expected.take(changed))
+    with Upload(target, samples, source, options, total=total) as upload:
+        remember = upload.watermark is not None and exists
+        added, sample_ids = upload.add(expected.take(missing), remember=remember)
+        updated, _ = upload.add(expected.take(changed))
     if upload.written:
         writer.flush_if_due(collection, upload.written, wait=False)
-    if watermark is not None and added.count:
-        fields.written(watermark, added.sample_ids, all_rows=upload.created)
+    if upload.watermark is not None and added:
+        target.fields.written(upload.watermark, sample_ids, all_rows=upload.created)
     removed = kept = 0
     if options.prune:
-        removed, kept = prune(target, samples, difference.unexpected, options.progress)
+        removed, kept = _prune(target, samples, difference.unexpected, options.progress)
     if refresh and not upload.failed:
         collection.record_embedded(embedded.to_dict())
     report = SyncReport(
-        added=added.count,
-        updated=updated.count,
+        added=added,
+        updated=updated,
         removed=removed,
-        unchanged=len(expected) - len(missing) - updated.count,
+        unchanged=len(expected) - len(missing) - updated,
         kept=kept,
         failed=upload.failed,
         fields=_update_fields(target, options),
@@ -103,6 +105,34 @@ def _changed(
     recorded = Embedded.from_dict(target.collection.layout.embedded, target.dataset)
     positions = np.flatnonzero(difference.present)
     return positions[media.changed(samples, expected.documents[positions], recorded)]
+
+
+def _prune(target: Target, samples: Any, unexpected: Unexpected, progress: Any) -> tuple[int, int]:
+    """Removes those unexpected rows whose sample or label is not in the dataset.
+
+    Returns:
+        the number of rows removed, and of stale rows left, as the collection may be another's
+    """
+    exist = expected_rows.existing(
+        samples, target.patches_field, unexpected.keys, unexpected.sample_ids
+    )
+    stale = [*object_ids.to_strings(unexpected.keys[~exist]), *unexpected.foreign]
+    if not stale:
+        return 0, 0
+    if not target.owned():
+        logger.warning(
+            "The %s has %d vectors that belong to no sample of this dataset; they stay, as the "
+            "collection is not recorded as this index's; remove them with remove_from_index()",
+            target.collection.where,
+            len(stale),
+        )
+        return 0, len(stale)
+    title, show = "Removing stale vectors from Milvus", len(stale) > _DELETE
+    with ProgressBar(len(stale), title, show=show, progress=progress) as bar:
+        for part in batches(stale, _DELETE):
+            target.collection.delete(part)
+            bar.update(len(part))
+    return len(stale), 0
 
 
 def _update_fields(target: Target, options: Options) -> FieldsReport | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
@@ -26,19 +26,6 @@ from fiftyone_milvus.writing.writer import Writer
 logger = logging.getLogger(__name__)
 
 
-@dataclass
-class Written:
-    """What was written.
-
-    Attributes:
-        count: the number of rows
-        sample_ids: the sample of each, if asked for
-    """
-
-    count: int = 0
-    sample_ids: list[str] = field(default_factory=list)
-
-
 class Upload:
     """Embeds in this thread and writes in others; a context manager around both.
 
@@ -51,34 +38,27 @@ class Upload:
         source: where embeddings come from
         options: how to sync
         total: how many rows there will be, for the progress bar
-        watermark: that of the metadata fields; None if there are none
 
     Attributes:
         created: whether this created the collection, and not another process
         failed: why rows have no usable embedding, by key
+        watermark: that of the metadata fields; None if there are none
     """
 
     def __init__(
-        self,
-        target: Target,
-        samples: Any,
-        source: Source,
-        options: Options,
-        *,
-        total: int,
-        watermark: int | None,
+        self, target: Target, samples: Any, source: Source, options: Options, *, total: int
     ) -> None:
         self._target = target
         self._samples = samples
         self._source = source
         self._options = options
-        self._watermark = watermark
         self._stack = ExitStack()
         title = "Embedding and uploading to Milvus"
         self._bar = ProgressBar(total, title, show=total > 0, progress=options.progress)
         self._writer: Writer | None = None
         self.created = False
         self.failed: dict[str, str] = {}
+        self.watermark = target.fields.watermark()
 
     @property
     def written(self) -> int:
@@ -105,14 +85,18 @@ class Upload:
                     self.written,
                 )
 
-    def add(self, expected: Expected, *, remember: bool = False) -> Written:
+    def add(self, expected: Expected, *, remember: bool = False) -> tuple[int, list[str]]:
         """Embeds and writes some rows.
 
         Args:
             expected: the rows
             remember: whether to return the samples of the written rows
+
+        Returns:
+            how many rows were written, and the sample of each if asked for
         """
-        done = Written()
+        count = 0
+        sample_ids: list[str] = []
         batch_size = BatchSize(self._options.batch_size)
         at = 0
         while at < len(expected):
@@ -124,10 +108,10 @@ class Upload:
             self._bar.update(len(part) - len(batch))
             if len(batch):
                 self._write(batch)
-                done.count += len(batch)
+                count += len(batch)
                 if remember:
-                    done.sample_ids += batch.sample_ids
-        return done
+                    sample_ids += batch.sample_ids
+        return count, sample_ids
 
     def _write(self, batch: validation.Batch) -> None:
         target = self._target
@@ -137,7 +121,7 @@ class Upload:
             self._writer = self._stack.enter_context(
                 Writer(target.collection, replace=True, on_written=self._bar.update)
             )
-        if self._watermark is not None:
+        if self.watermark is not None:
             batch = replace(batch, fields=target.fields.values(batch.ids, batch.sample_ids))
         self._writer.add(batch)
         # At once: the embeddings may have been expensive
@@ -177,7 +161,9 @@ class Upload:
 
     def _fail(self, key: str, why: str) -> None:
         if not self._options.skip_failures:
-            raise InvalidInputError(f"No embedding of '{key}': {why}")
+            raise InvalidInputError(
+                f"No embedding of '{key}': {why}; fix that sample, or pass skip_failures=True"
+            )
         self.failed[key] = why
 
 

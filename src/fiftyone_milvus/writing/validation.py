@@ -164,9 +164,9 @@ def _strings(ids: Sequence[str] | npt.NDArray[np.str_], name: str) -> list[str]:
     values = [ids] if isinstance(ids, str) else list(ids)
     for value in values:
         if not isinstance(value, str) or not value:
-            raise InvalidInputError(f"{name} holds {value!r}; expected non-empty strings")
+            raise InvalidInputError(f"{name} has {value!r}; expected non-empty strings")
         if len(value.encode()) > MAX_ID_BYTES:
             raise InvalidInputError(
-                f"{name} holds '{value[:40]}...', longer than {MAX_ID_BYTES} bytes"
+                f"{name} has '{value[:40]}...', longer than {MAX_ID_BYTES} bytes; use shorter IDs"
             )
     return [str(v) for v in values]
