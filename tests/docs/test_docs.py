@@ -202,6 +202,6 @@ def test_architecture_names_every_room_and_file() -> None:
     assert rooms <= {*re.findall(r"\w+", picture[1])}
     assert rooms - {"_version"} <= {*re.findall(r"^- \*\*`(\w+)`\*\*", text, re.MULTILINE)}
     paths = re.findall(r"`([a-z_]+/[\w/]*(?:\.py)?|[a-z_]+\.py)`", text)
-    places = [package / path for path in paths]
+    places = [ROOT / path if path.startswith("src/") else package / path for path in paths]
     lost = [str(p) for p in places if not p.exists() and not p.with_suffix(".py").exists()]
     assert lost == []
