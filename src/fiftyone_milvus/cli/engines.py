@@ -62,13 +62,16 @@ def status(as_json: Json = False) -> None:
     print_facts(facts)
     if services:
         print_table(
-            ("path", "pid", "address", "clients", "up"),
+            ("path", "pid", "address", "clients", "up", "mode"),
             [
-                (str(s.path), str(s.pid), s.address, s.clients, _duration(s.uptime_seconds))
+                (str(s.path), str(s.pid), s.address, s.clients, _duration(s.uptime_seconds), s.mode)
                 for s in services
             ],
             title="Embedded engines",
         )
+        for service in services:
+            if service.warning:
+                typer.echo(f"{service.path}: {service.warning}")
 
 
 def serve(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterator
+from pathlib import Path
 
-from fiftyone_milvus import inventory
+from fiftyone_milvus import embedded, inventory
 from fiftyone_milvus.connection import Connection, Target
 from fiftyone_milvus.connection.diagnosis import certificate_days
 from fiftyone_milvus.doctor import roundtrip
@@ -38,15 +39,26 @@ def examine(uri: str | None) -> Iterator[Verdict]:
         f"{1e3 * (status.latency or 0):.0f} ms",
     )
     target = connection.target
-    yield _disk(target) if target.path is not None else _encryption(target)
+    if target.path is not None:
+        yield _engine(target.path)
+        yield _disk(target.path)
+    else:
+        yield _encryption(target)
     yield roundtrip.run(connection)
     yield _indexes(connection)
 
 
-def _disk(target: Target) -> Verdict:
-    assert target.path is not None
-    free = free_bytes(target.path)
-    found = f"{free / 1e9:.1f} GB free at {target.path}"
+def _engine(path: Path) -> Verdict:
+    running = embedded.status(path)
+    if running is None or not running.warning:
+        return Verdict("embedded engine", "ok", "with fast paths, protected against a full disk")
+    remedy = "pip install --upgrade fiftyone-milvus"
+    return Verdict("embedded engine", "warning", running.warning, remedy)
+
+
+def _disk(path: Path) -> Verdict:
+    free = free_bytes(path)
+    found = f"{free / 1e9:.1f} GB free at {path}"
     if free < LOW_BYTES:
         return Verdict("disk", "warning", found, "make room: writes are refused when it is full")
     return Verdict("disk", "ok", found)

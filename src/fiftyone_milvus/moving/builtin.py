@@ -13,7 +13,12 @@ from fiftyone.brain.config import BrainConfig
 
 from fiftyone_milvus.backend import MilvusSimilarity, MilvusSimilarityConfig
 from fiftyone_milvus.connection import CREDENTIALS
-from fiftyone_milvus.errors import EmbeddedServiceError, InvalidInputError
+from fiftyone_milvus.errors import (
+    EmbeddedServiceError,
+    EngineError,
+    InvalidInputError,
+    incompatible,
+)
 from fiftyone_milvus.index import MilvusSimilarityIndex
 from fiftyone_milvus.moving import runs
 from fiftyone_milvus.setup.takeover import BUILTIN_CLS
@@ -127,10 +132,10 @@ def let_go(*names: str) -> None:
     Args:
         *names: of the directory, as it may have been given
     """
-    manager = sys.modules.get("milvus_lite.server_manager")
+    manager = _server_manager()
     if manager is not None:
         for name in dict.fromkeys(names):
-            manager.server_manager_instance.release_server(name)
+            manager.release_server(name)
 
 
 def held(index: Any) -> str | None:
@@ -139,16 +144,28 @@ def held(index: Any) -> str | None:
     Args:
         index: the results of any run, or None
     """
-    manager = sys.modules.get("milvus_lite.server_manager")
     uri = getattr(getattr(index, "config", None), "uri", None)
-    if (
-        manager is None
-        or not isinstance(uri, str)
-        or not type(index).__module__.startswith(_PACKAGE)
-    ):
+    if not isinstance(uri, str) or not type(index).__module__.startswith(_PACKAGE):
+        return None
+    if (manager := _server_manager()) is None:
         return None
     path = os.path.abspath(uri)
-    return path if path in manager.server_manager_instance._servers else None
+    return path if path in manager._servers else None
+
+
+def _server_manager() -> Any:
+    """Returns what pymilvus opens Milvus Lite directories with, or None if it has opened none.
+
+    Raises:
+        EngineError: if this Milvus Lite does not tell which are open
+    """
+    module = sys.modules.get("milvus_lite.server_manager")
+    if module is None:
+        return None
+    manager = getattr(module, "server_manager_instance", None)
+    if not (hasattr(manager, "_servers") and hasattr(manager, "release_server")):
+        raise EngineError(incompatible("milvus-lite", "no list of the directories that are open"))
+    return manager
 
 
 def explain_lock(error: EmbeddedServiceError) -> EmbeddedServiceError:

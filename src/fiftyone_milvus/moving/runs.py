@@ -21,7 +21,8 @@ from bson import json_util
 from fiftyone.core.brain import BrainMethod
 from gridfs import GridFS
 
-from fiftyone_milvus.errors import InvalidInputError
+from fiftyone_milvus.dataset import internals
+from fiftyone_milvus.errors import EngineError, InvalidInputError, incompatible
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +39,7 @@ def document(dataset: Any, key: str) -> Any:
             f"Dataset '{dataset.name}' has no brain run '{key}'; it has "
             f"{', '.join(map(repr, known)) or 'none'}"
         )
-    return BrainMethod._get_run_doc(dataset, key)
+    return internals.member(BrainMethod, "_get_run_doc")(dataset, key)
 
 
 def made(dataset: Any, key: str) -> str:
@@ -93,11 +94,15 @@ def rewrite(
 
     Raises:
         InvalidInputError: if another process has changed the run meanwhile
+        EngineError: if this FiftyOne stores runs in another way
     """
     found = document(dataset, key)
     database = foo.get_db_conn()
     files = GridFS(database)
-    old = found.results.grid_id if found.results else None
+    old = internals.member(found.results, "grid_id") if found.results else None
+    stored = database.runs.find_one({"_id": found.id}, {"config.cls": 1})
+    if stored is not None and "config" not in stored:
+        raise EngineError(incompatible("fiftyone", "other documents of runs in MongoDB"))
     new = files.put(json_util.dumps(dict(results)).encode(), content_type="application/json")
     changes = {"config": deepcopy(dict(config)), "results": new}
     if hasattr(found, "results_meta"):
@@ -136,4 +141,4 @@ def _stages(samples: Any) -> list[str] | None:
 
 
 def _cache(dataset: Any) -> Any:
-    return getattr(dataset, BrainMethod._results_cache_field())
+    return getattr(dataset, internals.member(BrainMethod, "_results_cache_field")())

@@ -129,7 +129,7 @@ def one_line(error: Exception) -> Exception:
 def from_app(ctx: Any) -> bool:
     """Returns whether the App calls, and waits for messages."""
     # The App names the operator in its request; Python and the delegate do not wait for messages
-    return "operator_uri" in ctx.request_params and not ctx.delegated
+    return "operator_uri" in (getattr(ctx, "request_params", None) or {}) and not ctx.delegated
 
 
 def _reporting(job: Job, tell: Callable[[float | None, str], Any]) -> Report:
