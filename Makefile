@@ -9,6 +9,8 @@ VENV ?= .venv
 LOWEST ?= .venv-lowest
 OUT ?= demo-out
 SITE ?= site
+# Material for MkDocs says at each build that its time ends; mkdocs.yml says what follows
+export NO_MKDOCS_2_WARNING := 1
 # Twice the cores, since most tests wait for a server; in this order the App's, which take longest,
 # come first
 PYTEST_ARGS ?= -n 4 --dist loadfile --no-loadscope-reorder
