@@ -6,6 +6,10 @@ says what is wrong and what to do, as the FiftyOne App shows only ``str(error)``
 
 from __future__ import annotations
 
+from importlib.metadata import requires, version
+
+_OURS = "fiftyone-milvus"
+
 
 class FiftyOneMilvusError(ValueError):
     """The base class of the exceptions of this package."""
@@ -73,3 +77,22 @@ class EmbeddedServiceError(FiftyOneMilvusError):
 
 class EngineError(FiftyOneMilvusError):
     """Milvus refused an operation for another reason."""
+
+
+def incompatible(package: str, what: str) -> str:
+    """Returns the message for an installed package that lacks what this package needs of it.
+
+    Args:
+        package: its name on PyPI, one of this package's dependencies
+        what: what it lacks, as in ``"no MilvusClient"``
+
+    Returns:
+        one line that names the versions that work, and the remedy
+    """
+    names = (text.partition(";")[0] for text in requires(_OURS) or ())
+    works = next((name for name in names if name.rstrip("<>=.,0123456789 ") == package), package)
+    oldest = next((v for v in works[len(package) :].split(",") if v.startswith(">=")), "")[2:]
+    return (
+        f"{package} {version(package)} has {what}; {_OURS} {version(_OURS)} works with {works}: "
+        f"run pip install --upgrade {_OURS}, or pip install {package}=={oldest}"
+    )

@@ -44,7 +44,7 @@ LABEL_FIELDS += ["ground_truth.tags", "ground_truth.mood"]
 
 @dataclass
 class Synced:
-    """An index with fields beside its vectors."""
+    """An index with metadata fields."""
 
     dataset: fo.Dataset
     index: Any

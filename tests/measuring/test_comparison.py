@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from fiftyone_milvus import inventory
+from fiftyone_milvus.collection import CollectionSpec
 from fiftyone_milvus.collection.temporary import PREFIX, temporary
 from fiftyone_milvus.connection import Engine as Offered
 from fiftyone_milvus.errors import EngineError, FiftyOneMilvusError, InvalidInputError
@@ -40,9 +41,9 @@ def test_side_by_side(one, engine, tmp_path):
     before = one.index.config.serialize()
     # Neither engine has both of the last two
     lite = engine.name == "embedded"
-    wanted = [{"index_type": "IVF_SQ8", "index_params": {"nlist": 16}}]
-    wanted += ["flat", "SCANN"] if lite else ["HNSW_SQ"]
-    found = one.index.compare(wanted, k=5, queries=60, recall=0.9)
+    types = [{"index_type": "IVF_SQ8", "index_params": {"nlist": 16}}]
+    types += ["flat", "SCANN"] if lite else ["HNSW_SQ"]
+    found = one.index.compare(types, k=5, queries=60, recall=0.9)
     print(found)
     assert [row.index_type for row in found] == (
         ["IVF_SQ8", "FLAT", "SCANN"] if lite else ["IVF_SQ8", "HNSW_SQ"]
@@ -73,7 +74,7 @@ def test_side_by_side(one, engine, tmp_path):
     text = str(found)
     assert "recall@5" in text
     assert f"{absent.index_type}" in text.splitlines()[-2]
-    assert len(json.loads(json.dumps(found.to_dicts()))) == len(wanted)
+    assert len(json.loads(json.dumps(found.to_dicts()))) == len(types)
     assert json.loads(json.dumps(found.to_dict()))["target"] == 0.9
     found.plot(tmp_path / "types.png")
     assert Image.open(tmp_path / "types.png").size == (900, 504)
@@ -82,11 +83,11 @@ def test_side_by_side(one, engine, tmp_path):
 def test_what_would_not_be_built_is_not_measured(one, engine):
     """An engine takes these without complaint, and builds others or none."""
     lite = engine.name == "embedded"
-    wanted: list[Any] = ["GPU_CAGRA", "DISKANN"]
+    types: list[Any] = ["GPU_CAGRA", "DISKANN"]
     if lite:
-        wanted += [("HNSW_SQ", {"sq_type": "FP16"}), ("HNSW_SQ", {"refine": True})]
-    found = one.index.compare(wanted, queries=5)
-    assert len(found) == len(wanted)
+        types += [("HNSW_SQ", {"sq_type": "FP16"}), ("HNSW_SQ", {"refine": True})]
+    found = one.index.compare(types, queries=5)
+    assert len(found) == len(types)
     for row in found:
         assert row.recall is row.bytes is None
         assert "BRUTE_FORCE" not in one_line(ValueError(row.error))
@@ -143,7 +144,7 @@ def test_what_can_not_be_dropped(one, monkeypatch, caplog):
 
     def broken() -> None:
         with temporary(connection, one.index._owner, "index.compare()") as (collection, owner):
-            collection.create(4, "COSINE", "FLAT", {}, owner)
+            collection.create(CollectionSpec(4, "COSINE", "FLAT", owner=owner))
             made.append(collection.name)
             assert info(collection.name).owner == "other"
             raise InvalidInputError("the reason")
@@ -163,7 +164,7 @@ def test_left_behind(one, monkeypatch):
     # Not dropped, as by a process that was killed
     connection = one.index.connection
     with temporary(connection, one.index._owner, "index.compare()") as (collection, owner):
-        collection.create(4, "COSINE", "FLAT", {}, owner)
+        collection.create(CollectionSpec(4, "COSINE", "FLAT", owner=owner))
 
         def info() -> inventory.CollectionInfo:
             (found,) = [i for i in inventory.collections(connection) if i.name == collection.name]
@@ -241,7 +242,7 @@ def test_what_makes_sense_on_a_server():
         ("2.6.0-gpu", "cosine", "GPU_CAGRA", "no metric 'cosine'"),
         ("2.6.0-gpu", "dotproduct", "GPU_CAGRA", None),
         ("2.6.0", "dotproduct", "GPU_CAGRA", "without GPU support"),
-        ("2.6.7", "cosine", ("HNSW_SQ", {"sq_type": "SQ4U"}), "came with Milvus 2.6.8"),
+        ("2.6.7", "cosine", ("HNSW_SQ", {"sq_type": "SQ4U"}), "needs Milvus 2.6.8"),
         ("2.6.8", "cosine", ("HNSW_SQ", {"sq_type": "SQ4U"}), None),
     ],
 )

@@ -22,7 +22,7 @@ from PIL import Image
 from fiftyone_milvus.demo.model import NAME as MODEL
 from fiftyone_milvus.errors import InvalidInputError
 from fiftyone_milvus.plugin import NAME, preview, queries, results
-from fiftyone_milvus.plugin.operators.find_duplicates import FindDuplicates
+from fiftyone_milvus.plugin.operators.find import FindDuplicates
 from tests.app.digits import KEY, Scans
 from tests.plugin.conftest import Run
 from tests.plugin.test_manage import refuses
@@ -189,7 +189,7 @@ def test_bad_searches(
         "Unknown query": {**selected, "query": "smell"},
         "Give a text": {"query": "text"},
         "Upload an image": {"query": "image"},
-        "no image that can be read": {"query": "image", "image": {"content": "YWJj", "name": "x"}},
+        "read as an image": {"query": "image", "image": {"content": "YWJj", "name": "x"}},
         "Invalid k": {**selected, "k": 0},
         "Invalid max_distance": {**selected, "max_distance": "near"},
         "nonsense": {**selected, "filter": "nonsense ==="},
@@ -222,7 +222,7 @@ def test_an_image_that_would_fill_the_memory_is_refused(indexed: fo.Dataset, run
     content += stream.getvalue()[33:]
     image = {"name": "huge.png", "content": base64.b64encode(content).decode()}
     text = refuses(run, "search", indexed, brain_key=KEY, query="image", image=image)
-    assert text.endswith("'huge.png' is no image that can be read; give a PNG or a JPEG")
+    assert text.endswith("'huge.png' can't be read as an image; give a PNG or a JPEG")
 
 
 @one_engine

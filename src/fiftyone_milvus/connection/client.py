@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import logging
 import ssl
 import time
 from typing import Any
@@ -12,6 +14,8 @@ from fiftyone_milvus.connection.diagnosis import tls_problem, via_proxy
 from fiftyone_milvus.connection.settings import Settings
 from fiftyone_milvus.connection.target import Target
 from fiftyone_milvus.errors import TLSError
+
+logger = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT = 3.5
 """Seconds to wait for a server's first answer; a second is left to find out why there is none."""
@@ -136,4 +140,19 @@ def _leave_retries_to_us(client: Any) -> None:
             raise error
         return False
 
-    client._handler._on_rpc_error = on_error
+    handler: Any = getattr(client, "_handler", None)
+    if hasattr(handler, "_on_rpc_error"):
+        handler._on_rpc_error = on_error
+    else:
+        _warn_of_retries()
+
+
+@functools.cache
+def _warn_of_retries() -> None:
+    import pymilvus
+
+    logger.warning(
+        "pymilvus %s repeats failed calls itself, maybe for minutes, before an error is raised; "
+        "upgrade fiftyone-milvus",
+        pymilvus.__version__,
+    )

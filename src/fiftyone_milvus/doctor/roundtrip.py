@@ -1,4 +1,4 @@
-"""A collection is made, filled, searched, emptied and dropped."""
+"""Checks that a collection can be created, filled, searched and dropped."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fiftyone_milvus.collection import MilvusCollection
+from fiftyone_milvus.collection import CollectionSpec, MilvusCollection
 from fiftyone_milvus.collection.temporary import temporary
 from fiftyone_milvus.connection import Connection
 from fiftyone_milvus.dataset.database import database_id
@@ -26,9 +26,9 @@ _PRIVILEGES = (
 
 
 def run(connection: Connection) -> Verdict:
-    """Tries what an index needs of a Milvus; names the step that fails.
+    """Runs every operation that an index needs; names the step that fails.
 
-    Leaves nothing; a collection that is left by a crash counts as orphaned.
+    The collection is temporary; after a crash it is an orphaned collection.
     """
     steps = _Steps()
     problem: FiftyOneMilvusError | None = None
@@ -38,7 +38,7 @@ def run(connection: Connection) -> Verdict:
             try:
                 _try(collection, owner, steps)
             except FiftyOneMilvusError as error:
-                # Dropping it may be refused as well, which says less
+                # A following error of the drop says less
                 problem = error
     except FiftyOneMilvusError as error:
         problem = problem or error
@@ -51,7 +51,7 @@ def run(connection: Connection) -> Verdict:
 
 
 class _Steps:
-    """What was done, how long it took, and what is being done."""
+    """The steps that are done, with their times, and the current one."""
 
     def __init__(self) -> None:
         self.done: list[str] = []
@@ -94,13 +94,8 @@ def _try(collection: MilvusCollection, owner: dict[str, Any], steps: _Steps) -> 
 
 def _create(collection: MilvusCollection, owner: dict[str, Any]) -> None:
     index_type = index_types.default_index_type(collection.connection.engine)
-    collection.create(
-        _DIMENSION,
-        "COSINE",
-        index_type,
-        index_types.build_params(index_type, None, _DIMENSION),
-        owner,
-    )
+    params = index_types.build_params(index_type, None, _DIMENSION)
+    collection.create(CollectionSpec(_DIMENSION, "COSINE", index_type, params, owner))
 
 
 def _search(collection: MilvusCollection, vectors: np.ndarray, ids: list[str]) -> None:

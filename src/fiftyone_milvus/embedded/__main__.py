@@ -1,8 +1,9 @@
 """The service's command: ``python -m fiftyone_milvus.embedded --path DIR``.
 
 Clients run this file by its path rather than with ``-m``, which would look for the package in the
-current directory first. Either way the ``__init__`` of pymilvus is not executed: the service needs
-its message types only, and importing pandas with it would double the time until it is ready.
+current directory first. Either way the ``__init__`` of pymilvus is not executed, since the service
+needs its message types only, and pandas is not imported: both would double the time until it is
+ready.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ from typing import Any
 
 
 class _Bare(types.ModuleType):
-    """A package whose modules can be imported while its ``__init__`` waits to be needed."""
+    """A package whose ``__init__`` runs only when a name of it is used."""
 
     def __getattr__(self, name: str) -> Any:
-        # Submodules are looked up here before they are imported: they are not a need.
+        # Python looks here for submodules before it imports them.
         if name.startswith("__") or self.__dict__.get("_executed"):
             raise AttributeError(f"module '{self.__name__}' has no attribute '{name}'")
         if importlib.util.find_spec(f"{self.__name__}.{name}") is not None:
@@ -45,6 +46,24 @@ def _import_bare(name: str) -> None:
     sys.modules[name] = module
 
 
+class _NoPandas:
+    """Finds no pandas, so that pyarrow does not import it when it first sees a list of values."""
+
+    @staticmethod
+    def find_spec(name: str, *_: Any) -> None:
+        if name == "pandas":
+            raise ModuleNotFoundError(name=name)
+
+
+def _import_pyarrow() -> None:
+    sys.meta_path.insert(0, _NoPandas)
+    try:
+        # From then on, pyarrow knows that it has no pandas.
+        importlib.import_module("pyarrow").array([0])
+    finally:
+        sys.meta_path.remove(_NoPandas)
+
+
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m fiftyone_milvus.embedded",
@@ -61,7 +80,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
         help="end so long after the last client process; negative: never",
     )
     parser.add_argument(
-        "--detach", action="store_true", help="leave the terminal; log beside the data"
+        "--detach", action="store_true", help="leave the terminal; log to the data directory"
     )
     parser.add_argument("--announce", action="store_true", help=argparse.SUPPRESS)
     return parser.parse_args(argv)
@@ -78,7 +97,7 @@ def main(argv: list[str] | None = None) -> int:
     """
     arguments = _arguments(argv)
     if arguments.detach and hasattr(os, "fork") and os.fork():
-        # The service is nobody's child: whoever started it has no zombie to reap.
+        # The service is no child of its starter, which then has no zombie to reap.
         os._exit(0)
     os.umask(0o077)
 
@@ -114,13 +133,17 @@ def main(argv: list[str] | None = None) -> int:
         import logging
 
         logging.getLogger("fiftyone_milvus.embedded").exception("can't serve '%s'", path)
+        if isinstance(error, ImportError):
+            from fiftyone_milvus.embedded.internals import unsupported
+
+            return _fail(str(unsupported(error)), announce)
         reason = (str(error).splitlines() or [""])[0]
         return _fail(f"can't serve '{path}': {type(error).__name__}: {reason}", announce)
     return 0
 
 
 def _fail(reason: str, announce: Any) -> int:
-    # Announced first: where the disk is full, the log can't take it.
+    # Announced first: on a full disk, the log can't be written.
     announce({"error": reason})
     with contextlib.suppress(OSError):
         print(reason, file=sys.stderr, flush=True)
@@ -135,6 +158,7 @@ if __name__ == "__main__":
             sys.path.append(_root)
         _import_bare("fiftyone_milvus")
     _import_bare("pymilvus")
+    _import_pyarrow()
     _status = main()
     with contextlib.suppress(OSError):
         sys.stdout.flush()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import threading
 from pathlib import Path
@@ -27,12 +26,19 @@ class Database(MilvusLite):
     """
 
     def __init__(self, data_dir: str) -> None:
-        self._opening = threading.RLock()
+        self._guard = threading.Lock()
+        self._opening: dict[tuple[str, str], threading.Lock] = {}
         super().__init__(data_dir)
 
     def get_collection(self, name: str, database_name: str = DEFAULT_DATABASE_NAME) -> Any:
-        """Opens a collection, or returns the one that is open."""
-        with self._opening:
+        """Opens a collection, or returns the one that is open; meanwhile, others can be opened."""
+        key = database_name, self.resolve_collection_name(name, database_name=database_name)
+        opened = getattr(self, "_collections", {}).get(key)
+        if opened is not None:
+            return opened
+        with self._guard:
+            lock = self._opening.setdefault(key, threading.Lock())
+        with lock:
             return super().get_collection(name, database_name=database_name)
 
     def create_collection(
@@ -42,7 +48,7 @@ class Database(MilvusLite):
         properties: dict[str, Any] | None = None,
         database_name: str = DEFAULT_DATABASE_NAME,
     ) -> Any:
-        """Creates a collection; what of it a full disk or a crash left behind is no obstacle."""
+        """Creates a collection, after what a full disk or a crash left of an earlier attempt."""
         self._remove_remains(name, database_name)
         try:
             return super().create_collection(name, schema, properties, database_name)
@@ -51,11 +57,11 @@ class Database(MilvusLite):
             raise
 
     def drop_collection(self, name: str, database_name: str = DEFAULT_DATABASE_NAME) -> None:
-        """Drops a collection, without the flush that a full disk has no room for."""
+        """Drops a collection, without the flush for which a full disk has no room."""
         resolved = self.resolve_collection_name(name, database_name=database_name)
-        collection = self._collections.get((database_name, resolved))
-        if hasattr(collection, "discard"):
-            collection.discard()
+        opened: Any = getattr(self, "_collections", {}).get((database_name, resolved))
+        if hasattr(opened, "discard"):
+            opened.discard()
         super().drop_collection(name, database_name=database_name)
 
     def alter_collection_properties(
@@ -65,7 +71,7 @@ class Database(MilvusLite):
         delete_keys: list[str] | None = None,
         database_name: str = DEFAULT_DATABASE_NAME,
     ) -> None:
-        """Changes a collection's properties, on the disk or not at all."""
+        """Changes a collection's properties, on the disk too or not at all."""
         schema = self.get_collection(name, database_name=database_name).schema
         before = dict(schema.properties)
         try:
@@ -76,16 +82,23 @@ class Database(MilvusLite):
 
     def log_bytes(self, database_name: str, name: str) -> int:
         """The bytes of a collection's log, whose rows the next flush writes once more."""
-        log = os.path.join(self._collection_dir(name, database_name), "wal")
-        with contextlib.suppress(OSError):
-            return sum(entry.stat().st_size for entry in os.scandir(log))
+        folder = self._folder(name, database_name)
+        if folder is not None:
+            with contextlib.suppress(OSError):
+                return sum(file.stat().st_size for file in (folder / "wal").iterdir())
         return 0
 
     def _remove_remains(self, name: str, database_name: str) -> None:
-        # Without a schema it is no collection, and yet its name would be taken.
-        self._validate_name(name)
-        if not self.has_collection(name, database_name=database_name):
-            shutil.rmtree(self._collection_dir(name, database_name), ignore_errors=True)
+        # A folder without a schema is no collection, but takes the collection's name.
+        folder = self._folder(name, database_name)
+        if folder is not None and not self.has_collection(name, database_name=database_name):
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _folder(self, name: str, database_name: str) -> Path | None:
+        """Where a collection is; None if its name is not valid, or Milvus Lite does not tell."""
+        if not hasattr(self, "_collection_dir") or name != Path(name).name or name == "..":
+            return None
+        return Path(self._collection_dir(name, database_name))
 
 
 def open_database(path: Path) -> Database:

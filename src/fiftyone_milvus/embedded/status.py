@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 
@@ -39,6 +40,11 @@ class Status:
         version: the version of this package that the service runs
         milvus_lite_version: the version of Milvus Lite that the service runs
         rss_bytes: its resident memory in bytes, or None where the system does not tell cheaply
+        mode: ``"fast"``, or ``"plain"`` where every answer is computed by Milvus Lite's own code,
+            because the installed Milvus Lite does not fit the fast paths
+        mode_reason: why it is plain, in one line; "" if it is fast
+        unprotected: the protections against a full disk that the installed Milvus Lite does not
+            allow, each with what it lacks; none as a rule
     """
 
     path: Path
@@ -51,3 +57,14 @@ class Status:
     version: str
     milvus_lite_version: str
     rss_bytes: int | None
+    mode: str = "fast"
+    mode_reason: str = ""
+    unprotected: Sequence[str] = ()
+
+    @property
+    def warning(self) -> str:
+        """What is slower or less safe than usual, in one line, or ""."""
+        parts = [f"slower, without fast paths: {self.mode_reason}"] if self.mode_reason else []
+        if self.unprotected:
+            parts.append(f"not protected where the disk is full: {', '.join(self.unprotected)}")
+        return "; ".join(parts)

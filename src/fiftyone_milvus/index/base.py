@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,10 +14,12 @@ from pymilvus import MilvusClient
 from fiftyone_milvus import neighborhoods
 from fiftyone_milvus.collection import MilvusCollection
 from fiftyone_milvus.connection import Connection
+from fiftyone_milvus.dataset import internals
 from fiftyone_milvus.dataset.database import database_id
 from fiftyone_milvus.fields.store import SyncedFields
 from fiftyone_milvus.fields.translate import translate
 from fiftyone_milvus.neighborhoods import Vectors
+from fiftyone_milvus.schema.columns import Column
 from fiftyone_milvus.search.ids import Ids
 from fiftyone_milvus.search.neighbors import Neighbors
 from fiftyone_milvus.search.planner import Searcher, Trace
@@ -32,6 +36,7 @@ class IndexBase(SimilarityIndex, DuplicatesMixin):
         self, samples: Any, config: Any, brain_key: str | None, backend: Any = None
     ) -> None:
         self._scope_cache: ViewScope | None = None
+        self._looks_for_missing = False
         self._facts = ViewFacts()
         self._id_table: tuple[list[str], list[str]] | None = None
         self._found: list[Neighbors] = []
@@ -95,7 +100,7 @@ class IndexBase(SimilarityIndex, DuplicatesMixin):
             self.config.search_params,
             patches=self._patches,
             plan=plan,
-            trace=trace,
+            trace=trace or Trace(),
         )
 
     @property
@@ -173,32 +178,41 @@ class IndexBase(SimilarityIndex, DuplicatesMixin):
         finally:
             self._id_table = None
 
+    def _parse_query(self, query: Any) -> Any:
+        return internals.member(SimilarityIndex, "_parse_query")(self, query)
+
     def use_view(self, samples: Any, allow_missing: bool = True, warn_missing: bool = False) -> Any:
         """Restricts the index to a view; see the base class."""
         self._scope_cache = None
+        self._looks_for_missing = warn_missing or not allow_missing
         return super().use_view(samples, allow_missing=allow_missing, warn_missing=warn_missing)
 
     def _scope(self) -> ViewScope | None:
         """Returns the view that restricts searches, or None."""
         if not self.has_view:
             return None
-        if not self._curr_view_allow_missing or self._curr_view_warn_missing:
-            self._apply_view_if_necessary()
+        if self._looks_for_missing:
+            _ = self.current_sample_ids  # FiftyOne compares the view with the index for it
         if self._scope_cache is None:
-            self._scope_cache = self._view_scope(self._curr_view)
+            self._scope_cache = self._view_scope(self.view)
         return self._scope_cache
 
     def _view_scope(self, view: Any) -> ViewScope:
         patches_field = self.config.patches_field
         facts = self._facts.of(view)
-        expression = translate(view, (), patches_field)
+        fields = self._synced_fields
+        columns = fields.columns if fields is not None else ()
+        expression = translate(view, columns, patches_field)
         if expression == "":
             # The view keeps every sample, so the share of rows in it is known: nearly all
             expression, facts.share = None, facts.share or 1.0
-        elif expression is None and (fields := self._synced_fields) is not None:
-            expression = translate(view, fields.columns, patches_field)
-            if expression is not None and not fields.fresh(view):
-                expression = None
+        elif expression and fields is not None and _reads(expression, columns):
+            expression = expression if fields.fresh(view) else None
         if expression is not None and len(expression) > _LONG_EXPRESSION:
             expression = None
         return ViewScope(view, patches_field, expression=expression, facts=facts)
+
+
+def _reads(expression: str, columns: Sequence[Column]) -> bool:
+    """Whether an expression may depend on the values of metadata fields."""
+    return any(re.search(rf"\b{re.escape(c.name)}(_set)?\b", expression) for c in columns)

@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import fiftyone.brain.internal.core.utils as fbu
 import fiftyone.core.dataset as fod
 import fiftyone.core.patches as fop
 import numpy as np
 
 from fiftyone_milvus.dataset import object_ids
+from fiftyone_milvus.dataset.internals import brain_utils as fbu
 from fiftyone_milvus.errors import InvalidInputError
 from fiftyone_milvus.search.views import is_plain
 from fiftyone_milvus.syncing.embedding_errors import Announcements, Failures

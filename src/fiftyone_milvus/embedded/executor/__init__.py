@@ -1,45 +1,35 @@
-"""The embedded engine: Milvus Lite's servicer, with the common requests made fast.
+"""Milvus Lite's servicer, with the common requests made fast.
 
 The data directory stays a plain Milvus Lite directory, and every answer is Milvus Lite's, from its
 own segments, memtable, tombstones and indexes; only the way there is vectorized. What has no fast
-path is Milvus Lite's own code, untouched.
+path is answered by Milvus Lite's own code.
 """
 
 from __future__ import annotations
 
-import logging
 from typing import Any
-
-logger = logging.getLogger(__name__)
 
 
 def build_servicer(db: Any) -> Any:
-    """The gRPC servicer for an open Milvus Lite database.
+    """Returns the gRPC servicer for an open Milvus Lite database.
 
     Args:
-        db: a ``milvus_lite.db.MilvusLite``, which nothing else may write to. Writes must come one
-            at a time per collection; reads may run beside them.
+        db: a ``milvus_lite.db.MilvusLite``, which nothing else may write to. Requests must come
+            through :class:`fiftyone_milvus.embedded.interceptors.LockingInterceptor`.
 
     Returns:
-        A ``milvus_lite.adapter.grpc.servicer.MilvusServicer``: the fast one, or, with a warning,
-        the plain one if the installed Milvus Lite is not built as the fast one expects.
+        a ``FastServicer``, or a ``PlainServicer`` where the installed Milvus Lite does not fit the
+        fast paths; see :func:`fiftyone_milvus.embedded.self_test.choose_mode`
+
+    Raises:
+        ImportError: if Milvus Lite has no servicer where it is expected
     """
-    from milvus_lite.adapter.grpc.servicer import MilvusServicer
+    from fiftyone_milvus.embedded.self_test import choose_mode
 
-    from fiftyone_milvus.embedded.executor.compatibility import missing_internals
+    if choose_mode().name == "plain":
+        from fiftyone_milvus.embedded.executor.plain import PlainServicer
 
-    missing = missing_internals()
-    if missing:
-        logger.warning(
-            "this milvus-lite is unknown to fiftyone-milvus, which works but is slower with it "
-            "(not as expected: %s); upgrade fiftyone-milvus",
-            ", ".join(missing),
-        )
-        return MilvusServicer(db)
-
+        return PlainServicer(db)
     from fiftyone_milvus.embedded.executor.servicer import FastServicer
-    from fiftyone_milvus.embedded.storage import durability, flush
 
-    durability.install()
-    flush.speed_up_files()
     return FastServicer(db)

@@ -1,1 +1,1 @@
-"""Milvus Lite's files, written faster, and so that nothing is lost when the disk is full."""
+"""Milvus Lite's files: written faster, and without loss when the disk is full."""

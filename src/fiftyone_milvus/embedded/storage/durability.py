@@ -1,8 +1,11 @@
-"""Milvus Lite collections that lose nothing when the disk is full.
+"""Milvus Lite collections that lose no acknowledged row when the disk is full.
 
 Milvus Lite drops the rows in memory when a flush fails, and deletes their log with the next one
-that succeeds; it appends to a log behind a record that was cut off, where nothing is read again;
-and it leaves half an index file where the next start reads a whole one.
+that succeeds. It appends to a log behind a record that was cut off, where nothing is read again.
+And it leaves half an index file where the next start reads a whole one.
+
+Each protection against that is installed on its own, where Milvus Lite has the internals that it
+needs, whether the fast paths run or not.
 """
 
 from __future__ import annotations
@@ -12,55 +15,124 @@ import copy
 import functools
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from milvus_lite.engine.collection import Collection
-from milvus_lite.engine.compaction import CompactionManager
-from milvus_lite.storage.wal import WAL, _cleanup_old_wals
-
 from fiftyone_milvus.embedded import disk_space
+from fiftyone_milvus.embedded.internals import Replacements, missing
 
 logger = logging.getLogger(__name__)
 
 _DRAFT = ".draft"
-_installed = False
+_Base: Any = object
+
+_installed: list[str] | None = None
+_replacements = Replacements()
+
+NEEDS: dict[str, tuple[str, ...]] = {
+    "log": (
+        "db:Collection",
+        "engine.collection:Collection._apply(self, op)",
+        "engine.collection:Collection#_wal",
+        "engine.collection:Collection#_wal_data_schema",
+        "engine.collection:Collection#_wal_delta_schema",
+        "storage.wal:WAL#_data_sink",
+        "storage.wal:WAL#_delta_sink",
+        "storage.wal:WAL#wal_dir",
+        "storage.wal:WAL.number",
+    ),
+    "flush": (
+        "db:Collection",
+        "engine.collection:Collection._trigger_flush(self)",
+        "engine.collection:Collection._refresh_segment_cache(self)",
+        "engine.collection:Collection._schedule_bg_maintenance(self)",
+        "engine.collection:Collection#_data_dir",
+        "engine.collection:Collection#_maintenance_lock",
+        "engine.collection:Collection#_manifest",
+        "engine.collection:Collection#_memtable",
+        "engine.collection:Collection#_wal",
+        "storage.manifest:Manifest#_partitions",
+        "storage.manifest:Manifest#_version",
+        "storage.manifest:Manifest.version",
+        "storage.wal:WAL#wal_dir",
+        "storage.wal:WAL.number",
+        "storage.wal:_cleanup_old_wals(wal_dir, up_to_number)",
+    ),
+    "compaction": (
+        "engine.collection:CompactionManager",
+        "engine.compaction:CompactionManager#_data_dir",
+        "engine.compaction:CompactionManager._compact_files"
+        "(self, partition, partition_dir, files_to_compact, manifest, delta_index)",
+        "storage.manifest:Manifest#_partitions",
+        "storage.manifest:Manifest#_version",
+        "storage.manifest:Manifest.version",
+    ),
+    "index files": (
+        "index.factory:build_index_from_spec(spec, vectors)",
+        "index.brute_force:BruteForceIndex.save(self, path)",
+        "index.scalar.inverted:ScalarInvertedIndex.save(self, path)",
+    ),
+    "damaged index files": (
+        "db:Collection",
+        "engine.collection:Collection._build_or_load_segment_index(self, seg, spec)",
+        "engine.collection:Collection._index_dir(self, partition)",
+        "storage.segment:Segment#file_path",
+        "storage.segment:Segment#partition",
+    ),
+    "dropped collections": (
+        "db:Collection",
+        "db:MilvusLite#_collections",
+        "engine.collection:Collection#_memtable",
+        "engine.collection:Collection#_schema",
+    ),
+    "remains of collections": ("db:MilvusLite._collection_dir(self, name, database_name)",),
+}
+"""What each protection needs of Milvus Lite; see :func:`.internals.missing`."""
 
 
-def install() -> None:
-    """Makes this process' Milvus Lite open its collections as durable ones."""
+def install() -> list[str]:
+    """Makes the Milvus Lite of this process open its collections as durable ones.
+
+    Returns:
+        the protections that are off, with what Milvus Lite lacks, such as
+        ``"flush (no storage.wal:_cleanup_old_wals)"``
+    """
     global _installed
-    if _installed:
-        return
-    from milvus_lite import db
-    from milvus_lite.engine import collection
-    from milvus_lite.index import factory
-    from milvus_lite.index.brute_force import BruteForceIndex
-    from milvus_lite.index.scalar import ScalarInvertedIndex
+    if _installed is not None:
+        return _installed
+    off = {}
+    for name, needs in NEEDS.items():
+        if lacks := [need.partition("(")[0] for need in missing(needs)]:
+            off[name] = f"{name} (no {', '.join(lacks)})"
+    parts = tuple(cls for name, cls in _COLLECTION_PARTS.items() if name not in off)
+    if parts:
+        from milvus_lite import db
 
-    db.Collection = DurableCollection
-    collection.CompactionManager = DurableCompaction
-    build = factory.build_index_from_spec
+        durable = type("DurableCollection", (_Opening, *parts, db.Collection), {})
+        _replacements.set(db, "Collection", durable)
+    if "compaction" not in off:
+        from milvus_lite.engine import collection
 
-    def build_index_from_spec(spec: Any, vectors: Any) -> Any:
-        index = build(spec, vectors)
-        _save_whole(type(index))
-        return index
-
-    factory.build_index_from_spec = build_index_from_spec
-    # It is the segment's vectors and nothing else: on the disk they would be there twice.
-    BruteForceIndex.save = functools.wraps(BruteForceIndex.save)(lambda self, path: None)
-    _save_whole(ScalarInvertedIndex)
-    _installed = True
+        durable = type("DurableCompaction", (_Compaction, collection.CompactionManager), {})
+        _replacements.set(collection, "CompactionManager", durable)
+    if "index files" not in off:
+        _save_index_files_whole()
+    _installed = list(off.values())
+    if off:
+        logger.warning("not protected where the disk is full: %s", "; ".join(_installed))
+    return _installed
 
 
-class DurableCollection(Collection):
-    """A collection whose writes and flushes are done, or leave it as it was."""
+def uninstall() -> None:
+    """Removes all protections from collections that are opened from now on."""
+    global _installed
+    _replacements.undo()
+    _installed = None
 
-    _memtable: Any
-    _wal: Any
-    _recovered_wal_bytes: int
+
+class _Opening(_Base):
+    """Removes what an interrupted save left, and knows when the collection is being opened."""
 
     def __init__(self, name: str, data_dir: str, *args: Any, **kwargs: Any) -> None:
         for draft in Path(data_dir).glob(f"partitions/*/indexes/*{_DRAFT}"):
@@ -69,46 +141,40 @@ class DurableCollection(Collection):
         super().__init__(name, data_dir, *args, **kwargs)
         self._opening = False
 
-    def discard(self) -> None:
-        """Forgets the rows in memory, so that closing it before it is dropped writes nothing."""
-        self._memtable = type(self._memtable)(self._schema)
 
-    def _build_or_load_segment_index(self, seg: Any, spec: Any) -> None:
-        try:
-            super()._build_or_load_segment_index(seg, spec)
-        except Exception as error:
-            folder = Path(self._index_dir(seg.partition))
-            stem = Path(seg.file_path).stem
-            damaged = list(folder.glob(f"{stem}.{spec.field_name}.*"))
-            if not damaged:
-                raise
-            # Half of it was written, by a Milvus Lite that was killed.
-            logger.warning("'%s' is built again: %s", damaged[0], error)
-            for file in damaged:
-                file.unlink(missing_ok=True)
-            super()._build_or_load_segment_index(seg, spec)
+class _Log(_Base):
+    """Cuts a record that was not written whole from the log, and begins another log."""
+
+    _wal: Any
 
     def _apply(self, op: Any) -> None:
-        ends = [0 if sink is None else sink.tell() for sink in _sinks(self._wal)]
+        wal = self._wal
+        sinks = [(name, getattr(wal, name)) for name in ("_data_sink", "_delta_sink")]
+        ends = {name: 0 if sink is None else sink.tell() for name, sink in sinks}
         try:
             super()._apply(op)
         except OSError:
-            self._begin_log(ends)
+            for name, end in ends.items():
+                if (sink := getattr(wal, name)) is not None:
+                    # Without Python's buffer, which would write the rest once there is room.
+                    sink.raw.close()
+                    os.truncate(sink.name, end)
+            if hasattr(self, "_recovered_wal_bytes"):
+                self._recovered_wal_bytes += sum(ends.values())
+            schemas = self._wal_data_schema, self._wal_delta_schema
+            self._wal = type(wal)(wal.wal_dir, *schemas, wal.number + 1)
             raise
 
-    def _begin_log(self, ends: list[int]) -> None:
-        """Cuts what was not written whole from the log, and begins another."""
-        wal = self._wal
-        for sink, end in zip(_sinks(wal), ends, strict=True):
-            if sink is not None:
-                # Past Python's buffer, which would write the rest as soon as there is room.
-                sink.raw.close()
-                os.truncate(sink.name, end)
-        if hasattr(self, "_recovered_wal_bytes"):
-            self._recovered_wal_bytes += sum(ends)
-        self._wal = WAL(wal.wal_dir, self._wal_data_schema, self._wal_delta_schema, wal.number + 1)
+
+class _Flush(_Base):
+    """Keeps the rows in memory and their log where a flush fails."""
+
+    _memtable: Any
+    _wal: Any
 
     def _trigger_flush(self) -> None:
+        from milvus_lite.storage.wal import _cleanup_old_wals
+
         with self._maintenance_lock:
             memtable, wal, version = self._memtable, self._wal, self._manifest.version
             try:
@@ -119,10 +185,10 @@ class DurableCollection(Collection):
                     self._memtable, self._wal = memtable, wal
                     if not self._opening:
                         raise
-                    # It can be read all the same.
+                    # Its rows can still be read.
                     logger.warning("'%s' can't be flushed now: %s", self._data_dir, error)
                 else:
-                    # Only what cleans up after it failed.
+                    # The flush succeeded, and only the clean-up after it failed.
                     logger.warning("after a flush of '%s': %s", self._data_dir, error)
                     _cleanup_old_wals(wal.wal_dir, wal.number)
                     self._recovered_wal_bytes = 0
@@ -130,7 +196,42 @@ class DurableCollection(Collection):
                     self._schedule_bg_maintenance()
 
 
-class DurableCompaction(CompactionManager):
+class _DamagedIndexFiles(_Base):
+    """Builds an index again if its file is damaged, as by a process that was killed."""
+
+    def _build_or_load_segment_index(self, seg: Any, spec: Any) -> None:
+        try:
+            super()._build_or_load_segment_index(seg, spec)
+        except Exception as error:
+            folder = Path(self._index_dir(seg.partition))
+            stem = Path(seg.file_path).stem
+            damaged = list(folder.glob(f"{stem}.{spec.field_name}.*"))
+            if not damaged:
+                raise
+            logger.warning("'%s' is built again: %s", damaged[0], error)
+            for file in damaged:
+                file.unlink(missing_ok=True)
+            super()._build_or_load_segment_index(seg, spec)
+
+
+class _Dropped(_Base):
+    """Can discard its rows in memory, so that closing it before it is dropped writes nothing."""
+
+    _memtable: Any
+
+    def discard(self) -> None:
+        self._memtable = type(self._memtable)(self._schema)
+
+
+_COLLECTION_PARTS: dict[str, type] = {
+    "log": _Log,
+    "flush": _Flush,
+    "damaged index files": _DamagedIndexFiles,
+    "dropped collections": _Dropped,
+}
+
+
+class _Compaction(_Base):
     """A compaction that is done, or leaves the collection as it was."""
 
     def _compact_files(
@@ -151,13 +252,9 @@ class DurableCompaction(CompactionManager):
             )
 
 
-def _sinks(wal: Any) -> tuple[Any, Any]:
-    return wal._data_sink, wal._delta_sink
-
-
 @contextlib.contextmanager
 def _rolled_back(manifest: Any, data_dir: str) -> Iterator[None]:
-    """Takes back what failed before the manifest was saved: in the manifest, and on the disk."""
+    """Undoes what failed before the manifest was saved: in the manifest, and on the disk."""
     before = {**vars(manifest), "_partitions": copy.deepcopy(manifest._partitions)}
     files = _data_files(data_dir)
     try:
@@ -173,6 +270,25 @@ def _rolled_back(manifest: Any, data_dir: str) -> Iterator[None]:
 
 def _data_files(data_dir: str) -> set[Path]:
     return set(Path(data_dir).glob("partitions/*/d*a/*.parquet"))
+
+
+def _save_index_files_whole() -> None:
+    from milvus_lite.index import factory
+    from milvus_lite.index.brute_force import BruteForceIndex
+    from milvus_lite.index.scalar import ScalarInvertedIndex
+
+    build = factory.build_index_from_spec
+
+    def build_index_from_spec(spec: Any, vectors: Any) -> Any:
+        index = build(spec, vectors)
+        _save_whole(type(index))
+        return index
+
+    _replacements.set(factory, "build_index_from_spec", build_index_from_spec)
+    # A FLAT index has nothing but the segment's vectors, which would be on the disk twice.
+    nothing: Callable[..., None] = lambda self, path: None  # noqa: E731
+    _replacements.set(BruteForceIndex, "save", functools.wraps(BruteForceIndex.save)(nothing))
+    _save_whole(ScalarInvertedIndex)
 
 
 def _save_whole(kind: Any) -> None:
@@ -192,4 +308,4 @@ def _save_whole(kind: Any) -> None:
             with contextlib.suppress(OSError):
                 os.remove(draft)
 
-    kind.save = save_whole
+    _replacements.set(kind, "save", save_whole)

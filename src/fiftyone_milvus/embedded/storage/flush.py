@@ -1,7 +1,7 @@
-"""Milvus Lite's flush, column-wise: the same Parquet files, some twenty times faster.
+"""Milvus Lite's flush, by column: the same Parquet files, some twenty times faster.
 
-Milvus Lite builds a flushed table from a Python list per vector, and lets Parquet look for a
-dictionary of the floats. Neither changes what a reader of the files sees.
+Milvus Lite builds the table from one Python list for each vector, and lets Parquet look for a
+dictionary of the floats. A reader of the files sees no difference.
 """
 
 from __future__ import annotations
@@ -17,11 +17,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-_installed = False
+from fiftyone_milvus.embedded.internals import Replacements
+
+_replacements = Replacements()
 
 
 def speed_up_memtable(col: Any) -> None:
-    """Make inserts into, and the flush of, a collection's current memtable column-wise."""
+    """Makes a collection's current memtable take inserts, and flush, by column."""
     memtable = col._memtable
     if "flush" not in vars(memtable):
         memtable.flush = types.MethodType(_flush, memtable)
@@ -29,25 +31,27 @@ def speed_up_memtable(col: Any) -> None:
 
 
 def release_memory() -> None:
-    """Give back what a flush needed on its way."""
+    """Returns the memory that a flush needed to the system."""
     pa.default_memory_pool().release_unused()
 
 
 def speed_up_files() -> None:
-    """Write this process' Parquet data files faster, and don't read back what was just flushed."""
-    global _installed
-    if _installed:
-        return
+    """Makes this process write data files faster, and not read back what it just flushed."""
     from milvus_lite.engine import compaction, flush
     from milvus_lite.storage import segment
 
-    flush.write_data_file = _write_flushed_file
-    compaction.write_data_file = _write_data_file
-    segment.read_data_file = _read_data_file
-    _installed = True
+    if segment.read_data_file is not _read_data_file:
+        _replacements.set(flush, "write_data_file", _write_flushed_file)
+        _replacements.set(compaction, "write_data_file", _write_data_file)
+        _replacements.set(segment, "read_data_file", _read_data_file)
 
 
-#: The tables of the flush under way, by path, until their segments are made.
+def restore_files() -> None:
+    """Undoes :func:`speed_up_files`."""
+    _replacements.undo()
+
+
+#: The file that this thread has just flushed, and its table, until the segment is made.
 _flushed = threading.local()
 
 
@@ -67,7 +71,7 @@ def _read_data_file(path: str) -> pa.Table:
 
 
 def _apply_insert(self: Any, batch: pa.RecordBatch) -> None:
-    """Stands in for ``MemTable.apply_insert``: in bulk where all keys are new to the memtable."""
+    """Replaces ``MemTable.apply_insert``: in bulk where all keys are new to the memtable."""
     with self._lock:
         pks = batch.column(self._pk_name).to_pylist()
         is_new = (
@@ -94,7 +98,7 @@ def _write_data_file(table: pa.Table, partition_dir: str, seq_min: int, seq_max:
     name = DATA_FILE_TEMPLATE.format(min=seq_min, max=seq_max, w=SEQ_FORMAT_WIDTH)
     folder = os.path.join(partition_dir, "data")
     os.makedirs(folder, exist_ok=True)
-    # What is not named is written plainly: the vectors and the sequence numbers.
+    # Columns that are not named, the vectors and the sequence numbers, are written as they are.
     others = list(_leaves(table.schema))
     pq.write_table(
         table,
@@ -119,7 +123,7 @@ def _leaves(schema: pa.Schema) -> Iterator[str]:
 def _flush(
     self: Any, known_partitions: list[str] | None = None
 ) -> dict[str, tuple[pa.Table | None, pa.Table | None]]:
-    """Stands in for ``MemTable.flush``: the same tables."""
+    """Replaces ``MemTable.flush``: the same tables."""
     with self._lock:
         flushed: dict[str, Any] = _deletes_only(self, known_partitions)
         for partition, table in _data_tables(self).items():
