@@ -1,18 +1,23 @@
-"""Searches in views of a large index on a server, next to what a backend without a planner asks.
+"""Searches in views of a large index, next to what a backend without a planner asks.
 
 ``python -m benchmarks --engine server --rows 1000000 --dim 64 --only planning``
+
+It also measures the constants by which the planner chooses: those of ``search/costs.py`` for a
+server, and of ``search/planner.py`` for the embedded engine. They are set by hand, from a run with
+the default 100,000 x 512 vectors.
 """
 
 from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Callable
 from typing import Any
 
 from benchmarks.report import Goal, Table, ms
 from benchmarks.vectors import Array, nearest, recall
 from benchmarks.views import Case, queries_and_views
-from benchmarks.world import Engine, World
+from benchmarks.world import METRIC, Engine, World
 
 K = 25
 QUERIES = 10
@@ -22,7 +27,8 @@ _SLOW = 3
 
 
 def run(world: World) -> list[Table]:
-    return [_table(world, engine) for engine in world.engines]
+    tables = [_table(world, engine) for engine in world.engines]
+    return tables + [_constants(world, engine) for engine in world.engines]
 
 
 def _table(world: World, engine: Engine) -> Table:
@@ -84,6 +90,72 @@ def _table(world: World, engine: Engine) -> Table:
     return Table(f"planning-{engine.name}", columns, rows, goals, raw)
 
 
+def _constants(world: World, engine: Engine) -> Table:
+    """Measures what the planner's constants stand for, in milliseconds."""
+    from fiftyone import ViewField as F
+
+    from fiftyone_milvus.collection.filters import ids_in
+    from fiftyone_milvus.dataset import object_ids
+    from fiftyone_milvus.search import costs, planner
+    from fiftyone_milvus.search.calls import Calls
+    from fiftyone_milvus.search.views import ViewScope
+
+    collection = engine.with_fields._collection
+    calls, query = Calls(collection, METRIC), world.vectors[:1]
+    view = world.dataset.match(F("share") < 0.5)
+    few, many = 500, min(8_000, world.rows // 2)
+
+    def some(count: int) -> list[str]:
+        return world.ids[:: world.rows // count][:count]
+
+    def each(work: Callable[[int], object]) -> float:
+        return (_median(lambda: work(many)) - _median(lambda: work(few))) / (many - few)
+
+    request = _median(lambda: calls.search(query, 1))
+    hit = each(lambda n: calls.search(query, n))
+    listed = each(lambda n: calls.search(query, K, ids_in("pk", some(n))))
+    tested = _median(lambda: calls.search(query, K, "share < 0.0001")) - request
+    vector = each(lambda n: collection.fetch(some(n)))
+    view_request = _median(lambda: object_ids.read(world.dataset.limit(1)))
+    nothing = world.dataset.match(F("share") < -1)
+    scanned = (_median(lambda: object_ids.read(nothing)) - view_request) / world.rows
+    view_id = each(lambda n: object_ids.sample_ids(world.dataset.limit(n)))
+    looked_up = each(lambda n: ViewScope(view).keep(some(n), some(n)))
+    if engine.name == "server":
+        found = {
+            "REQUEST": (costs.REQUEST, request),
+            "HIT": (costs.HIT, hit),
+            "LISTED_ID": (costs.LISTED_ID, listed),
+            "TESTED_ROW": (costs.TESTED_ROW, tested / world.rows),
+            f"READ_VECTOR + {world.dim} READ_NUMBER": (
+                costs.READ_VECTOR + world.dim * costs.READ_NUMBER,
+                vector,
+            ),
+            "VIEW_REQUEST": (costs.VIEW_REQUEST, view_request),
+            "VIEW_SCAN": (costs.VIEW_SCAN, scanned),
+            "VIEW_ID": (costs.VIEW_ID, view_id),
+            "CANDIDATE": (costs.CANDIDATE, looked_up),
+        }
+    else:
+        candidate = hit + looked_up
+        found = {
+            "IDS_PER_CANDIDATE": (planner.IDS_PER_CANDIDATE, candidate / (view_id + listed)),
+            "ROWS_PER_CANDIDATE": (planner.ROWS_PER_CANDIDATE, candidate / scanned),
+        }
+    rows = [(name, f"{used:.2g}", f"{measured:.2g}") for name, (used, measured) in found.items()]
+    return Table(f"constants-{engine.name}", ("constant", "in use", "measured"), rows, (), found)
+
+
+def _median(work: Callable[[], object]) -> float:
+    """Returns the median of nine repetitions, in milliseconds."""
+    seconds = []
+    for _ in range(9):
+        start = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - start)
+    return 1e3 * statistics.median(seconds)
+
+
 def _goals(
     engine: str,
     case: Case,
@@ -131,7 +203,7 @@ def _ours(index: Any, case: Case, query: Array) -> tuple[float, float, list[str]
         (found,) = searcher.nearest(query[None], K, scope)
     finally:
         del searcher.collection.search
-    return time.perf_counter() - start, seconds, found.ids, trace.steps[-1][0]
+    return time.perf_counter() - start, seconds, found.ids, trace.steps[-1].plan
 
 
 class _Bare:

@@ -97,7 +97,7 @@ def _add(engine: Engine, kwargs: dict[str, Any]) -> Contender:
 
 def _writer(engine: Engine) -> Contender:
     """Creates a collection and upserts the rows, as sync() does with what it has embedded."""
-    from fiftyone_milvus.collection import MilvusCollection
+    from fiftyone_milvus.collection import CollectionSpec, MilvusCollection
     from fiftyone_milvus.writing.validation import check
     from fiftyone_milvus.writing.writer import Writer, flush_if_due
 
@@ -107,7 +107,7 @@ def _writer(engine: Engine) -> Contender:
     def contender() -> float:
         collection = MilvusCollection(connection, f"upload_{next(_number)}")
         start = time.perf_counter()
-        collection.create(world.dim, "COSINE", "FLAT", {}, {})
+        collection.create(CollectionSpec(world.dim, "COSINE", "FLAT"))
         with Writer(collection, replace=True) as writer:
             ids, vectors = world.ids, world.vectors
             writer.add(check(vectors, ids, None, metric="cosine", dimension=world.dim))

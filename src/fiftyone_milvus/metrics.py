@@ -1,6 +1,6 @@
-"""Milvus scores ↔ FiftyOne distances: the only place that knows what a Milvus score is.
+"""Converts Milvus scores to FiftyOne distances and back.
 
-FiftyOne asks for distances, smaller is closer, wherever it shows or thresholds them:
+FiftyOne shows distances and applies thresholds to them; a smaller distance is closer:
 
 ==============  ========  ==============================  =====================
 metric          Milvus    Milvus score                    distance
@@ -25,14 +25,14 @@ from fiftyone_milvus.errors import InvalidInputError
 Array = npt.NDArray[Any]
 
 METRICS = {"cosine": "COSINE", "dotproduct": "IP", "euclidean": "L2"}
-"""FiftyOne's metric names and Milvus' ``metric_type`` of each."""
+"""FiftyOne's metrics and the ``metric_type`` of each in Milvus."""
 
 
 def metric_type(metric: str) -> str:
-    """Returns Milvus' ``metric_type`` of a FiftyOne metric.
+    """Returns the ``metric_type`` in Milvus of a FiftyOne metric.
 
     Raises:
-        InvalidInputError: if the metric is none of :data:`METRICS`
+        InvalidInputError: if the metric is not in :data:`METRICS`
     """
     try:
         return METRICS[metric]
@@ -43,15 +43,15 @@ def metric_type(metric: str) -> str:
 
 
 def metric_of(milvus_metric: str) -> str | None:
-    """Returns the FiftyOne metric of a Milvus ``metric_type``, or None if it has none."""
+    """Returns the FiftyOne metric of a Milvus ``metric_type``, or None if there is none."""
     return next((m for m, t in METRICS.items() if t == milvus_metric.upper()), None)
 
 
 def to_distances(scores: npt.ArrayLike, metric: str) -> Array:
-    """Turns Milvus scores into distances.
+    """Converts Milvus scores to distances.
 
     Args:
-        scores: an array of any shape
+        scores: numbers in an array of any shape
         metric: a key of :data:`METRICS`
 
     Returns:
@@ -61,18 +61,26 @@ def to_distances(scores: npt.ArrayLike, metric: str) -> Array:
     if metric == "euclidean":
         return np.sqrt(np.maximum(scores, 0.0))
     if metric == "cosine":
-        # float32 rounding puts a vector at -1e-7 from itself
+        # Rounding to float32 can put a vector at -1e-7 from itself
         return np.maximum(1.0 - scores, 0.0)
     return 1.0 - scores
 
 
 def to_scores(distances: Array, metric: str) -> Array:
-    """Turns distances back into Milvus scores; the inverse of :func:`to_distances`."""
+    """Converts distances to Milvus scores: the inverse of :func:`to_distances`."""
     return distances**2 if metric == "euclidean" else 1.0 - distances
 
 
 def smallest(distances: Array, k: int | None) -> Array:
-    """Returns the columns of the ``k`` smallest values of each row, ascending; None for all."""
+    """Returns where the smallest values of each row are.
+
+    Args:
+        distances: a ``num_rows x num_columns`` float array
+        k: how many of each row; None for all
+
+    Returns:
+        a ``num_rows x min(k, num_columns)`` array of columns, that of the smallest value first
+    """
     if k is None or 4 * k > distances.shape[1]:
         return np.argsort(distances, axis=1, kind="stable")[:, :k]
     part = np.argpartition(distances, k - 1, axis=1)[:, :k]
@@ -81,10 +89,10 @@ def smallest(distances: Array, k: int | None) -> Array:
 
 
 class Points:
-    """Vectors that distances are computed from, exactly and in bounded memory.
+    """Vectors between which distances are computed exactly.
 
     Args:
-        vectors: a ``num_vectors x num_dims`` float32 array; not copied where the metric allows
+        vectors: a ``num_vectors x num_dims`` float32 array; copied only if the metric is cosine
         metric: a key of :data:`METRICS`
     """
 
@@ -93,7 +101,7 @@ class Points:
         vectors = np.ascontiguousarray(vectors, dtype=np.float32)
         if metric == "cosine":
             norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-            # Milvus scores a zero vector 0 under cosine
+            # The cosine score of a zero vector is 0 in Milvus
             vectors = vectors / np.where(norms == 0, 1, norms)
         self.vectors = vectors
         self._squares = np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64)
@@ -110,7 +118,7 @@ class Points:
             return 1.0 - products
         squares = self._squares[:, None] + others._squares[None, :]
         distances = squares - 2.0 * products
-        # ||x||² - 2xy + ||y||² of float32 products cancels for near-duplicates: redo those exactly
+        # ||x||² - 2xy + ||y||² loses its digits where x is close to y: compute those from x - y
         close = distances < 1e-4 * squares
         if close.any():
             rows, cols = np.nonzero(close)
@@ -121,7 +129,7 @@ class Points:
         return np.sqrt(np.maximum(distances, 0.0))
 
     def take(self, rows: Any) -> Points:
-        """Returns the points of the given rows (a slice or an index array)."""
+        """Returns the points at ``rows``, a slice or an array of indices."""
         part = object.__new__(Points)
         part.metric = self.metric
         part.vectors = self.vectors[rows]

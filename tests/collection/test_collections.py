@@ -1,4 +1,4 @@
-"""Milvus collections: given ones, foreign ones, whose they are, and the SDK beside us."""
+"""Milvus collections: given ones, foreign ones, whose they are, and the SDK that users share."""
 
 from __future__ import annotations
 
@@ -412,7 +412,7 @@ def test_deleting_a_run_keeps_its_collection(engine, datasets):
     indexed.index.cleanup()
 
 
-# -- the SDK beside us --------------------------------------------------------------------------
+# -- the SDK of users ----------------------------------------------------------------------------
 
 
 def test_the_client_is_the_current_one(cosine_images):

@@ -5,12 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from fiftyone_milvus.collection import MilvusCollection
+from fiftyone_milvus.collection import CollectionSpec, MilvusCollection
 from fiftyone_milvus.connection import Settings, resolve
 from fiftyone_milvus.connection.connection import Connection
 from fiftyone_milvus.errors import CollectionMismatchError, EngineError
@@ -41,15 +42,8 @@ def collections(engine: Engine) -> Iterator[Callable[[], MilvusCollection]]:
 
 
 def create(collection: MilvusCollection, **changes: Any) -> bool:
-    wanted: dict[str, Any] = {
-        "dimension": DIM,
-        "metric_type": "L2",
-        "index_type": "FLAT",
-        "index_params": {},
-        "owner": {"brain_key": "same"},
-        **changes,
-    }
-    return collection.create(**wanted)
+    spec = CollectionSpec(DIM, "L2", "FLAT", owner={"brain_key": "same"})
+    return collection.create(replace(spec, **changes))
 
 
 def rows(ids: range, value: float) -> Batch:
@@ -60,7 +54,7 @@ def rows(ids: range, value: float) -> Batch:
 def test_one_makes_it_and_all_write_to_it(collections: Callable[[], MilvusCollection]) -> None:
     racers = [collections() for _ in range(CREATORS)]
     for racer in racers:
-        racer.connection.client  # noqa: B018  (nobody should win for being connected)
+        racer.connection.client  # noqa: B018  (none should win because it is connected)
     line = threading.Barrier(CREATORS)
 
     def race(i: int) -> bool:

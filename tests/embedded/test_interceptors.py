@@ -1,181 +1,371 @@
-"""What requests pass before Milvus Lite: with its own servicer, whose calls are watched."""
+"""What requests pass before Milvus Lite, with the servicer that ships and with the plain one."""
 
 from __future__ import annotations
 
+import contextlib
 import threading
-import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from base64 import b64encode
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import grpc
+import numpy as np
 import pytest
+from milvus_lite import db
 from milvus_lite.adapter.grpc.servicer import MilvusServicer
 from pymilvus import MilvusClient
-from pymilvus.grpc_gen import milvus_pb2_grpc
+from pymilvus.grpc_gen import milvus_pb2, milvus_pb2_grpc
 
+from fiftyone_milvus.connection import Settings
+from fiftyone_milvus.connection.failures import translate
+from fiftyone_milvus.connection.target import Target
+from fiftyone_milvus.embedded import locks
 from fiftyone_milvus.embedded.database import Database
+from fiftyone_milvus.embedded.executor import build_servicer
 from fiftyone_milvus.embedded.interceptors import (
     ActivityInterceptor,
     LockingInterceptor,
     TokenInterceptor,
 )
 from fiftyone_milvus.embedded.lifetime import Activity
-from fiftyone_milvus.embedded.locks import Locks
-from tests.embedded.child import create, rows, vector
+from tests.embedded.child import DIMENSION, count, create, rows, vector
 from tests.embedded.support import wait_until
 
-WATCHED = ("Upsert", "Delete", "Query", "Search", "Flush")
+APPLY, FLUSH = "_apply", "_refresh_segment_cache"
 
 
-class Watched(MilvusServicer):
-    """Milvus Lite's servicer, which notes what ran at once."""
+class Served:
+    """A server as the service builds it, two clients, and collections whose work can be halted."""
 
-    def __init__(self, database: Database) -> None:
-        super().__init__(database)
-        self._guard = threading.Lock()
-        self._running: list[tuple[str, str]] = []
-        self.together: set[frozenset[str]] = set()
-        self.across: set[frozenset[str]] = set()
-        self.finished: list[str] = []
+    def __init__(self, path: Path, *, fast: bool) -> None:
+        self.database, self.activity = Database(str(path)), Activity()
+        self.servicer: Any = build_servicer(self.database)
+        assert type(self.servicer) is not MilvusServicer
+        if not fast:
+            self.servicer = MilvusServicer(self.database)
+        locking = LockingInterceptor(self.servicer, self.database)
+        self.locks = locking._locks
+        self.server = grpc.server(
+            ThreadPoolExecutor(32),
+            interceptors=[
+                TokenInterceptor("secret"),
+                ActivityInterceptor(self.activity),
+                locking,
+            ],
+        )
+        milvus_pb2_grpc.add_MilvusServiceServicer_to_server(self.servicer, self.server)
+        port = self.server.add_insecure_port("127.0.0.1:0")
+        self.server.start()
+        self.client = MilvusClient(f"http://127.0.0.1:{port}", token="secret", dedicated=True)
+        self.channel = grpc.insecure_channel(f"127.0.0.1:{port}")
+        self.stub = milvus_pb2_grpc.MilvusServiceStub(self.channel)
+        self.pool = ThreadPoolExecutor(16)
+        for name in ("rows", "others"):
+            create(self.client, name)
+            self.client.load_collection(name)
+        self.client.create_alias("rows", "other_name")
 
-    def watch(self, method: str, request: Any, context: Any) -> Any:
-        name = getattr(request, "collection_name", "") or request.collection_names[0]
-        name = {"other_name": "rows"}.get(name, name)
-        with self._guard:
-            for other_method, other_name in self._running:
-                seen = self.together if other_name == name else self.across
-                seen.add(frozenset({method, other_method}))
-            self._running.append((method, name))
-        time.sleep(0.05)  # long enough that whatever may run at once does
+    def close(self) -> None:
+        self.client.close()
+        self.channel.close()
+        self.server.stop(0).wait()
+        self.pool.shutdown()
+        self.database.close()
+
+    def waiting(self) -> int:
+        """The number of requests that wait for the collection."""
+        return len(self.locks._collections["default", "rows"]._queue)
+
+    def flush(self) -> None:
+        """A flush, without the half second for which pymilvus sleeps afterwards."""
+        request = milvus_pb2.FlushRequest(collection_names=["rows"])
+        self.stub.Flush(request, metadata=[("authorization", b64encode(b"secret").decode())])
+
+    def run(self, operation: Callable[..., Any], *arguments: Any, **options: Any) -> Future[Any]:
+        return self.pool.submit(operation, *arguments, **options)
+
+    @contextlib.contextmanager
+    def halted(self, step: str) -> Iterator[threading.Event]:
+        """Halts a write at its worst moment, and tells when it is there.
+
+        That is when the rows are in memory, and when they are there no more and not yet visible
+        as a segment.
+        """
+        collection = self.database.get_collection("rows")
+        work, there, go_on = getattr(collection, step), threading.Event(), threading.Event()
+
+        def halt(*arguments: Any) -> None:
+            if step == APPLY:
+                work(*arguments)
+            there.set()
+            assert go_on.wait(60)
+            if step == FLUSH:
+                work(*arguments)
+
+        setattr(collection, step, halt)
         try:
-            return getattr(super(), method)(request, context)
+            yield there
         finally:
-            with self._guard:
-                self._running.remove((method, name))
-                self.finished.append(method)
-
-
-for _method in WATCHED:
-    setattr(
-        Watched,
-        _method,
-        lambda self, request, context, _method=_method: self.watch(_method, request, context),
-    )
+            delattr(collection, step)
+            go_on.set()
 
 
 @pytest.fixture
-def served(tmp_path: Path) -> Iterator[tuple[Watched, MilvusClient, Activity]]:
-    database, activity = Database(str(tmp_path / "data.db")), Activity()
-
-    def resolve(database_name: str, name: str) -> str:
-        return database.resolve_collection_name(name, database_name=database_name)
-
-    server = grpc.server(
-        ThreadPoolExecutor(16),
-        interceptors=[
-            TokenInterceptor("secret"),
-            ActivityInterceptor(activity),
-            LockingInterceptor(Locks(), resolve),
-        ],
-    )
-    watched = Watched(database)
-    milvus_pb2_grpc.add_MilvusServiceServicer_to_server(watched, server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    server.start()
-    client = MilvusClient(f"http://127.0.0.1:{port}", token="secret", dedicated=True)
-    create(client)
-    create(client, "others")
-    client.create_alias("rows", "other_name")
-    yield watched, client, activity
-    client.close()
-    server.stop(0).wait()
-    database.close()
+def served(tmp_path: Path) -> Iterator[Served]:
+    served = Served(tmp_path / "data.db", fast=True)
+    yield served
+    served.close()
 
 
-def at_once(*operations: Any) -> None:
-    with ThreadPoolExecutor(len(operations)) as pool:
-        for future in [pool.submit(operation) for operation in operations]:
-            future.result()
+@pytest.fixture
+def plain(tmp_path: Path) -> Iterator[Served]:
+    served = Served(tmp_path / "data.db", fast=False)
+    yield served
+    served.close()
 
 
-def test_reads_of_a_collection_run_together_and_writes_alone(served):
-    watched, client, _ = served
+def nearest(client: MilvusClient, key: int, **options: Any) -> list[tuple[str, float]]:
+    (hits,) = client.search("rows", [vector(key)], limit=5, output_fields=["pk"], **options)
+    return [(hit["pk"], hit["distance"]) for hit in hits]
 
-    def read() -> None:
-        client.query("rows", filter="", output_fields=["count(*)"])
 
-    def search() -> None:
-        client.search("other_name", [vector(1)], limit=1, output_fields=["pk"])
+def distances(hits: list[tuple[str, float]]) -> Any:
+    return pytest.approx([distance for _, distance in hits], rel=1e-5)
+
+
+def oracle(keys: range, key: int) -> list[float]:
+    x = np.array([vector(k) for k in keys])
+    return sorted(((x - np.array(vector(key))) ** 2).sum(axis=1).tolist())[:5]
+
+
+@pytest.mark.parametrize("step", [APPLY, FLUSH])
+def test_reads_during_a_slow_write_return_the_state_before_it_at_once(served, step):
+    client = served.client
+    client.upsert("rows", rows(range(20)))
+    assert count(client) == 20
+    with served.halted(step) as there:
+        if step == APPLY:
+            writing = served.run(client.upsert, "rows", rows(range(10, 30)))
+        else:
+            writing = served.run(served.flush)
+        assert there.wait(60)
+
+        assert count(client) == count(client, "other_name") == 20
+        assert distances(nearest(client, 25)) == oracle(range(20), 25)
+        assert len(client.query("rows", filter='pk in ["3", "25"]')) == 1
+        assert client.get_collection_stats("rows")["row_count"] == 20
+        assert client.describe_index("rows", "vector")["total_rows"] == 20
+        assert client.describe_collection("rows")["collection_name"] == "rows"
+        assert "Loaded" in str(client.get_load_state("rows"))
+        assert client.list_partitions("rows") == ["_default"]
+        assert not writing.done()
+
+    writing.result(60)
+    end = 30 if step == APPLY else 20
+    assert count(client) == end
+    assert distances(nearest(client, 25)) == oracle(range(end), 25)
+
+
+def test_a_slow_write_holds_up_no_other_collection(served):
+    client = served.client
+    with served.halted(APPLY) as there:
+        writing = served.run(client.upsert, "rows", rows(range(20)))
+        assert there.wait(60)
+
+        client.upsert("others", rows(range(5)))
+        assert count(client, "others") == 5
+        dropping = served.run(client.drop_collection, "rows")  # waits for the write
+        create(client, "third")
+        assert set(client.list_collections()) == {"rows", "others", "third"}
+        assert not dropping.done()
+        assert not writing.done()
+    writing.result(60)
+    dropping.result(60)
+    assert "rows" not in client.list_collections()
+
+
+@pytest.mark.parametrize("engine", ["served", "plain"])
+@pytest.mark.parametrize("step", [APPLY, FLUSH])
+def test_reads_that_milvus_lite_answers_wait_for_a_write(request, engine, step):
+    served = request.getfixturevalue(engine)
+    client = served.client
+    client.upsert("rows", rows(range(20)))
+    options = {} if engine == "plain" else {"partition_names": ["_default"]}  # has no fast path
+    with served.halted(step) as there:
+        writing = served.run(client.upsert, "rows", rows(range(20, 30)))
+        flushing = served.run(lambda: (writing.result(60), served.flush()))
+        assert there.wait(60)
+        reading = served.run(nearest, client, 25, **options)
+        wait_until(served.waiting)
+        assert not reading.done()
+    flushing.result(60)
+
+    assert distances(reading.result(60)) == oracle(range(30), 25)
+    assert count(client) == 30
+
+
+def test_a_wait_ends_with_the_deadline_and_says_for_what(served, monkeypatch):
+    client = served.client
+    monkeypatch.setattr(locks, "_DEFAULT_SECONDS", 0.2)
+    target = Target("embedded", "'data.db'", Settings(), Path("data.db"))
+    with served.halted(APPLY) as there:
+        writing = served.run(client.upsert, "rows", rows(range(5)))
+        assert there.wait(60)
+        for waiting in (
+            lambda: client.upsert("rows", rows(range(5, 10))),
+            lambda: client.delete("rows", ids=["1"]),
+            lambda: client.drop_collection("rows"),
+            lambda: client.rename_collection("rows", "renamed"),
+            lambda: nearest(client, 1, group_by_field="pk"),
+        ):
+            with pytest.raises(grpc.RpcError) as caught:
+                waiting()
+            assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+            assert "waited too long for Upsert on collection 'rows'" in caught.value.details()
+            message = str(translate(caught.value, target))
+            assert message.startswith("The service of 'data.db' is busy: ")
+            assert "\n" not in message
+        # The client's own deadline ends a wait as well
+        with pytest.raises(grpc.RpcError, match=r"waited too long|Deadline Exceeded"):
+            client.upsert("rows", rows(range(5, 10)), timeout=0.3, retry_times=1)
+    writing.result(60)
+
+    assert count(client) == 5  # nothing was done by those that gave up
+    wait_until(lambda: not served.waiting())
+    client.upsert("rows", rows(range(5, 10)))
+    assert count(client) == 10
+
+
+def test_a_write_during_a_compaction_is_acknowledged_without_a_flush(served, monkeypatch):
+    client = served.client
+    monkeypatch.setattr(locks, "_DEFAULT_SECONDS", 0.2)
+    collection = served.database.get_collection("rows")
+    monkeypatch.setattr(collection, "_should_flush", lambda: True, raising=False)
+    monkeypatch.setattr("milvus_lite.engine.collection.MEMTABLE_SIZE_LIMIT", 1, raising=False)
+    with collection._maintenance_lock:
+        client.upsert("rows", rows(range(5)))
+        with pytest.raises(grpc.RpcError, match="waited too long for a compaction"):
+            served.flush()
+        assert not collection._segment_cache
+    client.upsert("rows", rows(range(5, 10)))
+
+    assert count(client) == 10
+    assert sum(segment.num_rows for segment in collection._segment_cache.values()) == 10
+
+
+def test_nothing_is_torn(served):
+    """Each write gives all rows one version: no read sees two, or one older than acknowledged."""
+    client, size = served.client, 64
+    pks = [str(key) for key in range(size)]
+    acknowledged, last = [0], 40
+    failed = threading.Event()
 
     def write() -> None:
-        client.upsert("rows", rows(range(5)))
+        for version in range(1, last + 1):
+            shift = np.full(DIMENSION, version, dtype=np.float32)
+            client.upsert("rows", [{"pk": pk, "vector": shift} for pk in pks])
+            acknowledged[0] = version
+            if version % 4 == 0:
+                served.flush()
 
-    def write_by_alias() -> None:
-        client.upsert("other_name", rows(range(5)))
+    def read() -> int:
+        reads = 0
+        while acknowledged[0] < last and not failed.is_set():
+            before = acknowledged[0]
+            found = client.query("rows", filter='pk != ""', output_fields=["pk", "vector"])
+            (hits,) = client.search("rows", [[0.0] * DIMENSION], limit=size, output_fields=["pk"])
+            counted = count(client)
+            after = acknowledged[0] + 1
+            x = np.array([row["vector"] for row in found])
+            squares = np.array([hit["distance"] for hit in hits])
+            try:
+                assert counted == len(x) == len(squares) == size
+                assert len(np.unique(x)) == 1
+                assert before <= x[0, 0] <= after
+                # The scores of one state, by numpy
+                assert len(np.unique(squares)) == 1
+                version = np.sqrt(squares[0] / DIMENSION)
+                np.testing.assert_allclose(version, np.round(version), rtol=1e-5)
+                assert before <= np.round(version) <= after
+            except AssertionError:
+                failed.set()
+                raise
+            reads += 1
+        return reads
 
-    def delete() -> None:
-        client.delete("rows", filter='pk in ["3"]')
-
-    def flush() -> None:
-        client.flush("rows")
-
-    at_once(*[read, read, search, write, write_by_alias, delete, flush] * 2)
-
-    reads = [{"Query"}, {"Search"}, {"Query", "Search"}]
-    assert watched.together
-    assert all(set(pair) in reads for pair in watched.together)
+    client.upsert("rows", [{"pk": pk, "vector": [0.0] * DIMENSION} for pk in pks])
+    readers = [served.run(read) for _ in range(3)]
+    writing = served.run(write)
+    assert all(reader.result(120) for reader in readers)
+    writing.result(120)
 
 
-def test_collections_do_not_wait_for_each_other(served):
-    watched, client, _ = served
+@pytest.mark.parametrize("engine", ["served", "plain"])
+def test_writes_of_a_collection_run_alone(request, engine):
+    served = request.getfixturevalue(engine)
+    client, running, most = served.client, [0], [0]
+    collection = served.database.get_collection("rows")
+    apply = collection._apply
 
-    at_once(
-        lambda: client.upsert("rows", rows(range(5))),
-        lambda: client.upsert("others", rows(range(5))),
-    )
+    def watch(*arguments: Any) -> None:
+        running[0] += 1
+        most[0] = max(most[0], running[0])
+        apply(*arguments)
+        running[0] -= 1
 
-    assert watched.across == {frozenset({"Upsert"})}
+    collection._apply = watch
+    operations: list[Callable[[], Any]] = [
+        lambda: client.upsert("rows", rows(range(50))),
+        lambda: client.upsert("other_name", rows(range(25, 75))),
+        lambda: client.delete("rows", filter='pk in ["3"]'),
+        lambda: served.flush(),
+        lambda: count(client),
+        lambda: nearest(client, 1),
+    ]
+    for future in [served.run(operation) for operation in operations * 4]:
+        future.result(60)
 
-
-def test_a_write_whose_client_gave_up_waiting_is_not_carried_out(served):
-    watched, client, _ = served
-    lock = threading.Event()
-    watched.watch, watch = (
-        lambda *arguments: (lock.wait(10), watch(*arguments))[1],
-        watched.watch,
-    )
-    first = threading.Thread(target=lambda: client.upsert("rows", rows(range(5))))
-    first.start()
-    time.sleep(0.2)
-
-    with pytest.raises(grpc.RpcError, match="Deadline Exceeded"):
-        client.upsert("rows", rows(range(5, 10)), timeout=0.3, retry_times=1)
-    lock.set()
-    first.join()
-    time.sleep(0.3)
-
-    assert client.query("rows", filter="", output_fields=["count(*)"])[0]["count(*)"] == 5
+    assert most == [1]
+    client.upsert("rows", rows(range(75)))
+    assert count(client) == 75
 
 
 def test_requests_are_counted_in_and_out(served):
-    watched, client, activity = served
-    entered, leave = threading.Event(), threading.Event()
-    watched.watch, watch = (
-        lambda *arguments: (entered.set(), leave.wait(10), watch(*arguments))[2],
-        watched.watch,
-    )
-    slow = threading.Thread(target=lambda: client.upsert("rows", rows(range(5))))
-    slow.start()
-    assert entered.wait(10)
-    time.sleep(0.1)
-    busy = activity.idle_seconds()
-    leave.set()
-    slow.join()
+    client, activity = served.client, served.activity
+    with served.halted(APPLY) as there:
+        writing = served.run(client.upsert, "rows", rows(range(5)))
+        assert there.wait(60)
+        assert activity.idle_seconds() == 0
+    writing.result(60)
 
-    assert busy == 0
-    wait_until(lambda: activity.idle_seconds() > 0.1)
+    wait_until(lambda: activity.idle_seconds() > 0)
+
+
+def test_a_collection_that_opens_slowly_holds_up_no_other(served, monkeypatch):
+    client, collection = served.client, db.Collection
+    client.upsert("rows", rows(range(20)))
+    served.database.close()
+    served.database.__init__(served.database._data_dir)
+    there, go_on = threading.Event(), threading.Event()
+
+    def slow(name: str, *arguments: Any, **options: Any) -> Any:
+        if name == "rows":
+            there.set()
+            assert go_on.wait(60)
+        return collection(name, *arguments, **options)
+
+    monkeypatch.setattr(db, "Collection", slow)
+    opening = [served.run(count, client), served.run(client.load_collection, "rows")]
+    assert there.wait(60)
+    client.load_collection("others")
+    assert count(client, "others") == 0
+    assert not any(future.done() for future in opening)
+    go_on.set()
+    for future in opening:
+        future.result(60)
+    assert count(client) == 20
 
 
 def test_a_collection_that_many_ask_for_at_once_is_opened_once(tmp_path):
@@ -185,7 +375,7 @@ def test_a_collection_that_many_ask_for_at_once_is_opened_once(tmp_path):
     schema = CollectionSchema(
         fields=[
             FieldSchema(name="pk", dtype=DataType.VARCHAR, is_primary=True, max_length=64),
-            FieldSchema(name="vector", dtype=DataType.FLOAT_VECTOR, dim=16),
+            FieldSchema(name="vector", dtype=DataType.FLOAT_VECTOR, dim=DIMENSION),
         ]
     )
     with Database(path) as database:
@@ -193,7 +383,7 @@ def test_a_collection_that_many_ask_for_at_once_is_opened_once(tmp_path):
     start = threading.Barrier(8)
 
     def get() -> int:
-        start.wait(5)
+        start.wait(20)
         return id(database.get_collection("rows"))
 
     with Database(path) as database, ThreadPoolExecutor(8) as pool:

@@ -150,7 +150,7 @@ def test_control_channel_needs_the_token_too(data):
     assert embedded.status(data).pid == pid
 
 
-def test_runtime_directory_of_somebody_elses_making_is_refused(data, tmp_path, monkeypatch):
+def test_runtime_directory_that_another_user_may_have_made_is_refused(data, tmp_path, monkeypatch):
     theirs = tmp_path / "theirs"
     theirs.mkdir()
     link = tmp_path / "link"

@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from fiftyone_milvus import inventory
+from fiftyone_milvus.collection import CollectionSpec
 from fiftyone_milvus.collection.temporary import PREFIX, temporary
 from fiftyone_milvus.connection import Engine as Offered
 from fiftyone_milvus.errors import EngineError, FiftyOneMilvusError, InvalidInputError
@@ -143,7 +144,7 @@ def test_what_can_not_be_dropped(one, monkeypatch, caplog):
 
     def broken() -> None:
         with temporary(connection, one.index._owner, "index.compare()") as (collection, owner):
-            collection.create(4, "COSINE", "FLAT", {}, owner)
+            collection.create(CollectionSpec(4, "COSINE", "FLAT", owner=owner))
             made.append(collection.name)
             assert info(collection.name).owner == "other"
             raise InvalidInputError("the reason")
@@ -163,7 +164,7 @@ def test_left_behind(one, monkeypatch):
     # Not dropped, as by a process that was killed
     connection = one.index.connection
     with temporary(connection, one.index._owner, "index.compare()") as (collection, owner):
-        collection.create(4, "COSINE", "FLAT", {}, owner)
+        collection.create(CollectionSpec(4, "COSINE", "FLAT", owner=owner))
 
         def info() -> inventory.CollectionInfo:
             (found,) = [i for i in inventory.collections(connection) if i.name == collection.name]

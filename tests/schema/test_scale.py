@@ -17,8 +17,8 @@ from bson import json_util
 from fiftyone import ViewField as F
 
 from fiftyone_milvus import MilvusSimilarityConfig
-from fiftyone_milvus.collection import MilvusCollection
-from fiftyone_milvus.collection.writes import _whole
+from fiftyone_milvus.collection import CollectionSpec, MilvusCollection
+from fiftyone_milvus.collection.writes import _uninterrupted
 from fiftyone_milvus.errors import EngineError, InvalidInputError
 from fiftyone_milvus.schema.scale import Scale
 from fiftyone_milvus.search.partitions import partition_of
@@ -298,7 +298,7 @@ def test_two_who_make_the_same_collection(engine):
     def create() -> None:
         collection = MilvusCollection(index.connection, name)
         scale = Scale(num_shards=2, mmap=True)
-        made.append(collection.create(8, "L2", "FLAT", {}, {}, scale=scale))
+        made.append(collection.create(CollectionSpec(8, "L2", "FLAT", scale=scale)))
 
     threads = [threading.Thread(target=create) for _ in range(2)]
     for thread in threads:
@@ -525,5 +525,5 @@ def test_what_is_written_anew_is_written_whole() -> None:
         done.append(True)
 
     with pytest.raises(KeyboardInterrupt):
-        _whole(work)
+        _uninterrupted(work)
     assert done == [True]

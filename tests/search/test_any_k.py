@@ -109,7 +109,7 @@ def test_a_filter_for_more_than_a_window(everything):
     expression = f'pk >= "{inside[0]}"'
     scope = ExpressionScope(everything.index._collection, expression)
     assert scope.size == len(inside)
-    assert scope.keep(ids[:25_000]).tolist() == [False] * 10_000 + [True] * 15_000
+    assert scope.keep(ids[:25_000], ids[:25_000]).tolist() == [False] * 10_000 + [True] * 15_000
     assert not scope.few(len(inside) - 1)
     assert not scope.known
     assert sorted(scope.ids()) == inside

@@ -58,7 +58,7 @@ def pages() -> Iterator[fo.Dataset]:
 
 @pytest.fixture(scope="module")
 def crowded(engine: Any, metric: str, pages: fo.Dataset) -> Iterator[Indexed]:
-    """Patches that resemble those of their own sample most, with two scalar fields beside them.
+    """Patches that resemble those of their own sample most, and two scalar fields.
 
     The nearest 256 are of some 11 samples, so that a search for more of them has to grow.
     """

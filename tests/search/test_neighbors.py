@@ -1,4 +1,4 @@
-"""Every way to ask for neighbours, against brute force, for every metric."""
+"""Every way to ask for neighbors, against brute force, for every metric."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def test_unknown_aggregations_are_refused(cosine_images, queries):
 
 
 @pytest.mark.parametrize("k", [1, 4])
-def test_neighbours_of_the_whole_index(images, k):
+def test_neighbors_of_the_whole_index(images, k):
     """Positions in ``current_sample_ids``, one array per vector, never the vector itself."""
     inds, dists = images.index._kneighbors(k=k, return_dists=True)
     order = list(images.index.current_sample_ids)
@@ -152,13 +152,13 @@ def test_neighbours_of_the_whole_index(images, k):
         oracle.check_ranking(found.tolist(), true, k, reported=list(reported))
 
 
-def test_neighbours_of_the_whole_index_without_distances(cosine_images):
+def test_neighbors_of_the_whole_index_without_distances(cosine_images):
     inds = cosine_images.index._kneighbors(k=2)
     assert len(inds) == len(cosine_images.ids)
     assert all(found.shape == (2,) for found in inds)
 
 
-def test_neighbours_within_a_view(images):
+def test_neighbors_within_a_view(images):
     view = images.dataset.select(images.ids[50:90])
     with images.index.use_view(view):
         inds, dists = images.index._kneighbors(k=3, return_dists=True)
@@ -170,7 +170,7 @@ def test_neighbours_within_a_view(images):
         oracle.check_ranking(found.tolist(), true, 3, reported=list(reported))
 
 
-def test_every_neighbour_of_every_vector(cosine_images):
+def test_every_neighbor_of_every_vector(cosine_images):
     with cosine_images.index.use_view(cosine_images.dataset.limit(20)):
         inds = cosine_images.index._kneighbors(k=None)
     for i, found in enumerate(inds):

@@ -13,10 +13,12 @@ from fiftyone import ViewField as F
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fiftyone_milvus.collection.filters import Facts
+from fiftyone_milvus.collection import MilvusCollection
 from fiftyone_milvus.dataset import object_ids
-from fiftyone_milvus.search.exactness import parts_for
+from fiftyone_milvus.fields.translate import translate
+from fiftyone_milvus.search.exactness import exact_split
 from fiftyone_milvus.search.planner import PLANS
+from fiftyone_milvus.search.scope import Facts
 from fiftyone_milvus.search.views import ViewScope
 from tests.support import oracle
 from tests.support.indexes import KEY, Indexed, index_images, index_patches, unique, vectors
@@ -165,15 +167,15 @@ def test_many_queries_at_once_in_a_view(indexed, vantage):
         oracle.check_ranking(found, indexed.true(query[np.newaxis], among=inside), 10)
 
 
-def test_parts_are_small_shares_of_every_segment(indexed):
+def test_a_split_asks_for_small_shares_of_every_segment(indexed):
     collection = indexed.index._collection
-    one = parts_for(collection, 10)
-    many = parts_for(collection, COUNT)
+    one = exact_split(collection, 10)
+    many = exact_split(collection, COUNT)
     assert one is not None
-    assert one.searches == 1
+    assert one.requests == 1
     assert many is not None
     scans = collection.connection.engine.lite or collection.layout.index_type != "HNSW"
-    assert many.searches == (1 if scans else 20)
+    assert many.requests == (1 if scans else 20)
 
 
 # -- what is chosen -----------------------------------------------------------------------------
@@ -237,6 +239,73 @@ def test_explain_says_what_it_found(indexed, capsys):
     assert "measured" in printed
 
 
+# -- what is asked ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def requests(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The reads that Milvus is asked for, as they are asked."""
+    made: list[str] = []
+    read, segments = MilvusCollection._read, MilvusCollection.sealed_segments
+
+    def reading(self: MilvusCollection, method: str, **options: Any) -> Any:
+        counts = options.get("output_fields") == ["count(*)"]
+        made.append("count" if counts else method)
+        return read(self, method, **options)
+
+    def listing(self: MilvusCollection) -> Any:
+        made.append("segments")
+        return segments(self)
+
+    monkeypatch.setattr(MilvusCollection, "_read", reading)
+    monkeypatch.setattr(MilvusCollection, "sealed_segments", listing)
+    return made
+
+
+@pytest.mark.parametrize("what", ["condition", "ids", "everything", "untranslatable"])
+def test_a_view_is_translated_once_per_search(indexed, monkeypatch, what):
+    dataset = indexed.dataset
+    view = {
+        "condition": dataset.match(F("share") < 0.1),
+        "ids": dataset.select(indexed.ids[:50]),
+        "everything": dataset.sort_by("number"),
+        "untranslatable": dataset.match(F("number") < 100),
+    }[what]
+    translated = []
+
+    def counting(*args: Any) -> str | None:
+        translated.append(translate(*args))
+        return translated[-1]
+
+    monkeypatch.setattr("fiftyone_milvus.index.base.translate", counting)
+    view.sort_by_similarity(indexed.ids[0], k=5, brain_key=KEY).values("id")
+    assert len(translated) == 1
+    translated.clear()
+    with indexed.index.use_view(view):
+        indexed.index.search(indexed.ids[0], k=5)
+        indexed.index.search(indexed.ids[1], k=5)
+    assert len(translated) == 1
+
+
+def test_a_condition_takes_as_few_requests_as_it_can(indexed, requests):
+    view = indexed.dataset.match(F("share") < 0.02)
+
+    def search() -> list[str]:
+        requests.clear()
+        scope = indexed.index._view_scope(view)
+        vector = indexed.matrix()[7][np.newaxis]
+        (found,) = indexed.index._make_searcher().nearest(vector, 10, scope)
+        true = indexed.true(vector, among=view.values("id"))
+        oracle.check_ranking(found.ids, true, 10, reported=found.distances)
+        return list(requests)
+
+    first, second = search(), search()
+    if indexed.index._collection.connection.engine.lite:
+        assert first == second == ["search"]
+    else:
+        assert second == ["count", "search"]
+
+
 # -- samples that are gone, and fields that are stale -------------------------------------------
 
 
@@ -255,12 +324,44 @@ def test_samples_gone_from_the_dataset_are_not_answered(engine):
         indexed.drop()
 
 
+def test_conditions_while_rows_come_and_go(engine, requests):
+    """What is known of the segments is never older than what this process wrote."""
+    indexed = index_images(engine, COUNT, "cosine", fields=["number"])
+    index, every = indexed.index, dict(indexed.vectors)
+    view = indexed.dataset.match(F("number").is_in([*range(60), *range(COUNT - 60, COUNT)]))
+    inside = view.values("id")
+
+    def check() -> None:
+        for _ in range(2):
+            requests.clear()
+            found = view.sort_by_similarity(every[indexed.ids[5]], k=20, brain_key=KEY)
+            true = indexed.true(every[indexed.ids[5]][np.newaxis], inside)
+            oracle.check_ranking(found.values("id"), true, 20)
+        assert index._collection.connection.engine.lite or "segments" not in requests
+
+    try:
+        index._collection.wait_until_built()
+        check()
+        late = indexed.ids[2_000:]
+        index.remove_from_index(sample_ids=late)
+        indexed.vectors = {i: v for i, v in every.items() if i not in set(late)}
+        check()
+        # More than a server scans before they are sealed
+        index.add_to_index(np.stack([every[i] for i in late]), np.array(late))
+        indexed.vectors = every
+        check()
+        index._collection.wait_until_built()
+        check()
+    finally:
+        indexed.drop()
+
+
 def test_stale_fields_are_not_used(engine, caplog):
     indexed = index_images(engine, 200, "cosine", fields=["number"])
     index = indexed.index
     view = indexed.dataset.match(F("number") >= 1_000)
 
-    def check(inside: list[str], plan: str | None) -> None:
+    def check(inside: list[str], plan: str) -> None:
         found = view.sort_by_similarity(indexed.ids[0], k=20, brain_key=KEY).values("id")
         oracle.check_ranking(found, indexed.true(indexed.ids[0], among=inside), 20)
         chosen = index.explain(indexed.ids[0], k=20, view=view).plan
@@ -268,7 +369,7 @@ def test_stale_fields_are_not_used(engine, caplog):
 
     try:
         some = indexed.dataset.match(F("number") < 10)
-        check([], None)
+        check([], "condition")
         some.set_values("number", [1_000 + i for i in range(10)])
         with caplog.at_level("INFO", logger="fiftyone_milvus"):
             check(indexed.ids[:10], "other")

@@ -259,7 +259,7 @@ def test_distances_on_the_labels_of_a_dataset(patches):
     patches.dataset.delete_sample_field("ground_truth.detections.near")
 
 
-def test_patch_neighbours_carry_both_ids(patches):
+def test_patch_neighbors_carry_both_ids(patches):
     sample_ids, label_ids, dists = patches.index._kneighbors(
         query=patches.ids[3], k=10, return_dists=True
     )
@@ -271,7 +271,7 @@ def test_patch_neighbours_carry_both_ids(patches):
         assert found_samples == [patches.samples[_id] for _id in found]
 
 
-def test_patch_neighbours_of_the_whole_index(patches):
+def test_patch_neighbors_of_the_whole_index(patches):
     inds, dists = patches.index._kneighbors(k=2, return_dists=True)
     order = list(patches.index.current_label_ids)
     square = oracle.neighbors(patches.metric, patches.matrix(order))

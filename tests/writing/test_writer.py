@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from fiftyone_milvus import embedded
-from fiftyone_milvus.collection import MilvusCollection
+from fiftyone_milvus.collection import CollectionSpec, MilvusCollection
 from fiftyone_milvus.connection import Settings, connect, resolve
 from fiftyone_milvus.errors import EmbeddedServiceError, EngineError, UnreachableError
 from fiftyone_milvus.writing import batching
@@ -42,7 +42,7 @@ def _small_requests(monkeypatch: pytest.MonkeyPatch) -> None:
 def make_collection(**settings: Any) -> MilvusCollection:
     connection = connect(resolve(Settings.parse(settings), None))
     collection = MilvusCollection(connection, unique("writer"))
-    collection.create(DIM, "L2", "FLAT", {}, {})
+    collection.create(CollectionSpec(DIM, "L2", "FLAT"))
     return collection
 
 

@@ -1,4 +1,4 @@
-"""The life of a collection: made, opened, loaded, dropped."""
+"""Opens, loads, describes and drops a collection."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class CollectionBase:
         self._layout: Layout | None = None
         self._seen = False
         self._loading = False
-        self._fresh: Rows | None = None
+        self._recent: Rows | None = None
         self._rows: int | None = None
         self._partitions: list[str] | None = None
 
@@ -71,86 +71,46 @@ class CollectionBase:
         """The collection and its address, for messages."""
         return f"Milvus collection '{self.name}' at {self.connection.target.address}"
 
+    # -- what it is ----------------------------------------------------------------------------
+
     def exists(self) -> bool:
         """Whether the collection exists."""
-        return bool(
-            self.connection.run(lambda c: c.has_collection(self.name, timeout=self.timeout))
-        )
+        return bool(self.connection.run(self._request("has_collection")))
 
     def present(self) -> bool:
         """Whether the collection exists, where it may not have been created yet.
 
         Raises:
-            CollectionNotFoundError: if it did exist, and was dropped by somebody else since
+            CollectionNotFoundError: if it existed before, and another program dropped it
         """
         exists = self.exists()
         if self._seen and not exists:
             raise self._not_found()
         return exists
 
+    def opened(self) -> bool:
+        """Whether :attr:`layout` is known already, so that Milvus need not be asked."""
+        return self._layout is not None
+
     @property
     def layout(self) -> Layout:
-        """The collection's layout; opens (describes and loads) it on first use.
+        """The collection's layout; the first use describes and loads the collection.
 
         Raises:
             CollectionNotFoundError: if it does not exist
             CollectionMismatchError: if it can't hold an index
         """
         if self._layout is None:
-            if not self.exists():
-                raise self._not_found()
-            layout = self._describe()
+            layout = self.describe()
             self._seen = True
             if layout.index_type is None:
-                return layout  # whoever makes it may not be done, so ask again
+                return layout  # another process may be about to create the index
             self._load()
             self._layout = layout
         return self._layout
 
-    def opened(self) -> bool:
-        """Whether the layout is known already, without asking Milvus."""
-        return self._layout is not None
-
-    def keep_fresh(self, rows: Rows) -> None:
-        """Remembers the rows that a new collection consists of, for as long as it loads."""
-        if self._loading and rows.vectors.nbytes <= MAX_BYTES:
-            self._fresh = rows
-
-    def wait_until_loaded(self) -> None:
-        """Waits for a new collection to be ready for reads.
-
-        Raises:
-            EngineError: if it is not within a minute
-        """
-        deadline = time.monotonic() + (self.timeout or _LOAD_SECONDS)
-        while not self._loaded():
-            if time.monotonic() > deadline:
-                raise EngineError(
-                    f"The {self.where} is not loaded after {self.timeout or _LOAD_SECONDS:.0f} s; "
-                    "see the server's log, and whether it has memory left"
-                )
-            time.sleep(_LOAD_POLL)
-
-    def _loaded(self) -> bool:
-        if self._loading:
-            state = self._load_state()
-            if state == "NotLoad":
-                # A service that was restarted meanwhile has its collections released
-                self._load()
-                state = "Loaded"
-            self._loading = state != "Loaded"
-        if not self._loading:
-            self._fresh = None
-        return not self._loading
-
-    def _fresh_rows(self) -> Rows | None:
-        """Returns all rows of a new collection that is still loading, else None."""
-        if self._fresh is not None:
-            self._loaded()
-        return self._fresh
-
     def describe(self) -> Layout:
-        """Returns the collection's layout as it is now; loads nothing.
+        """Returns the collection's current layout, without loading it.
 
         Raises:
             CollectionNotFoundError: if it does not exist
@@ -161,116 +121,115 @@ class CollectionBase:
         return self._describe()
 
     def estimated_rows(self) -> int:
-        """Returns about how many rows there are; loads nothing.
+        """Returns about how many rows there are, without loading the collection.
 
-        Of a collection that is not loaded, as in Milvus' statistics: the sealed ones, deleted ones
-        included.
+        If it is not loaded, this is from Milvus' statistics: sealed rows, deleted ones included.
         """
-        if self._load_state() == "Loaded":
-            answer = self.connection.run(
-                lambda c: c.query(
-                    self.name,
-                    filter="",
-                    output_fields=["count(*)"],
-                    consistency_level="Bounded",
-                    timeout=self.timeout,
-                )
-            )
-            return int(answer[0]["count(*)"])
-        stats = self.connection.run(
-            lambda c: c.get_collection_stats(self.name, timeout=self.timeout)
-        )
-        return int(stats["row_count"])
+        if self._load_state() != "Loaded":
+            return int(self.connection.run(self._request("get_collection_stats"))["row_count"])
+        count = {"filter": "", "output_fields": ["count(*)"], "consistency_level": "Bounded"}
+        return int(self.connection.run(self._request("query", **count))[0]["count(*)"])
 
     def built(self) -> Built:
         """Returns how much of the vector index is built."""
-        name = self.layout.vector_field
+        return Built.of(self._call(self._describe_index(self.layout.vector_field), reads=False))
 
-        def describe(client: MilvusClient) -> dict[str, Any]:
-            found = client.list_indexes(self.name, field_name=name)
-            return dict(client.describe_index(self.name, found[0]) or {}) if found else {}
-
-        return Built.of(self._call(describe, reads=False))
+    # -- what changes --------------------------------------------------------------------------
 
     def ensure_index(self, metric_type: str, index_type: str, params: dict[str, Any]) -> None:
-        """Gives the vectors of a collection that has none an index, and loads it."""
+        """Creates a vector index if there is none, and loads the collection."""
         layout = self.layout
         if layout.index_type is None:
             logger.info("Creating a %s index on the %s", index_type, self.where)
             index = self._index(layout.vector_field, metric_type, index_type, params)
-            self._call(lambda c: c.create_index(self.name, index, timeout=self.timeout))
+            self._call(self._request("create_index", index))
             self._load()
             self._layout = None
 
+    def flush(self, *, retry: float | Retry = RETRY_SECONDS) -> None:
+        """Seals the rows that were written, so that their index is built."""
+        self._call(self._request("flush"), reads=False, retry=retry)
+        self._session.changed()
+
     def drop(self) -> bool:
         """Drops the collection if it exists; returns whether it did."""
-        self._layout = self._fresh = self._partitions = None
+        self._layout = self._recent = self._partitions = None
         self._seen = self._loading = False
         consistency.forget(self._key)
         if not self.exists():
             return False
-        self.connection.run(lambda c: c.drop_collection(self.name, timeout=self.timeout))
+        self.connection.run(self._request("drop_collection"))
         return True
 
     def set_owner(self, owner: dict[str, Any]) -> None:
         """Records the owner in the collection's properties."""
-        self._call(
-            lambda c: c.alter_collection_properties(
-                self.name, properties={OWNER: json.dumps(owner)}, timeout=self.timeout
-            )
-        )
+        self._record(OWNER, owner)
         self._layout = None
 
     def record_embedded(self, embedded: Mapping[str, Any]) -> None:
-        """Records as of when the vectors were computed."""
-        text = json.dumps(embedded)
-        self._call(
-            lambda c: c.alter_collection_properties(
-                self.name, properties={EMBEDDED: text}, timeout=self.timeout
-            ),
-            reads=False,
-        )
+        """Records when the vectors were computed."""
+        self._record(EMBEDDED, embedded)
         self._layout = replace(self.layout, embedded=embedded)
 
+    def record_fields(self, fields: Record) -> None:
+        """Records the state of the metadata fields."""
+        self._record(FIELDS, fields.to_dict())
+        self._layout = replace(self.layout, fields=fields)
+
     def fields(self) -> Record | None:
-        """Reads what is recorded now about the FiftyOne fields beside the vectors."""
-        info = self._call(
-            lambda c: c.describe_collection(self.name, timeout=self.timeout), reads=False
-        )
+        """Reads what is recorded now about the metadata fields; None if there are none."""
+        info = self._call(self._request("describe_collection"), reads=False)
         fields = Record.from_dict(parse_record(info, FIELDS))
         self._layout = replace(self.layout, fields=fields)
         return fields
 
-    def record_fields(self, fields: Record) -> None:
-        """Records something about the FiftyOne fields beside the vectors."""
-        text = json.dumps(fields.to_dict())
-        self._call(
-            lambda c: c.alter_collection_properties(
-                self.name, properties={FIELDS: text}, timeout=self.timeout
-            ),
-            reads=False,
-        )
-        self._layout = replace(self.layout, fields=fields)
+    def _record(self, name: str, value: Mapping[str, Any]) -> None:
+        self._set_property(name, json.dumps(value))
 
-    def flush(self, *, retry: float | Retry = RETRY_SECONDS) -> None:
-        """Seals what was written, so that its index is built."""
-        self._call(lambda c: c.flush(self.name, timeout=self.timeout), reads=False, retry=retry)
+    def _set_property(self, name: str, value: str) -> None:
+        request = self._request("alter_collection_properties", properties={name: value})
+        self._call(request, reads=False)
 
-    @property
-    def _key(self) -> tuple[str, str | None, str]:
-        target = self.connection.target
-        return target.address, target.settings.db_name, self.name
+    # -- loading -------------------------------------------------------------------------------
 
-    def _index(self, field: str, metric_type: str, index_type: str, params: dict[str, Any]) -> Any:
-        index = MilvusClient.prepare_index_params()
-        index.add_index(
-            field,
-            index_type=index_type,
-            index_name=field,
-            metric_type=metric_type,
-            params=params,
-        )
-        return index
+    def wait_until_loaded(self) -> None:
+        """Waits until a new collection can be read.
+
+        Raises:
+            EngineError: if it takes more than a minute, or than the collection's timeout
+        """
+        seconds = self.timeout or _LOAD_SECONDS
+        deadline = time.monotonic() + seconds
+        while not self._loaded():
+            if time.monotonic() > deadline:
+                raise EngineError(
+                    f"The {self.where} is not loaded after {seconds:.0f} s; see the server's log, "
+                    "and whether it has memory left"
+                )
+            time.sleep(_LOAD_POLL)
+
+    def keep_recent(self, rows: Rows) -> None:
+        """Keeps all rows of a new collection, to answer from while the server loads it."""
+        if self._loading and rows.vectors.nbytes <= MAX_BYTES:
+            self._recent = rows
+
+    def _recent_rows(self) -> Rows | None:
+        """Returns all rows of a new collection that is still loading, else None."""
+        if self._recent is not None:
+            self._loaded()
+        return self._recent
+
+    def _loaded(self) -> bool:
+        if self._loading:
+            state = self._load_state()
+            if state == "NotLoad":
+                # A service that was restarted meanwhile has released its collections
+                self._load()
+                state = "Loaded"
+            self._loading = state != "Loaded"
+        if not self._loading:
+            self._recent = None
+        return not self._loading
 
     def _load_state(self) -> str:
         state = self.connection.run(lambda c: c.get_load_state(self.name)).get("state")
@@ -280,9 +239,7 @@ class CollectionBase:
         if self.replicas is not None and not self.connection.engine.lite:
             options["replica_number"] = self.replicas
         try:
-            self.connection.run(
-                lambda c: c.load_collection(self.name, timeout=self.timeout, **options)
-            )
+            self.connection.run(self._request("load_collection", **options))
         except EngineError as error:
             # Milvus 2.3 refuses to load what is loaded with another number of replicas
             state = self._load_state()
@@ -291,6 +248,23 @@ class CollectionBase:
             self._loading = state == "Loading"
             logger.info("The %s stays loaded as it is: %s", self.where, error)
 
+    # -- calls ---------------------------------------------------------------------------------
+
+    @property
+    def _key(self) -> consistency.Key:
+        target = self.connection.target
+        return target.address, target.settings.db_name, self.name
+
+    @property
+    def _session(self) -> consistency.Session:
+        return consistency.session(self._key)
+
+    def _request(self, method: str, *args: Any, **options: Any) -> Callable[[MilvusClient], Any]:
+        """Returns the call of a method of the client for this collection, within its timeout."""
+        return lambda client: getattr(client, method)(
+            self.name, *args, timeout=self.timeout, **options
+        )
+
     def _call(
         self,
         operation: Callable[[MilvusClient], T],
@@ -298,7 +272,11 @@ class CollectionBase:
         reads: bool = True,
         retry: float | Retry = RETRY_SECONDS,
     ) -> T:
-        """Runs an operation on the open collection; says so if it was dropped meanwhile."""
+        """Runs an operation on the open collection.
+
+        Raises:
+            CollectionNotFoundError: if another program dropped it
+        """
         _ = self.layout
         if self._loading and reads:
             self.wait_until_loaded()
@@ -308,7 +286,7 @@ class CollectionBase:
             if not self.exists():
                 self._layout = None
                 raise self._not_found() from None
-            # A restarted embedded service has its collections released, and so has a user
+            # It was released: by a restart of the embedded service, or by a user
             if self._load_state() == "Loaded":
                 raise
             self._load()
@@ -325,26 +303,34 @@ class CollectionBase:
             "another Milvus; add embeddings (add_to_index), or load the run with its own uri="
         )
 
-    def _level(self) -> str:
-        if self.connection.engine.lite:
-            return self.consistency_level
-        return consistency.read_level(self._key, self.consistency_level)
-
     def _describe(self) -> Layout:
-        info = self.connection.run(lambda c: c.describe_collection(self.name, timeout=self.timeout))
+        info = self.connection.run(self._request("describe_collection"))
         vector_field = find_vector_field(info, where=self.where, named=self._vector_field)
-
-        def describe_index(client: MilvusClient) -> dict[str, Any]:
-            for name in client.list_indexes(self.name, field_name=vector_field):
-                index = client.describe_index(self.name, name, timeout=self.timeout)
-                if index and index.get("field_name", vector_field) == vector_field:
-                    return dict(index)
-            return {}
-
         return read_layout(
             info,
-            self.connection.run(describe_index),
+            self.connection.run(self._describe_index(vector_field)),
             where=self.where,
             id_field=self._id_field,
             vector_field=vector_field,
         )
+
+    def _describe_index(self, field: str) -> Callable[[MilvusClient], dict[str, Any]]:
+        def describe(client: MilvusClient) -> dict[str, Any]:
+            for name in client.list_indexes(self.name, field_name=field):
+                index = client.describe_index(self.name, name, timeout=self.timeout)
+                if index and index.get("field_name", field) == field:
+                    return dict(index)
+            return {}
+
+        return describe
+
+    def _index(self, field: str, metric_type: str, index_type: str, params: dict[str, Any]) -> Any:
+        index = MilvusClient.prepare_index_params()
+        index.add_index(
+            field,
+            index_type=index_type,
+            index_name=field,
+            metric_type=metric_type,
+            params=params,
+        )
+        return index

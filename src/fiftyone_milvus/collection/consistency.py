@@ -1,42 +1,79 @@
-"""Which consistency level a read needs so that this process sees its own deletes.
+"""What this process did to a collection, and what it last heard of the collection's segments.
 
-``Session`` consistency on Milvus 2.3 sees this process' inserts but not its deletes, as the answer
-to a delete has no timestamp. So after a delete the next read is a strong one, which brings the
-server up to date, and so are those of the second after it, which another replica may answer.
+At consistency level ``Session``, a process sees its own inserts. It may not see its deletes: Milvus
+2.3 answers a delete without the timestamp that later reads would wait for. So the first read after
+a delete is ``Strong``, and so is every read of the next second, as another replica may answer it.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from typing import NamedTuple
 
 Key = tuple[str, "str | None", str]
-"""Address, database, collection."""
+"""The address, database and name of a collection."""
 
-_SETTLE_SECONDS = 1.0
-
-_deletes: dict[Key, tuple[float, bool]] = {}  # when, and whether a strong read came after
-
-
-def read_level(key: Key, level: str) -> str:
-    """Returns the consistency level for a read at ``level``."""
-    if level == "Session":
-        when, settled = _deletes.get(key, (0.0, True))
-        if not settled or time.monotonic() - when < _SETTLE_SECONDS:
-            return "Strong"
-    return level
+_STRONG_SECONDS = 1.0
+_SEGMENTS_SECONDS = 2.0
 
 
-def deleted(key: Key) -> None:
-    """Notes that this process deleted or replaced rows."""
-    _deletes[key] = (time.monotonic(), False)
+class SegmentState(NamedTuple):
+    """The loaded segments of a collection on a server.
+
+    Attributes:
+        growing: the number of rows that are not sealed yet
+        sealed: the rows of each sealed segment, deleted ones included, and whether it is indexed;
+            None where Milvus does not tell
+    """
+
+    growing: int
+    sealed: list[tuple[int, bool]] | None
 
 
-def read(key: Key, level: str) -> None:
-    """Notes that a read at ``level`` is done."""
-    if level == "Strong" and key in _deletes:
-        _deletes[key] = (_deletes[key][0], True)
+class Session:
+    """What this process knows of one collection, for all of its objects and threads."""
+
+    def __init__(self) -> None:
+        self._changed = self._deleted = float("-inf")
+        self._confirmed = True
+        self._segments: tuple[float, SegmentState] | None = None
+
+    def changed(self, *, deleted: bool = False) -> None:
+        """Notes that this process wrote or deleted rows, or had segments sealed or loaded."""
+        self._changed = time.monotonic()
+        if deleted:
+            self._deleted, self._confirmed = self._changed, False
+
+    def read_level(self, level: str) -> str:
+        """Returns the consistency level for a read that would be at ``level``."""
+        recent = time.monotonic() - self._deleted < _STRONG_SECONDS
+        return "Strong" if level == "Session" and (recent or not self._confirmed) else level
+
+    def read(self, level: str) -> None:
+        """Notes that a read at ``level`` has returned."""
+        self._confirmed |= level == "Strong"
+
+    def segments(self, ask: Callable[[], SegmentState]) -> SegmentState:
+        """Returns the state of the segments, asked for at most every two seconds.
+
+        It is asked for again as soon as this process has changed the collection. Changes by other
+        processes, and by the server itself, may go unnoticed for these seconds.
+        """
+        now, known = time.monotonic(), self._segments
+        if known is None or known[0] <= self._changed or now - known[0] > _SEGMENTS_SECONDS:
+            self._segments = known = (now, ask())
+        return known[1]
+
+
+_sessions: dict[Key, Session] = {}
+
+
+def session(key: Key) -> Session:
+    """Returns what this process knows of a collection."""
+    return _sessions.setdefault(key, Session())
 
 
 def forget(key: Key) -> None:
-    """Forgets a collection that is gone."""
-    _deletes.pop(key, None)
+    """Forgets a collection that was dropped."""
+    _sessions.pop(key, None)

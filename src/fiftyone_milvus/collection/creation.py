@@ -1,4 +1,4 @@
-"""A collection is made, by one of those who want it."""
+"""Creates a collection, also where several processes do so at the same time."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import time
 import uuid
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from pymilvus import DataType, MilvusClient
@@ -13,7 +14,7 @@ from pymilvus import DataType, MilvusClient
 from fiftyone_milvus.collection import consistency
 from fiftyone_milvus.collection.base import CollectionBase
 from fiftyone_milvus.errors import CollectionMismatchError, EngineError
-from fiftyone_milvus.schema.columns import MAX_STRING_BYTES, MAX_STRINGS, Kind
+from fiftyone_milvus.schema.columns import MAX_STRING_BYTES, MAX_STRINGS, Column, Kind
 from fiftyone_milvus.schema.layout import (
     EMBEDDED,
     FIELDS,
@@ -48,86 +49,119 @@ _JOIN_SECONDS = 5.0
 _JOIN_POLL = 0.05
 
 
-class Creating(CollectionBase):
-    """Makes the collection, or joins in with whoever makes it at the same time."""
+@dataclass(frozen=True)
+class CollectionSpec:
+    """What a new collection is made of.
 
-    _maker: str | None = None
+    Attributes:
+        dimension: of the vectors
+        metric_type: ``COSINE``, ``IP`` or ``L2``
+        index_type: the vector index, for example ``HNSW``
+        index_params: its build parameters
+        owner: what to record about the owner
+        fields: the metadata fields; None for none
+        embedded: what to record about when the vectors were computed; None for nothing
+        scale: its shards, partitions and memory map, as far as the engine supports them
+    """
 
-    def create(
-        self,
-        dimension: int,
-        metric_type: str,
-        index_type: str,
-        index_params: dict[str, Any],
-        owner: dict[str, Any],
-        fields: Record | None = None,
-        embedded: Mapping[str, Any] | None = None,
-        scale: Scale | None = None,
-    ) -> bool:
-        """Creates the collection with its index and loads it, unless somebody else just did.
+    dimension: int
+    metric_type: str
+    index_type: str
+    index_params: Mapping[str, Any] = field(default_factory=dict)
+    owner: dict[str, Any] = field(default_factory=dict)
+    fields: Record | None = None
+    embedded: Mapping[str, Any] | None = None
+    scale: Scale = field(default_factory=Scale)
 
-        On failure nothing of ours stays behind, and nothing of others goes away.
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """The columns of the metadata fields."""
+        return self.fields.columns if self.fields else ()
 
-        Args:
-            dimension: of the vectors
-            metric_type: ``COSINE``, ``IP`` or ``L2``
-            index_type: the vector index
-            index_params: its build parameters
-            owner: what to record about the owner
-            fields: the FiftyOne fields that go beside the vectors, if any
-            embedded: what to record about when the vectors were computed, if anything
-            scale: how it is spread, as far as the engine can; see
-                :mod:`fiftyone_milvus.schema.scale`
-
-        Returns:
-            whether this call made it; if not, others write to it too
-
-        Raises:
-            CollectionMismatchError: if somebody else just made one that can't serve
-        """
-        # Milvus takes a second creation for a repetition of the first if they are equal
-        self._maker = uuid.uuid4().hex
-        properties = {OWNER: json.dumps(owner), MAKER: self._maker}
-        if fields:
-            properties[FIELDS] = json.dumps(fields.to_dict())
-        if embedded:
-            properties[EMBEDDED] = json.dumps(embedded)
-        scale = scale or Scale()
-        if scale.mmap is not None:
-            properties[MMAP] = str(scale.mmap).lower()
-        schema = _schema(dimension, fields, scale.partition_key)
-        options = {
-            name: value
-            for name in ("num_shards", "num_partitions")
-            if (value := getattr(scale, name)) is not None
-        }
-        index = self._index(
-            VECTOR, metric_type, index_type, {**index_params, **scale.for_index(index_type)}
-        )
-        wanted = Layout(
+    @property
+    def layout(self) -> Layout:
+        """The layout of the collection once it is created."""
+        return Layout(
             PK,
             VECTOR,
             SAMPLE_ID,
-            dimension,
-            metric_type,
-            index_type,
+            self.dimension,
+            self.metric_type,
+            self.index_type,
             required=(),
-            owner=owner,
-            fields=fields,
-            embedded=embedded or {},
-            partition_key=_partition_key(fields, scale.partition_key),
+            owner=self.owner,
+            fields=self.fields,
+            embedded=self.embedded or {},
+            partition_key=next(
+                (column.name for column in self.columns if self._is_partition_key(column)), None
+            ),
         )
 
-        def create(client: MilvusClient) -> None:
-            client.create_collection(
-                self.name,
-                schema=schema,
-                consistency_level=self.consistency_level,
-                properties=properties,
-                timeout=self.timeout,
-                **options,
-            )
+    @property
+    def properties(self) -> dict[str, str]:
+        """The properties that Milvus keeps with the collection."""
+        records = {
+            OWNER: self.owner,
+            FIELDS: self.fields.to_dict() if self.fields else None,
+            EMBEDDED: self.embedded,
+            MMAP: self.scale.mmap,
+        }
+        return {n: json.dumps(v) for n, v in records.items() if n == OWNER or v not in (None, {})}
 
+    @property
+    def options(self) -> dict[str, int]:
+        """The number of shards and of partitions, where they are given."""
+        found = {n: getattr(self.scale, n) for n in ("num_shards", "num_partitions")}
+        return {name: value for name, value in found.items() if value is not None}
+
+    def schema(self) -> Any:
+        """Returns the schema for ``MilvusClient.create_collection``."""
+        schema = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=False)
+        schema.add_field(PK, DataType.VARCHAR, is_primary=True, max_length=MAX_ID_BYTES)
+        schema.add_field(VECTOR, DataType.FLOAT_VECTOR, dim=self.dimension)
+        schema.add_field(SAMPLE_ID, DataType.VARCHAR, max_length=MAX_ID_BYTES)
+        for column in self.columns:
+            key = {"is_partition_key": True} if self._is_partition_key(column) else {}
+            schema.add_field(column.name, **_MILVUS_TYPES[column.kind], **key)
+            schema.add_field(column.presence, DataType.BOOL)
+        return schema
+
+    def _is_partition_key(self, column: Column) -> bool:
+        return column.path == self.scale.partition_key
+
+
+class Creation(CollectionBase):
+    """Creates the collection, or uses the one that another process creates at the same time."""
+
+    _maker: str | None = None
+
+    def create(self, spec: CollectionSpec) -> bool:
+        """Creates the collection with its index and loads it, unless another process just did.
+
+        If this fails, it drops what it created, and nothing else.
+
+        Returns:
+            whether this call created it; if not, others write to it too
+
+        Raises:
+            CollectionMismatchError: if another process just created one that does not fit
+        """
+        # Milvus takes a second creation for a retry of the first if the two are equal
+        self._maker = uuid.uuid4().hex
+        index = self._index(
+            VECTOR,
+            spec.metric_type,
+            spec.index_type,
+            {**spec.index_params, **spec.scale.for_index(spec.index_type)},
+        )
+
+        create = self._request(
+            "create_collection",
+            schema=spec.schema(),
+            consistency_level=self.consistency_level,
+            properties={**spec.properties, MAKER: self._maker},
+            **spec.options,
+        )
         try:
             try:
                 self.connection.run(create)
@@ -136,7 +170,7 @@ class Creating(CollectionBase):
                     raise
             if not self._is_mine():
                 self._maker = None
-                self._join(wanted, index)
+                self._join(spec, index)
                 return False
             self._make_index(index)
             self._load(_async=True)
@@ -145,75 +179,48 @@ class Creating(CollectionBase):
             raise
         consistency.forget(self._key)
         self._seen = self._loading = True
-        self._layout = wanted
+        self._layout = spec.layout
         return True
 
     def discard(self) -> bool:
-        """Drops the collection if :meth:`create` made it and nobody else writes to it.
+        """Drops the collection if :meth:`create` created it and nobody else writes to it.
 
         Returns:
             whether it was dropped
         """
-        mine = self._maker is not None and self.exists() and self._is_mine()
-        return mine and self.drop()
+        return self._maker is not None and self.exists() and self._is_mine() and self.drop()
 
     def _is_mine(self) -> bool:
-        return self._maker is not None and self._property(MAKER) == self._maker
-
-    def _property(self, name: str) -> str | None:
-        info = self.connection.run(lambda c: c.describe_collection(self.name, timeout=self.timeout))
-        return dict(info.get("properties") or {}).get(name)
+        info = self.connection.run(self._request("describe_collection"))
+        maker = dict(info.get("properties") or {}).get(MAKER)
+        return maker is not None and maker == self._maker
 
     def _make_index(self, index: Any) -> None:
-        def create(client: MilvusClient) -> None:
-            # pymilvus would poll every 0.5 s; there is nothing to index yet
-            client.create_index(self.name, index, timeout=self.timeout, sync=False)
-
         try:
-            self.connection.run(create)
+            # With sync, pymilvus would poll every 0.5 s, although there is nothing to index yet
+            self.connection.run(self._request("create_index", index, sync=False))
         except EngineError:
-            # Milvus Lite refuses what is there already, if only by a repeated call
+            # Milvus Lite refuses an index that exists, also in a retry
             if self._describe().index_type is None:
                 raise
 
-    def _join(self, wanted: Layout, index: Any) -> None:
-        """Opens what somebody else just made."""
+    def _join(self, spec: CollectionSpec, index: Any) -> None:
+        """Opens the collection that another process just created."""
         deadline = time.monotonic() + _JOIN_SECONDS
         while self._describe().index_type is None:
-            if time.monotonic() > deadline:  # whoever made it is gone
+            if time.monotonic() > deadline:  # that process has died
                 self._make_index(index)
             time.sleep(_JOIN_POLL)
         found = self.layout
-        columns = set(found.fields.columns if found.fields else ())
-        if (found.dimension, found.metric_type) != (wanted.dimension, wanted.metric_type) or (
-            wanted.fields and not columns.issuperset(wanted.fields.columns)
-        ):
+        columns = found.fields.columns if found.fields else ()
+        if ((found.dimension, found.metric_type) != (spec.dimension, spec.metric_type)) or not set(
+            columns
+        ).issuperset(spec.columns):
             self._layout = None
             raise CollectionMismatchError(
-                f"The {self.where} was just made by somebody else, with {found.dimension} "
-                f"dimensions and metric {found.metric_type}, and can't serve for "
-                f"{wanted.dimension} and {wanted.metric_type}; use another collection_name"
+                f"Another process just created the {self.where} with {found.dimension} dimensions, "
+                f"metric {found.metric_type} and fields {[c.path for c in columns]}; this index "
+                f"needs {spec.dimension}, {spec.metric_type} and {[c.path for c in spec.columns]}; "
+                "use another collection_name"
             )
-        self._call(
-            lambda c: c.alter_collection_properties(
-                self.name, properties={MAKER: _SHARED}, timeout=self.timeout
-            )
-        )
-
-
-def _partition_key(fields: Record | None, path: str | None) -> str | None:
-    """Returns the Milvus field of a FiftyOne field, or None if there is none."""
-    columns = fields.columns if fields else ()
-    return next((column.name for column in columns if column.path == path), None)
-
-
-def _schema(dimension: int, fields: Record | None, partition_key: str | None) -> Any:
-    schema = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=False)
-    schema.add_field(PK, DataType.VARCHAR, is_primary=True, max_length=MAX_ID_BYTES)
-    schema.add_field(VECTOR, DataType.FLOAT_VECTOR, dim=dimension)
-    schema.add_field(SAMPLE_ID, DataType.VARCHAR, max_length=MAX_ID_BYTES)
-    for column in fields.columns if fields else ():
-        key = {"is_partition_key": True} if column.path == partition_key else {}
-        schema.add_field(column.name, **_MILVUS_TYPES[column.kind], **key)
-        schema.add_field(column.presence, DataType.BOOL)
-    return schema
+        self._set_property(MAKER, _SHARED)

@@ -1,4 +1,4 @@
-"""The vector index is built, after the rows were written."""
+"""Waits for the vector index to be built."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from fiftyone_milvus.dataset.progress import ProgressBar
 from fiftyone_milvus.errors import EngineError, PermissionDeniedError
 
 EXACT = ("FLAT", "BRUTE_FORCE", "GPU_BRUTE_FORCE")
-"""Index types that scan."""
+"""Index types that compare every row."""
 
 INDEXED_FROM = 1_024
-"""Rows: smaller segments of a server get no index
+"""The rows of a segment from which on a server builds an index for it
 (``indexCoord.segment.minSegmentNumRowsToEnableIndex``)."""
 
 _SHOW_FROM = 20_000
@@ -23,22 +23,22 @@ _REFRESH = 1.0
 _STALLED = 600.0
 
 
-class Building(Reads):
-    """Knows what of the collection its vector index answers for."""
+class IndexBuild(Reads):
+    """Waits until searches use the vector index."""
 
     def wait_until_built(self, *, progress: Any = None) -> bool:
-        """Seals what was written, and waits until all that an index is built for has it.
+        """Seals all rows, and waits until every segment that is large enough has its index.
 
-        Until then rows are scanned, or searched through an interim index that no parameter reaches.
+        Until then a server scans rows, or searches an interim index that ignores all parameters.
 
         Args:
-            progress (None): as FiftyOne's progress bars take it
+            progress (None): whether to show a progress bar, or a callable, as in FiftyOne
 
         Returns:
-            whether the index answers for any row; False if all are scanned, which is exact
+            whether the index is used for any row; False if all are scanned, which is exact
 
         Raises:
-            EngineError: if nothing more is built for ten minutes
+            EngineError: if the build makes no progress for ten minutes
         """
         self.wait_until_loaded()
         self.flush()
@@ -61,26 +61,30 @@ class Building(Reads):
                         refreshed = time.monotonic()
                 if time.monotonic() - since > _STALLED:
                     raise EngineError(
-                        f"The {self.where} has its index built for {done} of {rows} rows, and no "
-                        f"more for {_STALLED:.0f} s; see the server's log, and try again later"
+                        f"The index of the {self.where} is built for {done} of {rows} rows, and "
+                        f"for no more since {_STALLED:.0f} s; see the server's log, and try again "
+                        "later"
                     )
                 time.sleep(_POLL)
-        segments = None if self.connection.engine.lite else self.sealed_segments()
-        return segments is None or any(indexed for _, indexed in segments)
+        sealed = self._server_segments()
+        return sealed is None or any(indexed for _, indexed in sealed)
 
     def _progress(self, rows: int) -> tuple[int, bool]:
-        """Returns for how many rows the index is built, and whether searches use it."""
+        """Returns the number of rows that are indexed, and whether searches use the index."""
         found = self.built().rows
         built = rows if found is None else min(rows, found)
-        segments = None if self.connection.engine.lite else self.sealed_segments()
-        if segments is None:
+        sealed = self._server_segments()
+        if sealed is None:
             return built, True
-        waiting = any(n >= INDEXED_FROM and not indexed for n, indexed in segments)
-        if waiting or sum(n for n, _ in segments) < rows:
-            return built, False
-        return built, self.count(sealed_only=True) >= rows
+        waiting = any(n >= INDEXED_FROM and not indexed for n, indexed in sealed)
+        loaded = not waiting and sum(n for n, _ in sealed) >= rows
+        return built, loaded and self.count(sealed_only=True) >= rows
+
+    def _server_segments(self) -> list[tuple[int, bool]] | None:
+        return None if self.connection.engine.lite else self.sealed_segments()
 
     def _refresh(self) -> None:
-        """Has a server load what it has just built, which it would do in some ten seconds."""
+        """Makes a server load the index it has just built, which else takes some ten seconds."""
         with suppress(EngineError, PermissionDeniedError):
-            self._call(lambda c: c.refresh_load(self.name, timeout=self.timeout))
+            self._call(self._request("refresh_load"))
+        self._session.changed()

@@ -1,8 +1,8 @@
-"""Vectors as what ``MilvusClient`` packs fastest.
+"""Packs vectors for a fast upload.
 
-It takes a row's vector as any sequence of floats and copies a list or an array through one Python
-float per number. A protobuf list of floats is copied as it is: uploads to the embedded engine take
-half the time (``docs/performance.md``).
+``MilvusClient`` copies a list or an array number by number, through Python floats. It copies a
+protobuf list of floats as a whole, so uploads to the embedded engine take half the time
+(``docs/performance.md``).
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from fiftyone_milvus.metrics import Array
 
 try:
     from pymilvus.grpc_gen.schema_pb2 import FloatArray
-except ImportError:  # where pymilvus keeps its messages is its own affair
+except ImportError:  # a pymilvus that keeps its messages elsewhere
     FloatArray = None
 
 
 def pack(vectors: Array) -> Sequence[Sequence[float]]:
-    """Returns one sequence of floats per vector.
+    """Returns one sequence of floats per vector, bit by bit the same.
 
     Args:
         vectors: a ``num_vectors x num_dims`` float32 array

@@ -1,4 +1,4 @@
-"""Reading ahead: the next item is fetched while the last is worked on."""
+"""Reads the next item while the last one is in use."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def ahead(items: Iterator[T]) -> Iterator[T]:
-    """Yields items, the next of which a thread is fetching meanwhile.
+def prefetched(items: Iterator[T]) -> Iterator[T]:
+    """Yields the items of an iterator, of which a thread reads the next one meanwhile.
 
-    Ends the thread when it is exhausted, closed or fails; at most two items exist at a time.
+    At most two items exist at a time. The thread ends when the iterator ends, fails or is closed.
     """
     with ThreadPoolExecutor(1, thread_name_prefix="fiftyone-milvus") as pool:
-        waiting = pool.submit(next, items, None)
-        while (item := waiting.result()) is not None:
-            waiting = pool.submit(next, items, None)
+        following = pool.submit(next, items, None)
+        while (item := following.result()) is not None:
+            following = pool.submit(next, items, None)
             yield item
             del item

@@ -1,7 +1,7 @@
-"""The rows of a collection that was just made, while its server still loads it.
+"""Answers searches of a new collection from memory, while a server loads it.
 
-A server takes about 2.5 s to load even an empty collection. What this process has just uploaded is
-all there is in it, so until then questions are answered from here, exactly.
+A server takes about 2.5 s to load even an empty collection. Until then all its rows are those that
+this process has just uploaded, so they are searched here, exactly.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import numpy as np
 from fiftyone_milvus.metrics import Array, Points, metric_of, smallest, to_scores
 
 MAX_BYTES = 32 << 20
-"""Vectors that are kept for those seconds, at most."""
+"""The largest size of the vectors that are kept for these seconds."""
 
 
 class Hits(NamedTuple):
-    """What one query vector found, best first."""
+    """The rows that one query vector found, the best first; scores are float64."""
 
     ids: list[str]
     sample_ids: list[str]
@@ -26,14 +26,14 @@ class Hits(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """Rows with their vectors."""
+    """Rows with their vectors: a ``num_rows x num_dims`` float32 array."""
 
     ids: list[str]
     sample_ids: list[str]
     vectors: Array
 
     def search(self, queries: Array, limit: int, metric_type: str) -> list[Hits]:
-        """Returns the best ``limit`` rows of each query, with Milvus' scores."""
+        """Returns the best ``limit`` rows of each query, with the scores that Milvus returns."""
         metric = str(metric_of(metric_type))
         distances = Points(queries, metric).distances(Points(self.vectors, metric))
         order = smallest(distances, limit)
@@ -44,7 +44,7 @@ class Rows(NamedTuple):
         ]
 
     def take(self, ids: Sequence[str]) -> Rows:
-        """Returns the rows of those of ``ids`` that exist, in their order."""
+        """Returns the rows that exist of ``ids``, in their order."""
         table = {_id: i for i, _id in enumerate(self.ids)}
         found = [table[i] for i in ids if i in table]
         return Rows(

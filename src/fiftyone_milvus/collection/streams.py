@@ -1,9 +1,9 @@
-"""What a collection holds, a page at a time: in bounded memory, whatever its size.
+"""Reads a whole collection page by page, in bounded memory.
 
-Pages go by primary key: each asks for the smallest keys beyond the last page's. So a row that is
-there from start to end comes exactly once, whatever else is written meanwhile. pymilvus'
-``query_iterator`` does the same, but does not escape keys, and on Milvus 2.3 waits a second for
-the server's clock to pass its own.
+Pages follow the primary key: each holds the smallest keys above those of the last page. So a row
+that exists from start to end comes exactly once, whatever is written meanwhile. pymilvus'
+``query_iterator`` does the same, but it does not escape keys, and on Milvus 2.3 it waits a second
+for the server's clock to pass its own.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from fiftyone_milvus.collection import filters
-from fiftyone_milvus.collection.prefetch import ahead
+from fiftyone_milvus.collection.prefetch import prefetched
 from fiftyone_milvus.collection.queries import Queries
 from fiftyone_milvus.errors import EngineError
 
 PAGE_ROWS = 32_768
-"""Rows of a page without vectors, about: some 15 MB as Python objects."""
+"""About the rows of a page without vectors: some 15 MB as Python objects."""
 
 _WINDOW = 16_384
 _FIRST_LIMIT = 1_024
@@ -39,24 +39,24 @@ class Streams(Queries):
     def id_pages(self, *, strong: bool = False, with_samples: bool = True) -> Iterator[IdPage]:
         """Yields the primary keys and sample IDs of all rows, each row once, reading ahead.
 
-        Rows that are written or deleted meanwhile may come or not.
+        Rows that are written or deleted meanwhile may or may not come.
 
         Args:
             strong: whether to wait for other processes' writes too; 0.2 s on an idle server
-            with_samples: whether to read the sample IDs; if not, the primary keys stand in for
-                them, which is what they are unless rows are patches, and which takes half the time
+            with_samples: whether to read the sample IDs, which takes twice the time; without, the
+                primary keys take their place, which are the same unless rows are patches
 
         Raises:
             EngineError: if Milvus does not return rows in the order of their keys
         """
-        if (fresh := self._fresh_rows()) is not None:
-            return iter([IdPage(list(fresh.ids), list(fresh.sample_ids))])
-        return ahead(self._id_pages(strong, with_samples))
+        if (recent := self._recent_rows()) is not None:
+            return iter([IdPage(list(recent.ids), list(recent.sample_ids))])
+        return prefetched(self._id_pages(strong, with_samples))
 
     def _id_pages(self, strong: bool, with_samples: bool) -> Iterator[IdPage]:
         layout = self.layout
         sample_field = layout.sample_field if with_samples else None
-        fields = [layout.id_field, *([sample_field] if sample_field else [])]
+        fields = layout.id_fields if sample_field else [layout.id_field]
         for rows in self._row_pages(fields, "", strong=strong):
             ids = [row[layout.id_field] for row in rows]
             yield IdPage(ids, [row[sample_field] for row in rows] if sample_field else ids)
@@ -86,73 +86,61 @@ class Streams(Queries):
     def _row_pages(
         self, fields: list[str], expression: str, *, strong: bool
     ) -> Iterator[list[dict[str, Any]]]:
-        """Yields the rows for which an expression, in parentheses, is true; "" is for all."""
+        """Yields the rows for which an expression, in parentheses, is true; all for ``""``."""
+        key = self.layout.id_field
+        every = filters.everything(key)
         if self.count(expression) <= PAGE_ROWS:
-            # Any filter lifts a server's query window
-            rows = self._query(
-                expression or filters.everything(self.layout.id_field), fields, strong=strong
-            )
+            # Without a filter, a server returns no more rows than fit its query window
+            rows = self._query(expression or every, fields, strong=strong)
             if rows:
                 yield rows
             return
         if strong:
-            # An iterator's pages have the collection's own consistency level
+            # The pages below are read at the collection's own consistency level
             self.count(strong=True)
-        key = self.layout.id_field
-        limit, most = self._page_limits()
-        last: str | None = None
+        lite = self.connection.engine.lite
+        limit, most = (PAGE_ROWS, PAGE_ROWS) if lite else (_FIRST_LIMIT, _WINDOW)
+        beyond, last = every, ""
         snapshot: dict[str, int] = {}
         while True:
-            beyond = filters.everything(key) if last is None else _beyond(key, last)
             answer = self._page(
                 f"{beyond} and {expression}" if expression else beyond, fields, limit, snapshot
             )
-            # Each walk over an answer of pymilvus takes ten times as long as over a list
+            # To walk over pymilvus' answer takes ten times as long as over a list
             found = list(answer)
             if not found:
                 return
             keys = [row[key] for row in found]
-            if keys != sorted(keys) or (last is not None and keys[0] <= last):
+            if keys != sorted(keys) or keys[0] <= last:
                 raise EngineError(
                     f"The {self.where} does not return rows in the order of their keys, so not "
                     "all can be read; upgrade Milvus"
                 )
             last = keys[-1]
+            beyond = f"{key} > {json.dumps(last, ensure_ascii=False)}"
             if not snapshot and (moment := _extra(answer).get(_SESSION_TS)):
                 snapshot["guarantee_timestamp"] = moment
-            # A server returns up to so many rows of each of its segments
+            # A server returns up to ``limit`` rows of each of its segments
             limit = max(1, min(most, limit * PAGE_ROWS // len(found), 4 * limit))
             del answer
             yield found
 
-    def _page_limits(self) -> tuple[int, int]:
-        """Returns the limit of the first page, and the greatest."""
-        if self.connection.engine.lite:
-            return PAGE_ROWS, PAGE_ROWS
-        return _FIRST_LIMIT, _WINDOW
-
     def _page(
         self, expression: str, fields: list[str], limit: int, snapshot: dict[str, int]
     ) -> Any:
-        return self._call(
-            lambda c: c.query(
-                self.name,
-                filter=expression,
-                output_fields=fields,
-                limit=limit,
-                # In key order, and ending where one of the segments has no more to give
-                iterator="True",
-                reduce_stop_for_best="True",
-                timeout=self.timeout,
-                **snapshot,
-            )
+        request = self._request(
+            "query",
+            filter=expression,
+            output_fields=fields,
+            limit=limit,
+            # In key order, and only up to the first key that a segment's part may not hold
+            iterator="True",
+            reduce_stop_for_best="True",
+            **snapshot,
         )
+        return self._call(request)
 
 
 def _extra(answer: Any) -> dict[str, Any]:
     # Only for pages of one moment: without it, rows written meanwhile may come or not
     return getattr(answer, "extra", None) or {}
-
-
-def _beyond(key: str, last: str) -> str:
-    return f"{key} > {json.dumps(last, ensure_ascii=False)}"

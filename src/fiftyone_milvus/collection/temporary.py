@@ -1,4 +1,4 @@
-"""Collections that are there for one call only, and how to tell that they were left behind."""
+"""Creates collections for one call, and recognizes those that a call left behind."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from fiftyone_milvus.errors import FiftyOneMilvusError
 logger = logging.getLogger(__name__)
 
 TEMPORARY = "temporary"
-"""What a collection's owner record says of a temporary one: whose it is, and since when."""
+"""The key in a collection's owner record under which a call notes its process and time."""
 
 PREFIX = "fiftyone_temporary"
 
@@ -28,20 +28,20 @@ _LONGEST = 24 * 3600
 _CLOCKS = 1.0
 
 _running: set[str] = set()
-"""The collections of the calls that this process is in."""
+"""The collections that calls of this process use now."""
 
 
 @contextmanager
 def temporary(
     connection: Connection, owner: Mapping[str, Any], purpose: str
 ) -> Iterator[tuple[MilvusCollection, dict[str, Any]]]:
-    """Drops a collection at the end of the block, whatever happens in it.
+    """Gives a block a collection, and drops it at the end of the block.
 
-    Where that can't be done, a warning says so, and the collection counts as left behind.
+    If it can't be dropped, a warning is logged, and the collection counts as left behind.
 
     Args:
-        connection: where it will be
-        owner: whose data it will hold, to be recorded with it
+        connection: to the Milvus that will hold it
+        owner: the owner of its rows, to be recorded with it
         purpose: the call that needs it
 
     Yields:
@@ -63,27 +63,23 @@ def temporary(
         yield collection, {**owner, "brain_key": None, TEMPORARY: process}
     finally:
         _running.discard(name)
-        _drop(collection)
-
-
-def _drop(collection: MilvusCollection) -> None:
-    try:
-        collection.drop()
-    except FiftyOneMilvusError as error:
-        # What was found, or what went wrong before, matters more
-        logger.warning(
-            "The temporary %s could not be dropped; inventory.clean_up('%s') does it later: %s",
-            collection.where,
-            collection.name,
-            error,
-        )
+        try:
+            collection.drop()
+        except FiftyOneMilvusError as error:
+            # Not raised, so that the block's own result or error is not lost
+            logger.warning(
+                "The temporary %s could not be dropped; inventory.clean_up('%s') does it later: %s",
+                collection.where,
+                name,
+                error,
+            )
 
 
 def is_left_behind(record: Mapping[str, Any]) -> bool:
-    """Whether the call that needed a temporary collection is over, or began too long ago.
+    """Whether the call that made a temporary collection is over, or began a day ago.
 
     Args:
-        record: what the owner record has as :data:`TEMPORARY`
+        record: the value of :data:`TEMPORARY` in the owner record
     """
     if time.time() - float(record.get("since", 0)) > _LONGEST:
         return True
@@ -93,7 +89,7 @@ def is_left_behind(record: Mapping[str, Any]) -> bool:
         started = psutil.Process(int(record["pid"])).create_time()
     except (psutil.NoSuchProcess, KeyError, ValueError):
         return True
-    # Process numbers are used again
+    # Another process may have the same number by now
     if abs(started - float(record.get("started", 0))) > _CLOCKS:
         return True
     return record["pid"] == os.getpid() and record.get("collection") not in _running

@@ -1,4 +1,4 @@
-"""What is written to a collection."""
+"""Writes, changes and deletes rows."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from pymilvus import MilvusClient
 
-from fiftyone_milvus.collection import consistency, filters
+from fiftyone_milvus.collection import filters
 from fiftyone_milvus.collection.packing import pack
 from fiftyone_milvus.collection.reads import Reads
 from fiftyone_milvus.connection import RETRY_SECONDS, Retry
@@ -24,50 +24,48 @@ class Writes(Reads):
     ) -> None:
         """Writes rows, replacing those of the same key if ``replace``.
 
-        Without ``replace`` the keys must be new: a Milvus server keeps both rows otherwise. If
-        the answer is lost, the rows may be there, so what is repeated always replaces.
+        Without ``replace`` the keys must be new: a Milvus server keeps both rows otherwise. A retry
+        always replaces, as the rows may be there although the answer was lost.
 
         Args:
             rows: the fields of each row by name
             replace: whether keys may exist
             retry: for how long to retry after transient errors
         """
-        self._fresh = None
+        self._recent = None
         replacing = replace
         key = self.layout.id_field
-        apart = self.layout.partition_key is not None and self._misplaces_upserts
+        delete_first = self.layout.partition_key is not None and self._misplaces_upserts
 
         def write(client: MilvusClient) -> None:
             nonlocal replacing
             replaces, replacing = replacing, True
-            call = client.upsert if replaces and not apart else client.insert
+            method = "upsert" if replaces and not delete_first else "insert"
             try:
-                if replaces and apart:
+                if replaces and delete_first:
                     for part in filters.batches([row[key] for row in rows]):
-                        self._delete(filters.ids_in(key, part), client)
-                # pymilvus would repeat it for minutes, and say so to nobody
-                call(self.name, rows, timeout=self.timeout, retry_on_rate_limit=False)
+                        self._request("delete", filter=filters.ids_in(key, part))(client)
+                # pymilvus' own retries would take minutes, without a word
+                self._request(method, rows, retry_on_rate_limit=False)(client)
             finally:
-                if replaces:
-                    consistency.deleted(self._key)
+                self._session.changed(deleted=replaces)
 
         self._call(write, reads=False, retry=retry)
 
     def change(self, values: Mapping[str, Mapping[str, Any]]) -> int:
-        """Changes fields of rows; keys that are gone stay gone.
+        """Changes fields of rows; keys that do not exist are ignored.
 
-        Milvus 2.3 replaces whole rows only, so each is read with its vector and written back.
+        Milvus 2.3 replaces whole rows only, so each row is read with its vector and written back.
 
         Args:
             values: new values by primary key and name
 
         Returns:
-            how many rows were changed
+            the number of rows that were changed
         """
         layout = self.layout
-        size = self._fetch_rows()
         changed = 0
-        for part in filters.batches(list(values), size):
+        for part in filters.batches(list(values), self._fetch_rows()):
             rows = [
                 {**row, **values[row[layout.id_field]]}
                 for row in self._query(filters.ids_in(layout.id_field, part), ["*"], strong=True)
@@ -76,32 +74,29 @@ class Writes(Reads):
                 vectors = np.array([row[layout.vector_field] for row in rows], dtype=np.float32)
                 for row, vector in zip(rows, pack(vectors)):
                     row[layout.vector_field] = vector
-                _whole(partial(self.write, rows, replace=True))
+                _uninterrupted(partial(self.write, rows, replace=True))
             changed += len(rows)
         return changed
 
     def delete(self, ids: Sequence[str]) -> None:
         """Deletes rows by primary key; unknown keys are fine."""
-        self._fresh = None
+        self._recent = None
         for part in filters.batches(list(ids)):
             expression = filters.ids_in(self.layout.id_field, part)
-            self._call(partial(self._delete, expression), reads=False)
-        consistency.deleted(self._key)
+            self._call(self._request("delete", filter=expression), reads=False)
+        self._session.changed(deleted=True)
 
     @property
     def _misplaces_upserts(self) -> bool:
         """Whether the server upserts rows into a partition that is not that of their key.
 
-        https://github.com/milvus-io/milvus/issues/30607, which 2.3.10 and 2.4 solved.
+        https://github.com/milvus-io/milvus/issues/30607, fixed in 2.3.10 and 2.4.
         """
         release = self.connection.engine.release
         return release is not None and release < (2, 3, 10)
 
-    def _delete(self, expression: str, client: MilvusClient) -> None:
-        client.delete(self.name, filter=expression, timeout=self.timeout)
 
-
-def _whole(work: Callable[[], None]) -> None:
-    """Does work that Ctrl-C must not cut in two: where rows are deleted and written again."""
+def _uninterrupted(work: Callable[[], None]) -> None:
+    """Finishes work before Ctrl-C is raised: rows are deleted first, and then written."""
     with ThreadPoolExecutor(1, thread_name_prefix="fiftyone-milvus") as pool:
         pool.submit(work).result()

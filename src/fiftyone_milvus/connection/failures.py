@@ -197,6 +197,11 @@ def _unauthenticated(target: Target) -> Explained:
 
 def _no_answer(failure: Failure, target: Target, timeout: float | None, probe: bool) -> Explained:
     if target.path is not None:
+        if "waited too long for" in failure.message:
+            return (
+                EmbeddedServiceError,
+                f"The service of {target.address} is busy: {failure.message}",
+            )
         return EmbeddedServiceError, (
             f"The service of {target.address} does not answer ({failure.message}): "
             "see 'fiftyone-milvus status'"

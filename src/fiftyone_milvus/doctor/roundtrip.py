@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fiftyone_milvus.collection import MilvusCollection
+from fiftyone_milvus.collection import CollectionSpec, MilvusCollection
 from fiftyone_milvus.collection.temporary import temporary
 from fiftyone_milvus.connection import Connection
 from fiftyone_milvus.dataset.database import database_id
@@ -94,13 +94,8 @@ def _try(collection: MilvusCollection, owner: dict[str, Any], steps: _Steps) -> 
 
 def _create(collection: MilvusCollection, owner: dict[str, Any]) -> None:
     index_type = index_types.default_index_type(collection.connection.engine)
-    collection.create(
-        _DIMENSION,
-        "COSINE",
-        index_type,
-        index_types.build_params(index_type, None, _DIMENSION),
-        owner,
-    )
+    params = index_types.build_params(index_type, None, _DIMENSION)
+    collection.create(CollectionSpec(_DIMENSION, "COSINE", index_type, params, owner))
 
 
 def _search(collection: MilvusCollection, vectors: np.ndarray, ids: list[str]) -> None:

@@ -1,9 +1,9 @@
-"""The embedded engine: Milvus Lite in one local service process, shared by all of a user's.
+"""The embedded engine: Milvus Lite in one local service, shared by all processes of a user.
 
 Milvus Lite locks its directory to one process; FiftyOne is several (Python, notebook, the App's
-server, delegated workers). So the directory is opened by a service of its own, which is started
-by whoever needs it first, answers on a unix socket or on loopback only, to holders of its token
-only, and ends itself once nobody needs it.
+server, delegated workers). So a service process opens the directory. The first client starts it.
+It answers only on a unix socket or on loopback, only to clients with its token, and ends itself
+when it has no clients left.
 
 Example::
 

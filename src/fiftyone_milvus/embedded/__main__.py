@@ -20,10 +20,10 @@ from typing import Any
 
 
 class _Bare(types.ModuleType):
-    """A package whose modules can be imported while its ``__init__`` waits to be needed."""
+    """A package whose ``__init__`` runs only when a name of it is used."""
 
     def __getattr__(self, name: str) -> Any:
-        # Submodules are looked up here before they are imported: they are not a need.
+        # Python looks here for submodules before it imports them.
         if name.startswith("__") or self.__dict__.get("_executed"):
             raise AttributeError(f"module '{self.__name__}' has no attribute '{name}'")
         if importlib.util.find_spec(f"{self.__name__}.{name}") is not None:
@@ -80,7 +80,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
         help="end so long after the last client process; negative: never",
     )
     parser.add_argument(
-        "--detach", action="store_true", help="leave the terminal; log beside the data"
+        "--detach", action="store_true", help="leave the terminal; log to the data directory"
     )
     parser.add_argument("--announce", action="store_true", help=argparse.SUPPRESS)
     return parser.parse_args(argv)
@@ -97,7 +97,7 @@ def main(argv: list[str] | None = None) -> int:
     """
     arguments = _arguments(argv)
     if arguments.detach and hasattr(os, "fork") and os.fork():
-        # The service is nobody's child: whoever started it has no zombie to reap.
+        # The service is no child of its starter, which then has no zombie to reap.
         os._exit(0)
     os.umask(0o077)
 
@@ -143,7 +143,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _fail(reason: str, announce: Any) -> int:
-    # Announced first: where the disk is full, the log can't take it.
+    # Announced first: on a full disk, the log can't be written.
     announce({"error": reason})
     with contextlib.suppress(OSError):
         print(reason, file=sys.stderr, flush=True)

@@ -26,12 +26,19 @@ class Database(MilvusLite):
     """
 
     def __init__(self, data_dir: str) -> None:
-        self._opening = threading.RLock()
+        self._guard = threading.Lock()
+        self._opening: dict[tuple[str, str], threading.Lock] = {}
         super().__init__(data_dir)
 
     def get_collection(self, name: str, database_name: str = DEFAULT_DATABASE_NAME) -> Any:
-        """Opens a collection, or returns the one that is open."""
-        with self._opening:
+        """Opens a collection, or returns the one that is open; meanwhile, others can be opened."""
+        key = database_name, self.resolve_collection_name(name, database_name=database_name)
+        opened = getattr(self, "_collections", {}).get(key)
+        if opened is not None:
+            return opened
+        with self._guard:
+            lock = self._opening.setdefault(key, threading.Lock())
+        with lock:
             return super().get_collection(name, database_name=database_name)
 
     def create_collection(

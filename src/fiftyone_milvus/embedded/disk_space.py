@@ -1,4 +1,4 @@
-"""Whether there is room on the disk, and what to say if there is not."""
+"""The free space on the disk, and the errors where there is too little."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 
 RESERVE_BYTES = 16 << 20
-"""What writes leave free on the disk: for deletes, and for FiftyOne's own database."""
+"""The bytes that writes leave free: for deletes, and for FiftyOne's own database."""
 
 _FULL = tuple(f"[Errno {code}]" for code in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)))
 
@@ -19,7 +19,7 @@ def free_bytes(path: str | os.PathLike[str]) -> int:
 
 
 def shortage(path: Path, sent: int, unflushed: int) -> str | None:
-    """Why a write would not fit.
+    """Checks whether a write fits on the disk.
 
     Args:
         path: the data directory
@@ -27,7 +27,7 @@ def shortage(path: Path, sent: int, unflushed: int) -> str | None:
         unflushed: the bytes of the collection's log, which a flush writes once more
 
     Returns:
-        one line, or None if it fits
+        None if it fits, else one line that says why not
     """
     need, free = 2 * sent + unflushed + RESERVE_BYTES, free_bytes(path)
     if free >= need:
@@ -36,10 +36,10 @@ def shortage(path: Path, sent: int, unflushed: int) -> str | None:
 
 
 def full(path: Path) -> str:
-    """What to say where the disk is full."""
+    """The error where the disk is full."""
     return f"No space left on device at '{path}'"
 
 
 def is_full(reason: str) -> bool:
-    """Whether Milvus Lite gives a full disk, or an exceeded quota, as the reason of a failure."""
+    """Whether a reason that Milvus Lite gives is a full disk or an exceeded quota."""
     return any(code in reason for code in _FULL)

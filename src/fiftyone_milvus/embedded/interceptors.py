@@ -1,4 +1,4 @@
-"""What every request passes before it reaches Milvus Lite: token, clock, locks, disk."""
+"""What every request passes before it reaches Milvus Lite: token, activity, locks, disk space."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ import grpc
 from pymilvus.grpc_gen import common_pb2, milvus_pb2
 
 from fiftyone_milvus.embedded import disk_space
+from fiftyone_milvus.embedded.database import Database
 from fiftyone_milvus.embedded.lifetime import Activity
-from fiftyone_milvus.embedded.locks import Locks
+from fiftyone_milvus.embedded.locks import Call, Collection, Locks, WaitError
 
-# What touches no collection's rows and nothing that changes while it looks.
-_FREE = frozenset(
+# They read no rows, and nothing that changes meanwhile.
+_UNLOCKED = frozenset(
     {
         "CheckHealth",
         "Connect",
@@ -32,19 +33,24 @@ _FREE = frozenset(
         "ManualCompaction",
     }
 )
-_READS = frozenset(
+# They read no rows: once a collection is open, a write on it is no reason to wait.
+_METADATA = frozenset(
     {
         "DescribeCollection",
-        "DescribeIndex",
-        "GetCollectionStatistics",
         "GetLoadState",
         "GetLoadingProgress",
-        "GetPartitionStatistics",
         "HasPartition",
+        "ShowPartitions",
+    }
+)
+_READS = frozenset(
+    {
+        "DescribeIndex",
+        "GetCollectionStatistics",
+        "GetPartitionStatistics",
         "HybridSearch",
         "Query",
         "Search",
-        "ShowPartitions",
     }
 )
 _WRITES = frozenset(
@@ -67,10 +73,9 @@ _WRITES = frozenset(
     }
 )
 # Everything else (CreateCollection, DropCollection, RenameCollection, ..., and what a later Milvus
-# Lite may add) has the collections that it names, and the list of them, for itself.
-# ShowCollections is among them because Milvus Lite opens each collection for it.
+# Lite may add) also changes the list of collections.
 
-_ADDS = frozenset({"Insert", "Upsert"})
+_ADDS_ROWS = frozenset({"Insert", "Upsert"})
 
 _NAME_FIELDS = ("collection_name", "oldName", "newName", "alias")
 
@@ -79,7 +84,7 @@ Behavior = Callable[[Any, Any], Any]
 
 
 class TokenInterceptor(grpc.ServerInterceptor):
-    """Lets in who knows the token, as pymilvus sends it: base64 in the ``authorization`` metadata.
+    """Refuses requests without the token; pymilvus sends it in the ``authorization`` metadata.
 
     Args:
         token: the secret
@@ -90,7 +95,7 @@ class TokenInterceptor(grpc.ServerInterceptor):
         self._refusal = grpc.unary_unary_rpc_method_handler(_refuse)
 
     def intercept_service(self, continuation: Any, details: Any) -> Handler:
-        """Hands on a request that carries the token, and refuses any other."""
+        """Passes a request that carries the token, and refuses any other."""
         for key, value in details.invocation_metadata:
             if key == "authorization":
                 sent = value if isinstance(value, bytes) else value.encode("utf-8", "replace")
@@ -103,7 +108,28 @@ def _refuse(request: Any, context: Any) -> None:
     context.abort(grpc.StatusCode.UNAUTHENTICATED, "the token is missing or wrong")
 
 
-class ActivityInterceptor(grpc.ServerInterceptor):
+class _Interceptor(grpc.ServerInterceptor):
+    """Runs :meth:`answer` in place of each request."""
+
+    def intercept_service(self, continuation: Any, details: Any) -> Handler:
+        """Wraps the handler of a request."""
+        handler = continuation(details)
+        # Milvus' streaming requests are for replication; Milvus Lite implements none of them.
+        if handler is None or not handler.unary_unary:
+            return handler
+        method = details.method.rpartition("/")[2]
+        return grpc.unary_unary_rpc_method_handler(
+            lambda request, context: self.answer(method, handler.unary_unary, request, context),
+            request_deserializer=handler.request_deserializer,
+            response_serializer=handler.response_serializer,
+        )
+
+    def answer(self, method: str, behavior: Behavior, request: Any, context: Any) -> Any:
+        """Answers a request, with the help of ``behavior``."""
+        raise NotImplementedError
+
+
+class ActivityInterceptor(_Interceptor):
     """Counts requests, so that the service knows when it is idle; names those it can't serve.
 
     Args:
@@ -113,122 +139,94 @@ class ActivityInterceptor(grpc.ServerInterceptor):
     def __init__(self, activity: Activity) -> None:
         self._activity = activity
 
-    def intercept_service(self, continuation: Any, details: Any) -> Handler:
+    def answer(self, method: str, behavior: Behavior, request: Any, context: Any) -> Any:
         """Counts a request in and out."""
-        method = details.method.rpartition("/")[2]
-
-        def around(behavior: Behavior, request: Any, context: Any) -> Any:
-            self._activity.request_began()
-            try:
-                return behavior(request, context)
-            except NotImplementedError:
-                # pymilvus asks for some on every connect; gRPC would log a traceback for each.
-                context.abort(grpc.StatusCode.UNIMPLEMENTED, f"Milvus Lite has no {method}")
-            finally:
-                self._activity.request_ended()
-
-        return _wrap(continuation(details), around)
+        self._activity.request_began()
+        try:
+            return behavior(request, context)
+        except NotImplementedError:
+            # pymilvus asks for some on every connect; gRPC would log a traceback for each.
+            context.abort(grpc.StatusCode.UNIMPLEMENTED, f"Milvus Lite has no {method}")
+        finally:
+            self._activity.request_ended()
 
 
-class LockingInterceptor(grpc.ServerInterceptor):
-    """Runs one write at a time on a collection, with no read beside it.
+class LockingInterceptor(_Interceptor):
+    """Runs one write at a time on a collection, and no read that would see half of the write.
 
     Args:
-        locks: the service's locks
-        resolve: the collection that a (database, name or alias) pair means
+        servicer: the servicer; the fast one has locks, which its reads take where they need any
+        database: where collections are looked up
     """
 
-    def __init__(self, locks: Locks, resolve: Callable[[str, str], str]) -> None:
-        self._locks = locks
-        self._resolve = resolve
+    def __init__(self, servicer: Any, database: Database) -> None:
+        self._database = database
+        self._locks: Locks = getattr(servicer, "locks", None) or Locks()
+        self._unlocked = _UNLOCKED | getattr(servicer, "unlocked_reads", frozenset())
 
-    def intercept_service(self, continuation: Any, details: Any) -> Handler:
-        """Puts the locks that a request needs around it."""
-        method = details.method.rpartition("/")[2]
-        handler = continuation(details)
-        if method in _FREE:
-            return handler
-        if method in _READS:
-            hold = self._locks.reading
-        elif method in _WRITES:
-            hold = self._locks.writing
-        else:
-            hold = self._locks.restructuring
-
-        def around(behavior: Behavior, request: Any, context: Any) -> Any:
-            with hold(_collections(request, context, self._resolve)):
+    def answer(self, method: str, behavior: Behavior, request: Any, context: Any) -> Any:
+        """Holds the locks that a request needs; at its deadline, says what it waited for."""
+        call = Call.of(method, context)
+        try:
+            with self._hold(call, list(_collections(request, context, self._database))):
                 if not context.is_active():
                     # Its client gave up waiting, and may have sent something newer since.
                     context.abort(grpc.StatusCode.CANCELLED, "the client gave up waiting")
                 return behavior(request, context)
+        except WaitError as error:
+            context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, str(error))
 
-        return _wrap(handler, around)
+    def _hold(
+        self, call: Call, collections: list[Collection]
+    ) -> contextlib.AbstractContextManager[None]:
+        method, locks = call.method, self._locks
+        is_open = getattr(self._database, "_collections", {}).__contains__
+        if method in self._unlocked or (method in _METADATA and all(map(is_open, collections))):
+            return contextlib.nullcontext()
+        if method in _READS or method in _METADATA:
+            return locks.reading(collections, call)
+        if method in _WRITES:
+            return locks.writing(collections, call)
+        if method == "ShowCollections":
+            return locks.listing(call)
+        return locks.changing_list(collections, call)
 
 
-class SpaceInterceptor(grpc.ServerInterceptor):
+class SpaceInterceptor(_Interceptor):
     """Refuses rows that would fill the disk, and says where it is full.
 
     Args:
         path: the data directory
-        resolve: the collection that a (database, name or alias) pair means
-        unflushed: the bytes of the log of a (database, collection) pair
+        database: the database in it
     """
 
-    def __init__(
-        self,
-        path: Path,
-        resolve: Callable[[str, str], str],
-        unflushed: Callable[[str, str], int],
-    ) -> None:
+    def __init__(self, path: Path, database: Database) -> None:
         self._path = path
-        self._resolve = resolve
-        self._unflushed = unflushed
+        self._database = database
 
-    def intercept_service(self, continuation: Any, details: Any) -> Handler:
-        """Looks at the disk before rows are written, and at what failed after."""
-        adds = details.method.rpartition("/")[2] in _ADDS
-
-        def around(behavior: Behavior, request: Any, context: Any) -> Any:
-            if adds and (reason := self._shortage(request, context)):
+    def answer(self, method: str, behavior: Behavior, request: Any, context: Any) -> Any:
+        """Looks at the disk before rows are written, and explains what failed for want of room."""
+        if method in _ADDS_ROWS:
+            collections = _collections(request, context, self._database)
+            log = sum(self._database.log_bytes(*collection) for collection in collections)
+            if reason := disk_space.shortage(self._path, request.ByteSize(), log):
                 refused = common_pb2.Status(error_code=1, code=1, reason=reason)
                 return milvus_pb2.MutationResult(status=refused)
-            response = behavior(request, context)
-            status: Any = getattr(response, "status", response)
-            if disk_space.is_full(getattr(status, "reason", "")):
-                status.reason = disk_space.full(self._path)
-            return response
-
-        return _wrap(continuation(details), around)
-
-    def _shortage(self, request: Any, context: Any) -> str | None:
-        log = sum(self._unflushed(*pair) for pair in _collections(request, context, self._resolve))
-        return disk_space.shortage(self._path, request.ByteSize(), log)
+        response = behavior(request, context)
+        status: Any = getattr(response, "status", response)
+        if disk_space.is_full(getattr(status, "reason", "")):
+            status.reason = disk_space.full(self._path)
+        return response
 
 
-def _collections(
-    request: Any, context: Any, resolve: Callable[[str, str], str]
-) -> Iterator[tuple[str, str]]:
-    database = getattr(request, "db_name", "")
-    if not database:
-        for key, value in context.invocation_metadata():
-            if key.lower() == "dbname" and value:
-                database = value
+def _collections(request: Any, context: Any, database: Database) -> Iterator[Collection]:
+    """The collections that a request names, by their own names where it uses an alias."""
+    name = getattr(request, "db_name", "")
+    if not name:
+        metadata = {key.lower(): value for key, value in context.invocation_metadata()}
+        name = metadata.get("dbname") or "default"
     names = [getattr(request, field, "") for field in _NAME_FIELDS]
-    with contextlib.suppress(AttributeError):
-        names.extend(request.collection_names)
-    database = database or "default"
-    for name in names:
-        if isinstance(name, str) and name:
-            yield database, resolve(database, name)
-
-
-def _wrap(handler: Handler, around: Callable[[Behavior, Any, Any], Any]) -> Handler:
-    # Milvus' streaming requests are for replication; Milvus Lite implements none of them.
-    if handler is None or not handler.unary_unary:
-        return handler
-    behavior = handler.unary_unary
-    return grpc.unary_unary_rpc_method_handler(
-        lambda request, context: around(behavior, request, context),
-        request_deserializer=handler.request_deserializer,
-        response_serializer=handler.response_serializer,
-    )
+    names.extend(getattr(request, "collection_names", ()))
+    for collection in names:
+        if isinstance(collection, str) and collection:
+            yield name, database.resolve_collection_name(collection, database_name=name)

@@ -27,13 +27,14 @@ def launch(
         path: the resolved data directory
         lifetime: when the service ends itself
         timeout: seconds to wait until it is ready
-        detach: whether it leaves this process' terminal and session, and logs beside the data
+        detach: whether it leaves this process' terminal and session, and logs to the data
+            directory
 
     Returns:
-        the started process; if detached, it has ended, and the service is its orphan
+        the started process; if detached, it has ended after it started the service
 
     Raises:
-        EmbeddedServiceError: if the service can't start, with its own reason
+        EmbeddedServiceError: if the service can't start, with the reason
     """
     if not sys.executable:
         raise EmbeddedServiceError(

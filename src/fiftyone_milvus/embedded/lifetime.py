@@ -1,4 +1,4 @@
-"""When a service ends itself."""
+"""How long a service runs, and what counts as activity."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ GRACE_VARIABLE = "FIFTYONE_MILVUS_GRACE_SECONDS"
 IDLE_SECONDS = 600.0
 GRACE_SECONDS = 5.0
 
-# Whoever starts a service attaches to it within milliseconds. One that died before it could must
-# not leave the service behind for the whole idle time.
+# A process that starts a service attaches to it within milliseconds. If it dies before, the
+# service must not stay for the whole idle time.
 FIRST_CLIENT_SECONDS = 15.0
 
 
@@ -62,7 +62,7 @@ def _seconds(variable: str, default: float) -> float:
 
 
 class Activity:
-    """Which clients are attached, and when something was last asked of the service."""
+    """The number of attached clients and running requests, and when the last ones ended."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -72,26 +72,26 @@ class Activity:
         self._last_request = self._last_client = time.monotonic()
 
     def request_began(self) -> None:
-        """Counts a request in."""
+        """Counts a request that begins."""
         with self._lock:
             self._running += 1
 
     def request_ended(self) -> None:
-        """Counts a request out."""
+        """Counts a request that ended."""
         with self._lock:
             self._running -= 1
             self._last_request = time.monotonic()
 
     def client_came(self) -> None:
-        """Counts a client process in."""
+        """Counts a client process that attached."""
         with self._lock:
             self._clients += 1
             self._attached = True
-            # A client that attaches is about to ask.
+            # A client that attaches is about to send a request.
             self._last_request = time.monotonic()
 
     def client_left(self) -> None:
-        """Counts a client process out."""
+        """Counts a client process that has gone."""
         with self._lock:
             self._clients -= 1
             self._last_client = time.monotonic()

@@ -1,4 +1,4 @@
-"""The service's log: one bounded file beside the data."""
+"""The service's log: one file of bounded size in the data directory."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ def configure() -> None:
 
 
 def redirect(path: Path) -> None:
-    """Points standard error at a data directory's log, and standard output after it.
+    """Sends standard error to a data directory's log.
 
-    Descriptors rather than handlers, because gRPC and Faiss write there too.
+    It redirects the descriptor, because gRPC and Faiss write there too.
     """
     file = path / paths.LOG
     descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
@@ -30,12 +30,12 @@ def redirect(path: Path) -> None:
 
 
 def silence_stdout() -> None:
-    """Points standard output at standard error, which ends the starter's wait on the pipe."""
+    """Sends standard output to standard error, which closes the pipe to the starter."""
     os.dup2(2, 1)
 
 
 def bound(path: Path) -> None:
-    """Starts the log anew if it has grown too big; the one before is kept."""
+    """Begins a new log file if this one has grown too big, and keeps the previous one."""
     file = path / paths.LOG
     try:
         if file.stat().st_size > _MAX_BYTES:

@@ -1,4 +1,4 @@
-"""Where data directories, the service's files in them, and its sockets are."""
+"""Paths of data directories, of the service's files in them, and of its sockets."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from pathlib import Path
 
 from fiftyone_milvus.errors import EmbeddedServiceError
 
-IDENTITY = "service.json"
+SERVICE_FILE = "service.json"
 START_LOCK = "service.lock"
 LOG = "service.log"
-_OURS = {IDENTITY, START_LOCK, LOG, LOG + ".1"}
+_OURS = {SERVICE_FILE, START_LOCK, LOG, LOG + ".1"}
 
 PATH_VARIABLE = "FIFTYONE_MILVUS_PATH"
 RUNTIME_VARIABLE = "FIFTYONE_MILVUS_RUNTIME_DIR"
 
 
 def default_path() -> Path:
-    """The data directory of an index that names none.
+    """The data directory of an index whose config names none.
 
     Returns:
-        ``$FIFTYONE_MILVUS_PATH`` if set, else ``milvus/fiftyone.db`` beside the directory of
+        ``$FIFTYONE_MILVUS_PATH`` if set, else ``milvus/fiftyone.db`` next to the directory of
         FiftyOne's own database
     """
     if named := os.environ.get(PATH_VARIABLE):
@@ -34,18 +34,18 @@ def default_path() -> Path:
 
 
 def resolve(path: str | os.PathLike[str]) -> Path:
-    """The one spelling of a data directory: absolute, without ``~`` and symbolic links."""
+    """The absolute path of a data directory, without ``~`` and symbolic links."""
     return Path(path).expanduser().resolve()
 
 
 def prepare(path: Path) -> None:
-    """Creates a data directory, readable by this user only, or checks the one that is there.
+    """Creates a data directory, readable by this user only, or checks an existing one.
 
     Args:
         path: the resolved path
 
     Raises:
-        EmbeddedServiceError: if it can't be one
+        EmbeddedServiceError: if it can't be a data directory
     """
     try:
         if path.exists() and not path.is_dir():
@@ -70,7 +70,7 @@ def prepare(path: Path) -> None:
 
 
 def unusable(path: Path, error: OSError) -> EmbeddedServiceError:
-    """The error to raise where the system refused something below a data directory."""
+    """The error to raise where the system refused an operation in a data directory."""
     reason = error.strerror or type(error).__name__
     where = f" ('{error.filename}')" if error.filename and str(error.filename) != str(path) else ""
     return EmbeddedServiceError(
@@ -80,14 +80,14 @@ def unusable(path: Path, error: OSError) -> EmbeddedServiceError:
 
 
 def runtime_directory() -> Path:
-    """The directory of this user's sockets; created, readable by this user only.
+    """The directory of this user's sockets, created if there is none.
 
-    It is short, because the address of a unix socket has room for about 100 bytes, and on the
-    local disk, because not every file system can hold a socket. ``$FIFTYONE_MILVUS_RUNTIME_DIR``
-    puts it elsewhere.
+    Its path is short, because the address of a unix socket has room for about 100 bytes, and it
+    is on the local disk, because not every file system can hold a socket.
+    ``$FIFTYONE_MILVUS_RUNTIME_DIR`` overrides it.
 
     Raises:
-        EmbeddedServiceError: if it can't be created, or belongs to somebody else
+        EmbeddedServiceError: if it can't be created, or belongs to another user
     """
     user = f"-{os.getuid()}" if hasattr(os, "getuid") else ""
     named = os.environ.get(RUNTIME_VARIABLE)
@@ -97,8 +97,8 @@ def runtime_directory() -> Path:
         found = directory.lstat()
         mine = not hasattr(os, "getuid") or found.st_uid == os.getuid()
         if not stat.S_ISDIR(found.st_mode) or not mine:
-            # The temporary directory is everybody's: another user may have been here first, to
-            # put a socket of theirs where ours is expected.
+            # All users share the temporary directory: another one may have put a socket where
+            # this user's is expected.
             raise EmbeddedServiceError(
                 f"'{directory}' is not a directory of this user; remove it, or set "
                 f"{RUNTIME_VARIABLE} to one that is"

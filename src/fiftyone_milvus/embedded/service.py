@@ -1,8 +1,9 @@
-"""The service process: opens the data directory, serves it, and ends in order."""
+"""The service process: opens the data directory, serves it, and shuts down in order."""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import logging
 import os
@@ -19,9 +20,8 @@ import milvus_lite
 from pymilvus.grpc_gen import milvus_pb2_grpc
 
 from fiftyone_milvus._version import __version__
-from fiftyone_milvus.embedded import logs, paths
-from fiftyone_milvus.embedded import service_file as identities
-from fiftyone_milvus.embedded.control import Control
+from fiftyone_milvus.embedded import logs, paths, service_file
+from fiftyone_milvus.embedded.control_server import Control
 from fiftyone_milvus.embedded.database import count_collections, open_database
 from fiftyone_milvus.embedded.executor import build_servicer
 from fiftyone_milvus.embedded.interceptors import (
@@ -31,16 +31,15 @@ from fiftyone_milvus.embedded.interceptors import (
     TokenInterceptor,
 )
 from fiftyone_milvus.embedded.lifetime import Activity, Lifetime
-from fiftyone_milvus.embedded.locks import Locks
 from fiftyone_milvus.embedded.self_test import choose_mode
-from fiftyone_milvus.embedded.service_file import Identity
+from fiftyone_milvus.embedded.service_file import ServiceFile
 
 logger = logging.getLogger(__name__)
 
 # What Milvus Lite's own server and Milvus standalone take.
 _MESSAGE_BYTES = 256 << 20
 
-# Requests wait for locks in these threads: enough that a long write does not starve the rest.
+# Writes wait for each other in these threads: there must be enough for the reads meanwhile.
 _THREADS = 64
 
 # Together less than the 30 s that a client waits for a service which is about to end.
@@ -61,7 +60,7 @@ _OPTIONS = [
 
 
 class Service:
-    """One data directory, served.
+    """The service of one data directory.
 
     Args:
         path: the resolved data directory
@@ -69,7 +68,7 @@ class Service:
 
     Raises:
         EmbeddedServiceError: if the directory can't be opened
-        OSError: if the addresses can't be had
+        OSError: if the addresses can't be used
     """
 
     def __init__(self, path: Path, lifetime: Lifetime) -> None:
@@ -81,41 +80,36 @@ class Service:
         self._files: list[Path] = []
         self._database = open_database(path)
         try:
-            self._listen(identities.load_or_create(path))
+            self._listen(service_file.load_or_create(path))
         except BaseException:
             self._database.close()
             self._remove_files()
             raise
 
-    def _listen(self, identity: Identity) -> None:
+    def _listen(self, known: ServiceFile) -> None:
+        servicer = build_servicer(self._database)
         self._server = grpc.server(
             futures.ThreadPoolExecutor(max_workers=_THREADS, thread_name_prefix="request"),
             interceptors=[
-                TokenInterceptor(identity.token),
+                TokenInterceptor(known.token),
                 ActivityInterceptor(self._activity),
-                LockingInterceptor(Locks(), self._resolve),
-                SpaceInterceptor(self._path, self._resolve, self._database.log_bytes),
+                LockingInterceptor(servicer, self._database),
+                SpaceInterceptor(self._path, self._database),
             ],
             options=_OPTIONS,
         )
-        milvus_pb2_grpc.add_MilvusServiceServicer_to_server(
-            build_servicer(self._database), self._server
-        )
-        pointer = paths.runtime_directory() / f"{identity.id}.json"
+        milvus_pb2_grpc.add_MilvusServiceServicer_to_server(servicer, self._server)
+        pointer = paths.runtime_directory() / f"{known.id}.json"
         sockets: list[Path] = []
-        if identity.milvus.startswith("unix:"):
-            sockets = [Path(identity.milvus[len("unix:") :]), Path(identity.control)]
+        if known.milvus.startswith("unix:"):
+            sockets = [Path(known.milvus.removeprefix("unix:")), Path(known.control)]
         self._files = [pointer, *sockets]
-        milvus = self._bind(identity.milvus)
+        milvus = self._bind(known.milvus)
         self._server.start()
-        self._control = Control(
-            identity.control, identity.token, self._activity, self._status, self.end
-        )
-        self.identity = Identity(
-            identity.id, identity.path, identity.token, milvus, self._control.address
-        )
-        identities.save(self.identity)
-        self._identity_file = _inode(self._path / paths.IDENTITY)
+        self._control = Control(known.control, known.token, self._activity, self._status, self.end)
+        self.addresses = dataclasses.replace(known, milvus=milvus, control=self._control.address)
+        service_file.save(self.addresses)
+        self._inode = _inode(self._path / paths.SERVICE_FILE)
         with contextlib.suppress(OSError):  # on a full disk, only the list of services lacks it
             pointer.write_text(json.dumps({"path": str(self._path)}), "utf-8")
         for socket in sockets:
@@ -127,22 +121,19 @@ class Service:
         except RuntimeError:
             if address.startswith("unix:"):
                 raise
-            port = self._server.add_insecure_port("127.0.0.1:0")  # it is somebody else's by now
+            port = self._server.add_insecure_port("127.0.0.1:0")  # another program uses it by now
         return address if address.startswith("unix:") else f"127.0.0.1:{port}"
-
-    def _resolve(self, database: str, collection: str) -> str:
-        return self._database.resolve_collection_name(collection, database_name=database)
 
     def end(self) -> None:
         """Asks the service to end; returns at once."""
         self._ended.set()
 
     def run(self) -> None:
-        """Serves until it is asked to end or nobody needs it, then ends in order."""
+        """Serves until a client stops it or its lifetime is over, then shuts down in order."""
         seconds = [1.0, self._lifetime.idle_seconds / 4, self._lifetime.grace_seconds / 4]
         interval = max(0.05, min(value for value in seconds if value > 0))
         while not self._ended.wait(interval):
-            if _inode(self._path / paths.IDENTITY) != self._identity_file:
+            if _inode(self._path / paths.SERVICE_FILE) != self._inode:
                 self._abandon()
                 return
             if reason := self._activity.reason_to_end(self._lifetime):
@@ -152,13 +143,13 @@ class Service:
         self._close()
 
     def _close(self) -> None:
-        # Clients learn it first, so that whoever comes from now on waits for the end and starts
-        # the next service, rather than running into this one's closed door.
+        # Clients learn it first: those that come from now on wait for the end, and then start the
+        # next service.
         self._control.detach_all()
         self._server.stop(_REQUESTS_SECONDS).wait(_REQUESTS_SECONDS + 1)
 
-        # Closing waits for a running index build, which can take minutes. Nothing is lost without
-        # it: what was acknowledged is in the log, as after a crash.
+        # Closing waits for a running index build, which can take minutes. Without it nothing is
+        # lost: acknowledged writes are in the log.
         closing = threading.Thread(target=self._database.close, daemon=True)
         closing.start()
         closing.join(_CLOSE_SECONDS)
@@ -169,7 +160,7 @@ class Service:
         self._control.close()
 
     def _abandon(self) -> None:
-        # Moved or deleted: closing would write into a directory that is not ours any more.
+        # Closing would write into a directory that is not this service's any more.
         logger.warning("'%s' was moved or deleted; ending", self._path)
         self._control.detach_all()
         self._server.stop(0).wait(1)
@@ -183,7 +174,7 @@ class Service:
     def _status(self) -> dict[str, Any]:
         mode = choose_mode()
         return {
-            "address": self.identity.address,
+            "address": self.addresses.address,
             "uptime_seconds": round(time.monotonic() - self._began, 3),
             "idle_seconds": round(self._activity.idle_seconds(), 3),
             "clients": self._activity.clients,
@@ -203,13 +194,13 @@ def serve(path: Path, lifetime: Lifetime, announce: Callable[[dict[str, Any]], N
     Args:
         path: the resolved data directory
         lifetime: when to end
-        announce: told once that the service is ready
+        announce: called once, when the service is ready
     """
     service = Service(path, lifetime)
     for name in ("SIGTERM", "SIGINT", "SIGBREAK"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), lambda *_: service.end())
-    logger.info("serving '%s' at %s", path, service.identity.address)
+    logger.info("serving '%s' at %s", path, service.addresses.address)
     announce({"ready": os.getpid()})
     service.run()
 

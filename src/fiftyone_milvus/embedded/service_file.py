@@ -1,6 +1,6 @@
-"""A data directory's service as its clients know it: where it answers, and its token.
+"""The file that tells clients where the service of a data directory answers, and its token.
 
-The same across restarts, so that a client that was built before one works after it.
+It stays the same when the service restarts, so that clients from before work after it.
 """
 
 from __future__ import annotations
@@ -22,15 +22,16 @@ _SOCKET_PATH_BYTES = 103
 
 
 @dataclasses.dataclass(frozen=True)
-class Identity:
+class ServiceFile:
     """Where a service answers, and its token.
 
     Attributes:
-        id: names the service's files in the runtime directory
-        path: the data directory that it serves
-        token: its secret
-        milvus: ``unix:<socket>`` or ``127.0.0.1:<port>``, port 0 for any; what gRPC binds
-        control: the socket's path or ``127.0.0.1:<port>``; see :mod:`.control`
+        id: the name of the service's files in the runtime directory
+        path: the data directory
+        token: the secret that clients must send
+        milvus: the address of Milvus' protocol, for gRPC: ``unix:<socket>`` or
+            ``127.0.0.1:<port>``, with port 0 for any
+        control: the address of the control socket: its path, or ``127.0.0.1:<port>``
     """
 
     id: str
@@ -45,21 +46,21 @@ class Identity:
         return self.milvus if self.milvus.startswith("unix:") else f"http://{self.milvus}"
 
 
-def load(path: Path) -> Identity | None:
-    """Reads a data directory's identity.
+def load(path: Path) -> ServiceFile | None:
+    """Reads the service file of a data directory.
 
     Args:
         path: the resolved data directory
 
     Returns:
-        None if it has none, or has that of the directory which it was copied from
+        None if there is none, or if it belongs to the directory that this one was copied from
 
     Raises:
         EmbeddedServiceError: if it is another user's
     """
-    file = path / paths.IDENTITY
+    file = path / paths.SERVICE_FILE
     try:
-        identity = Identity(**json.loads(file.read_text("utf-8")))
+        service = ServiceFile(**json.loads(file.read_text("utf-8")))
     except (FileNotFoundError, NotADirectoryError, ValueError, TypeError):
         return None
     except OSError as error:
@@ -67,42 +68,42 @@ def load(path: Path) -> Identity | None:
             f"can't read '{file}': {error.strerror}; the data directory is another user's, choose "
             "another path"
         ) from error
-    return identity if identity.path == str(path) else None
+    return service if service.path == str(path) else None
 
 
-def load_or_create(path: Path) -> Identity:
-    """Reads a data directory's identity, or makes a new one up if it has none that can be used.
+def load_or_create(path: Path) -> ServiceFile:
+    """Reads the service file of a data directory, or makes up a new one if it can't be used.
 
     Args:
         path: the resolved data directory
     """
-    identity = load(path)
-    if identity is not None and _still_usable(identity):
-        return identity
+    service = load(path)
+    if service is not None and _is_usable(service):
+        return service
 
     name = secrets.token_hex(8)
     milvus, control = _addresses(name)
-    token = identity.token if identity is not None else secrets.token_urlsafe(32)
-    return Identity(id=name, path=str(path), token=token, milvus=milvus, control=control)
+    token = service.token if service is not None else secrets.token_urlsafe(32)
+    return ServiceFile(id=name, path=str(path), token=token, milvus=milvus, control=control)
 
 
-def save(identity: Identity) -> None:
-    """Writes an identity into its data directory, readable by this user only, if it is new."""
-    directory = Path(identity.path)
-    if load(directory) == identity:
-        return  # a full disk need not be written to
-    draft = directory / f"{paths.IDENTITY}.{os.getpid()}"
+def save(service: ServiceFile) -> None:
+    """Writes a service file, readable by this user only, if it has changed."""
+    directory = Path(service.path)
+    if load(directory) == service:
+        return  # the disk may be full
+    draft = directory / f"{paths.SERVICE_FILE}.{os.getpid()}"
     try:
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            json.dump(dataclasses.asdict(identity), stream, indent=1)
-        draft.replace(directory / paths.IDENTITY)
+            json.dump(dataclasses.asdict(service), stream, indent=1)
+        draft.replace(directory / paths.SERVICE_FILE)
     finally:
         draft.unlink(missing_ok=True)
 
 
 def uses_unix_sockets() -> bool:
-    """Whether new services answer on unix sockets; ``$FIFTYONE_MILVUS_TRANSPORT=tcp`` says no."""
+    """Whether new services use unix sockets; not with ``$FIFTYONE_MILVUS_TRANSPORT=tcp``."""
     return hasattr(socket, "AF_UNIX") and os.environ.get(TRANSPORT_VARIABLE, "").lower() != "tcp"
 
 
@@ -115,8 +116,8 @@ def _addresses(name: str) -> tuple[str, str]:
     return "127.0.0.1:0", "127.0.0.1:0"
 
 
-def _still_usable(identity: Identity) -> bool:
-    if not identity.milvus.startswith("unix:"):
+def _is_usable(service: ServiceFile) -> bool:
+    if not service.milvus.startswith("unix:"):
         return True
-    # The temporary directory may have been another one, or emptied since.
-    return uses_unix_sockets() and Path(identity.control).parent == paths.runtime_directory()
+    # The temporary directory may have changed, or been emptied, since.
+    return uses_unix_sockets() and Path(service.control).parent == paths.runtime_directory()

@@ -1,4 +1,4 @@
-"""Finding, starting and ending services, from any process of the user."""
+"""Find, start and stop services from any process of the user."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from typing import Any
 import filelock
 
 from fiftyone_milvus.embedded import paths, service_file
+from fiftyone_milvus.embedded.control_client import Attachment, ask, attach
 from fiftyone_milvus.embedded.launch import launch
-from fiftyone_milvus.embedded.lease import Lease, ask, attach
 from fiftyone_milvus.embedded.lifetime import Lifetime
 from fiftyone_milvus.embedded.status import Endpoint, Status
 from fiftyone_milvus.errors import EmbeddedServiceError
@@ -27,10 +27,10 @@ _START_SECONDS = 30.0
 
 
 class _Process:
-    """What this process holds: its leases, and a lock for each data directory."""
+    """The connections that this process keeps open, and a lock for each data directory."""
 
     def __init__(self) -> None:
-        self.leases: dict[Path, Lease] = {}
+        self.attachments: dict[Path, Attachment] = {}
         self._guard = threading.Lock()
         self._locks: dict[Path, threading.Lock] = {}
 
@@ -39,20 +39,24 @@ class _Process:
             return self._locks.setdefault(path, threading.Lock())
 
     def drop(self, path: Path) -> None:
-        if (lease := self.leases.pop(path, None)) is not None:
-            lease.close()
+        if (attachment := self.attachments.pop(path, None)) is not None:
+            attachment.close()
+
+    def endpoint(self, path: Path) -> Endpoint | None:
+        attachment = self.attachments.get(path)
+        return attachment.endpoint if attachment is not None and attachment.is_alive() else None
 
 
 _process = _Process()
 
 
 def _after_fork() -> None:
-    # The child's copies would keep the parent's leases open after the parent has died, and the
-    # parent's locks may have been held by threads which the child does not have.
+    # The child's copies would keep the parent's connections open after the parent has died, and
+    # the parent's locks may have been held by threads that the child does not have.
     global _process
-    inherited, _process = _process.leases, _Process()
-    for lease in inherited.values():
-        lease.close()
+    inherited, _process = _process.attachments, _Process()
+    for attachment in inherited.values():
+        attachment.close()
 
 
 if hasattr(os, "register_at_fork"):
@@ -64,7 +68,7 @@ def ensure(
 ) -> Endpoint:
     """Finds the service of a data directory, or starts it.
 
-    This process is attached to it from then on, which keeps it from ending itself for want of
+    From then on, this process is attached to the service, which does not end while it has
     clients.
 
     Args:
@@ -80,23 +84,20 @@ def ensure(
         EmbeddedServiceError: if it can't be started, or does not answer in time
     """
     resolved = paths.resolve(path)
-    lease = _process.leases.get(resolved)
-    if lease is not None and lease.alive():
-        return lease.endpoint
-
+    if (endpoint := _process.endpoint(resolved)) is not None:
+        return endpoint
     with _process.lock(resolved):
-        lease = _process.leases.get(resolved)
-        if lease is not None and lease.alive():
-            return lease.endpoint
+        if (endpoint := _process.endpoint(resolved)) is not None:
+            return endpoint
         _process.drop(resolved)
         deadline = time.monotonic() + timeout
-        lease = attach(resolved, deadline) or _start(resolved, deadline, lifetime)
-        _process.leases[resolved] = lease
-        return lease.endpoint
+        attachment = attach(resolved, deadline) or _start(resolved, deadline, lifetime)
+        _process.attachments[resolved] = attachment
+        return attachment.endpoint
 
 
 def status(path: PathLike) -> Status | None:
-    """How the service of a data directory is doing.
+    """Returns the status of the service of a data directory.
 
     Args:
         path: the data directory
@@ -116,7 +117,7 @@ def status(path: PathLike) -> Status | None:
 
 
 def stop(path: PathLike, *, timeout: float = _START_SECONDS) -> bool:
-    """Ends the service of a data directory: its running requests end, its data is flushed.
+    """Stops the service of a data directory: its requests end, then its data is flushed.
 
     Args:
         path: the data directory
@@ -153,7 +154,7 @@ def serve(
     foreground: bool = True,
     timeout: float = _START_SECONDS,
 ) -> None:
-    """Starts the service of a data directory, whoever may need it.
+    """Starts the service of a data directory, for all processes of the user.
 
     Args:
         path: the data directory; created if there is none
@@ -197,7 +198,9 @@ def list_services() -> list[Status]:
         except (OSError, ValueError, KeyError, TypeError):
             continue
         if known is None or known.id != pointer.stem:
-            _sweep(pointer)
+            for suffix in (".json", ".sock", ".control"):
+                with contextlib.suppress(OSError):
+                    pointer.with_suffix(suffix).unlink()
             continue
         with contextlib.suppress(EmbeddedServiceError):
             if (state := status(path)) is not None:
@@ -205,19 +208,19 @@ def list_services() -> list[Status]:
     return sorted(found, key=lambda state: state.path)
 
 
-def _start(path: Path, deadline: float, lifetime: Lifetime | None) -> Lease:
+def _start(path: Path, deadline: float, lifetime: Lifetime | None) -> Attachment:
     lifetime = lifetime or Lifetime.from_environment()
     with _start_lock(path, deadline):
-        lease = attach(path, deadline)  # somebody else may have been first
-        if lease is None:
+        attachment = attach(path, deadline)  # another process may have been first
+        if attachment is None:
             launch(path, lifetime, deadline - time.monotonic(), detach=True)
-            lease = attach(path, deadline)
-    if lease is None:
+            attachment = attach(path, deadline)
+    if attachment is None:
         raise EmbeddedServiceError(
             f"the Milvus Lite service of '{path}' ended right after it had started; see "
             f"'{path / paths.LOG}'"
         )
-    return lease
+    return attachment
 
 
 @contextlib.contextmanager
@@ -225,7 +228,7 @@ def _start_lock(path: Path, deadline: float) -> Iterator[Any]:
     paths.prepare(path)
     lock = filelock.FileLock(path / paths.START_LOCK, mode=0o600)
     try:
-        lock.acquire(timeout=max(deadline - time.monotonic(), 0.0), poll_interval=0.02)
+        held = lock.acquire(timeout=max(deadline - time.monotonic(), 0.0), poll_interval=0.02)
     except filelock.Timeout:
         raise EmbeddedServiceError(
             f"another process has been starting the Milvus Lite service of '{path}' for too long; "
@@ -233,13 +236,5 @@ def _start_lock(path: Path, deadline: float) -> Iterator[Any]:
         ) from None
     except OSError as error:
         raise paths.unusable(path, error) from error
-    try:
+    with held:
         yield
-    finally:
-        lock.release()
-
-
-def _sweep(pointer: Path) -> None:
-    for suffix in (".json", ".sock", ".control"):
-        with contextlib.suppress(OSError):
-            pointer.with_suffix(suffix).unlink()

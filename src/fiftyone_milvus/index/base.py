@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,7 @@ from fiftyone_milvus.dataset.database import database_id
 from fiftyone_milvus.fields.store import SyncedFields
 from fiftyone_milvus.fields.translate import translate
 from fiftyone_milvus.neighborhoods import Vectors
+from fiftyone_milvus.schema.columns import Column
 from fiftyone_milvus.search.ids import Ids
 from fiftyone_milvus.search.neighbors import Neighbors
 from fiftyone_milvus.search.planner import Searcher, Trace
@@ -97,7 +100,7 @@ class IndexBase(SimilarityIndex, DuplicatesMixin):
             self.config.search_params,
             patches=self._patches,
             plan=plan,
-            trace=trace,
+            trace=trace or Trace(),
         )
 
     @property
@@ -197,14 +200,19 @@ class IndexBase(SimilarityIndex, DuplicatesMixin):
     def _view_scope(self, view: Any) -> ViewScope:
         patches_field = self.config.patches_field
         facts = self._facts.of(view)
-        expression = translate(view, (), patches_field)
+        fields = self._synced_fields
+        columns = fields.columns if fields is not None else ()
+        expression = translate(view, columns, patches_field)
         if expression == "":
             # The view keeps every sample, so the share of rows in it is known: nearly all
             expression, facts.share = None, facts.share or 1.0
-        elif expression is None and (fields := self._synced_fields) is not None:
-            expression = translate(view, fields.columns, patches_field)
-            if expression is not None and not fields.fresh(view):
-                expression = None
+        elif expression and fields is not None and _reads(expression, columns):
+            expression = expression if fields.fresh(view) else None
         if expression is not None and len(expression) > _LONG_EXPRESSION:
             expression = None
         return ViewScope(view, patches_field, expression=expression, facts=facts)
+
+
+def _reads(expression: str, columns: Sequence[Column]) -> bool:
+    """Whether an expression may depend on the values of metadata fields."""
+    return any(re.search(rf"\b{re.escape(c.name)}(_set)?\b", expression) for c in columns)

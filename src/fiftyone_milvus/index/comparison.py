@@ -10,7 +10,13 @@ from typing import Any
 import numpy as np
 
 from fiftyone_milvus import metrics
-from fiftyone_milvus.collection import EXACT, INDEXED_FROM, MilvusCollection, filters
+from fiftyone_milvus.collection import (
+    EXACT,
+    INDEXED_FROM,
+    CollectionSpec,
+    MilvusCollection,
+    filters,
+)
 from fiftyone_milvus.collection.temporary import temporary
 from fiftyone_milvus.dataset.progress import ProgressBar
 from fiftyone_milvus.errors import (
@@ -170,7 +176,8 @@ class IndexComparison(IndexTuning):
         """Fills a collection with vectors of this index; returns the seconds until it is built."""
         dimension = self._collection.layout.dimension
         metric_type = metrics.metric_type(self.config.metric)
-        other.create(dimension, metric_type, candidate.index_type, candidate.index_params, owner)
+        index_type, params = candidate.index_type, candidate.index_params
+        other.create(CollectionSpec(dimension, metric_type, index_type, params, owner))
         other.wait_until_loaded()
         start = time.perf_counter()
         title = f"Uploading for {candidate.index_type}"

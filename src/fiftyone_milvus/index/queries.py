@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from fiftyone_milvus import neighborhoods
-from fiftyone_milvus.collection.filters import Scope
 from fiftyone_milvus.dataset import limits
 from fiftyone_milvus.errors import InvalidInputError, MissingIDsError
 from fiftyone_milvus.index.base import IndexBase
@@ -21,6 +20,7 @@ from fiftyone_milvus.search.explain import Explanation
 from fiftyone_milvus.search.expressions import ExpressionScope, Intersection
 from fiftyone_milvus.search.neighbors import Neighbors
 from fiftyone_milvus.search.results import SearchResults
+from fiftyone_milvus.search.scope import Scope
 from fiftyone_milvus.search.views import ViewScope
 from fiftyone_milvus.writing import validation
 
@@ -133,7 +133,7 @@ class IndexQueries(IndexBase):
         vectors, _ = self._parse_vectors(self._parse_query(query))
         vectors, combine = self._aggregate(vectors, aggregation)
         scope = self._filtered(self._slice_scope() or self._scope(), filter)
-        found = expansion.find(
+        found = expansion.search(
             self._searcher,
             vectors,
             DEFAULT_RESULTS if k is None and max_distance is None else k,
@@ -300,7 +300,7 @@ class IndexQueries(IndexBase):
             return (inds, dists) if return_dists else inds
         vectors, single = self._parse_vectors(query)
         search = partial(self._searcher.nearest, scope=self._scope())
-        found = expansion.reach(search, vectors, None, max_distance=thresh)
+        found = expansion.expand(search, vectors, None, thresh)
         return self._format(found, single, return_dists)
 
     def _parse_vectors(self, query: Any) -> tuple[Array, bool]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy.typing as npt
 
 from fiftyone_milvus import metrics
+from fiftyone_milvus.collection import CollectionSpec
 from fiftyone_milvus.collection.recent import Rows
 from fiftyone_milvus.errors import CollectionMismatchError, ExistingIDsError, InvalidInputError
 from fiftyone_milvus.fields.store import FieldsReport, SyncedFields
@@ -140,7 +141,7 @@ class IndexWrites(IndexBase):
                 collection.discard()
             raise
         if new:
-            collection.keep_fresh(Rows(batch.ids, batch.sample_ids, batch.vectors))
+            collection.keep_recent(Rows(batch.ids, batch.sample_ids, batch.vectors))
         self.connection.register_orm()
         if reload:
             self.reload()
@@ -158,17 +159,18 @@ class IndexWrites(IndexBase):
         config = self.config
         embedded = None if mark else Embedded.now(self._samples._root_dataset).to_dict()
         index_type = self._index_type
-        spread = self.check_engine()
-        return self._collection.create(
+        scale = self.check_engine()
+        spec = CollectionSpec(
             dimension,
             metrics.metric_type(config.metric),
             index_type,
             index_types.build_params(index_type, config.index_params, dimension),
-            {**self._owner, **(mark or {})},
-            fields.record,
-            embedded,
-            spread,
+            owner={**self._owner, **(mark or {})},
+            fields=fields.record,
+            embedded=embedded,
+            scale=scale,
         )
+        return self._collection.create(spec)
 
     def check_engine(self) -> Scale:
         """Checks that the engine can create the collection that the config describes.

@@ -216,7 +216,7 @@ def attempt(
     found, seconds = recall.measure(
         make(params, trace), questions.vectors, questions.truth, progress=progress
     )
-    exact = sum(plan != "whole" for plan, _, _ in trace.steps) / len(seconds)
+    exact = sum(step.plan != "whole" for step in trace.steps) / len(seconds)
     p50, p95 = float(np.median(seconds)), float(np.percentile(seconds, 95))
     return Trial(params, found, p50, p95, held_out, exact)
 

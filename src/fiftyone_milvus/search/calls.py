@@ -1,7 +1,9 @@
-"""Searches in as few requests as fit the wire."""
+"""Searches one collection, in as few requests as Milvus' limits allow."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from fiftyone_milvus.collection import MilvusCollection
@@ -13,41 +15,32 @@ _HITS_PER_REQUEST = 250_000
 _QUERY_BYTES = 16 << 20
 
 
-class Requests:
-    """Asks one collection.
+@dataclass(frozen=True)
+class Calls:
+    """Searches one collection.
 
-    Args:
+    Attributes:
         collection: an existing collection
         metric: FiftyOne's name of its metric
-        params: the user's search parameters, over the defaults
+        params: the user's search parameters, which replace the defaults
         patches: whether the sample IDs differ from the primary keys
     """
 
-    def __init__(
-        self,
-        collection: MilvusCollection,
-        metric: str,
-        params: dict[str, Any] | None = None,
-        *,
-        patches: bool = False,
-    ) -> None:
-        self.collection = collection
-        self.metric = metric
-        self.params = params
-        self.patches = patches
+    collection: MilvusCollection
+    metric: str
+    params: Mapping[str, Any] | None = None
+    patches: bool = False
 
     @property
     def embedded(self) -> bool:
-        """Whether the embedded engine answers."""
+        """Whether the collection is in the embedded engine."""
         return self.collection.connection.engine.lite
 
     @property
     def window(self) -> int:
         """The largest number of rows that one query can ask for."""
-        limits = (
-            self.collection.connection.engine.max_window,
-            window(self.collection.layout.index_type),
-        )
+        engine = self.collection.connection.engine
+        limits = engine.max_window, window(self.collection.layout.index_type)
         return min((limit for limit in limits if limit), default=1 << 30)
 
     def search(
@@ -55,15 +48,18 @@ class Requests:
         queries: Array,
         limit: int,
         expression: str = "",
-        params: dict[str, Any] | None = None,
+        params: Mapping[str, Any] | None = None,
     ) -> list[Neighbors]:
         """Returns the best ``limit`` rows of each query.
 
         Args:
             queries: a ``num_queries x num_dims`` float32 array
-            limit: how many, at most :attr:`window`
+            limit: how many rows, at most :attr:`window`
             expression: a filter expression, or ``""``
-            params: search parameters over the user's
+            params: search parameters, which replace the user's
+
+        Returns:
+            a list of ``num_queries`` :class:`Neighbors` of at most ``limit`` rows each
         """
         layout = self.collection.layout
         merged = search_params(
@@ -74,16 +70,14 @@ class Requests:
             max(1, _HITS_PER_REQUEST // limit),
             max(1, _QUERY_BYTES // (4 * layout.dimension)),
         )
-        found: list[Neighbors] = []
-        for start in range(0, len(queries), size):
-            hits = self.collection.search(
+        return [
+            Neighbors(hits.ids, hits.sample_ids, to_distances(hits.scores, self.metric))
+            for start in range(0, len(queries), size)
+            for hits in self.collection.search(
                 queries[start : start + size],
                 limit,
                 params=merged,
                 expression=expression,
                 with_samples=self.patches,
             )
-            found += [
-                Neighbors(h.ids, h.sample_ids, to_distances(h.scores, self.metric)) for h in hits
-            ]
-        return found
+        ]

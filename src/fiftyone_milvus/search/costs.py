@@ -1,66 +1,77 @@
-"""What a way to search costs, for the planner to choose between ways.
+"""Estimates what each plan costs on a server, so that the planner can choose the cheapest.
 
-Milliseconds, timed by hand on 2 shared cores with 100,000 x 512 vectors. What matters is where two
-ways cost the same; ``index.explain(analyze=True)`` puts measured times beside these.
+``python -m benchmarks --engine server --only planning`` measures the constants and prints them
+beside these. They are milliseconds on 2 cores with 100,000 x 512 vectors; the planner needs them
+only as precisely as it must to tell which of two plans is faster.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-_VIEW_READ = 0.8
-"""One question to MongoDB."""
+REQUEST = 2.6
+"""One request to the server."""
 
-_VIEW_SCAN = 0.28e-3
-"""Per sample that MongoDB looks at to find a view's IDs, without an index of its own."""
+HIT = 7.5e-3
+"""Per row that an unfiltered search returns."""
 
-_VIEW_ID = 1.2e-3
+LISTED_ID = 5.5e-3
+"""Per primary key in a filter."""
+
+TESTED_ROW = 5e-5
+"""Per row for which a condition is evaluated."""
+
+READ_VECTOR = 1.2e-2
+"""Per vector that is read, besides its numbers."""
+
+READ_NUMBER = 4e-5
+"""Per number of a vector that is read."""
+
+VIEW_REQUEST = 0.8
+"""One request to MongoDB."""
+
+VIEW_SCAN = 0.28e-3
+"""Per sample that MongoDB scans to find the IDs of a view."""
+
+VIEW_ID = 1.2e-3
 """Per ID that it returns."""
 
-_CANDIDATE = 4.2e-3
-"""Per candidate that MongoDB is asked about, which its ID index finds."""
+CANDIDATE = 4.2e-3
+"""Per candidate that MongoDB looks up in a view."""
 
 
 @dataclass(frozen=True)
 class Costs:
-    """The costs of one collection, in milliseconds.
+    """The costs of one collection on a server, in milliseconds.
 
-    Args:
+    Attributes:
         rows: of the collection
         dimension: of its vectors
-        embedded: whether the embedded engine serves it, which scans; servers have an index
     """
 
     rows: int
     dimension: int
-    embedded: bool
 
     def search(self, limit: int) -> float:
         """One unfiltered search for ``limit`` rows."""
-        if self.embedded:
-            return 1.2 + 1.6e-7 * self.rows * self.dimension + 3e-3 * limit
-        return 2.6 + 7.5e-3 * limit
+        return REQUEST + HIT * limit
 
     def wide(self, limit: int) -> float:
-        """An unfiltered search for ``limit`` candidates, and asking which are in the view."""
-        return self.search(limit) + _VIEW_READ + _CANDIDATE * limit
+        """An unfiltered search for ``limit`` candidates, and which of them are in the view."""
+        return self.search(limit) + VIEW_REQUEST + CANDIDATE * limit
 
     def read_ids(self, ids: int) -> float:
         """Reading the view's IDs from MongoDB."""
-        return _VIEW_READ + _VIEW_SCAN * self.rows + _VIEW_ID * ids
+        return VIEW_REQUEST + VIEW_SCAN * self.rows + VIEW_ID * ids
 
-    def by_ids(self, ids: int, parts: int = 1) -> float:
-        """Ranking rows by their IDs, in so many requests."""
-        if self.embedded:
-            return 1.2 + (1e-3 + 1.6e-7 * self.dimension) * ids
-        return 2.6 * parts + 5.5e-3 * ids
+    def by_ids(self, ids: int, requests: int = 1) -> float:
+        """Searching among primary keys, divided among ``requests``."""
+        return REQUEST * requests + LISTED_ID * ids
 
     def by_vectors(self, ids: int) -> float:
         """Reading the vectors of rows and ranking them here."""
-        return 2.6 + (1.2e-2 + 4e-5 * self.dimension) * ids
+        return REQUEST + (READ_VECTOR + READ_NUMBER * self.dimension) * ids
 
-    def condition(self, matches: int) -> float:
-        """A search filtered by a condition on stored fields, which every row is tested for."""
-        if self.embedded:
-            return 1.2 + 2e-5 * self.rows + 1.6e-7 * matches * self.dimension
-        return 2.6 + 5e-5 * self.rows
+    def condition(self) -> float:
+        """A search filtered by a condition, which is evaluated for every row."""
+        return REQUEST + TESTED_ROW * self.rows

@@ -1,4 +1,4 @@
-"""Rows ranked exactly, by whichever way the engine allows."""
+"""Ranks rows exactly, by whichever way the engine allows."""
 
 from __future__ import annotations
 
@@ -8,93 +8,106 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from fiftyone_milvus.collection import filters
-from fiftyone_milvus.collection.filters import Scope
 from fiftyone_milvus.collection.recent import Rows
 from fiftyone_milvus.metrics import Array, Points, smallest
-from fiftyone_milvus.search.calls import Requests
-from fiftyone_milvus.search.exactness import Parts, parts_for
-from fiftyone_milvus.search.neighbors import NOBODY, Neighbors, merge
+from fiftyone_milvus.search.calls import Calls
+from fiftyone_milvus.search.exactness import Split, exact_split
+from fiftyone_milvus.search.neighbors import NO_RESULT, Neighbors, merge
+from fiftyone_milvus.search.scope import Scope
 
 _DISTANCES = 4_000_000
 _IN_FLIGHT = 2
 
 
-def nearest(
-    requests: Requests, queries: Array, k: int | None, scope: Scope | None
-) -> list[Neighbors]:
-    """Returns exactly the ``k`` nearest rows of each query; None for all.
+def nearest(calls: Calls, queries: Array, k: int | None, scope: Scope | None) -> list[Neighbors]:
+    """Returns the exact nearest rows of each query.
 
     Args:
-        requests: how to ask
+        calls: searches the collection
         queries: a ``num_queries x num_dims`` float32 array
-        k: how many
+        k: how many rows of each query; None for all
         scope: the rows to choose from; None for all
+
+    Returns:
+        a list of ``num_queries`` :class:`Neighbors` of ``min(k, rows in the scope)`` rows each
     """
-    collection = requests.collection
-    if scope is None and requests.embedded:
+    collection = calls.collection
+    if scope is None and calls.embedded:
         size = collection.count()
         limit = size if k is None else min(k, size)
-        everything = filters.everything(collection.layout.id_field)
-        return requests.search(queries, limit, everything) if limit else [NOBODY for _ in queries]
-    ids = scope_ids(requests, scope)
+        # With any filter, the embedded engine compares every row
+        every = filters.everything(collection.layout.id_field)
+        return calls.search(queries, limit, every) if limit else [NO_RESULT for _ in queries]
+    ids = scope_ids(calls, scope)
     if not ids:
-        return [NOBODY for _ in queries]
-    parts = parts_for(collection, len(ids))
-    if parts is None:
-        return by_vectors(requests, queries, k, ids)
-    return by_ids(requests, queries, k, ids, parts)
+        return [NO_RESULT for _ in queries]
+    split = exact_split(collection, len(ids))
+    if split is None:
+        return by_vectors(calls, queries, k, ids)
+    return by_ids(calls, queries, k, ids, split)
 
 
 def by_ids(
-    requests: Requests, queries: Array, k: int | None, ids: Sequence[str], parts: Parts
+    calls: Calls, queries: Array, k: int | None, ids: Sequence[str], split: Split
 ) -> list[Neighbors]:
-    """Searches among the given keys, in parts that each are exact.
+    """Searches among the given keys.
 
     Args:
-        requests: how to ask
+        calls: searches the collection
         queries: a ``num_queries x num_dims`` float32 array
-        k: how many; None for all
+        k: how many rows of each query; None for all
         ids: primary keys
-        parts: into how many parts they have to be split
+        split: how the answer is exact
+
+    Returns:
+        a list of ``num_queries`` :class:`Neighbors` of ``min(k, existing keys)`` rows each
     """
-    key = requests.collection.layout.id_field
-    most = requests.window if requests.embedded else filters.MAX_EXPRESSION_IDS
-    count = max(parts.searches, -(-len(ids) // most))
-    ordered = sorted(ids)  # about the order of insertion, so that a part is spread evenly
+    key = calls.collection.layout.id_field
+    most = calls.window if calls.embedded else filters.MAX_EXPRESSION_IDS
+    count = max(split.requests, -(-len(ids) // most))
+    ordered = sorted(ids)  # about the order of insertion, so that each part is spread evenly
 
     def search(part: int) -> list[Neighbors]:
         some = ordered[part::count]
         limit = len(some) if k is None else min(k, len(some))
-        return requests.search(queries, limit, filters.ids_in(key, some), parts.params)
+        return calls.search(queries, limit, filters.ids_in(key, some), split.params)
 
     if count == 1:
         return search(0)
-    found: list[Neighbors] = [NOBODY for _ in queries]
-    waiting: list[list[Neighbors]] = [[] for _ in queries]
     with ThreadPoolExecutor(_IN_FLIGHT, thread_name_prefix="fiftyone-milvus") as pool:
-        for answers in pool.map(search, range(count)):
-            for i, answer in enumerate(answers):
-                waiting[i].append(answer)
-            if k is not None:
-                found = [merge([f, *w], k) for f, w in zip(found, waiting)]
-                waiting = [[] for _ in queries]
-    return [merge([f, *w], k) for f, w in zip(found, waiting)] if k is None else found
+        answers = pool.map(search, range(count))
+        if k is None:
+            return [merge(parts, None) for parts in zip(*answers)]
+        found = [NO_RESULT for _ in queries]
+        for answer in answers:
+            found = [merge(parts, k) for parts in zip(found, answer)]
+    return found
 
 
-def by_vectors(
-    requests: Requests, queries: Array, k: int | None, ids: Sequence[str]
-) -> list[Neighbors]:
-    """Reads the rows' vectors and ranks them here, keeping the best k of each query."""
-    points = Points(queries, requests.metric)
+def by_vectors(calls: Calls, queries: Array, k: int | None, ids: Sequence[str]) -> list[Neighbors]:
+    """Reads the vectors of the given keys and computes their distances here.
+
+    Memory holds the best rows of each query and about four million distances.
+
+    Args:
+        calls: searches the collection
+        queries: a ``num_queries x num_dims`` float32 array
+        k: how many rows of each query; None for all
+        ids: primary keys
+
+    Returns:
+        a list of ``num_queries`` :class:`Neighbors` of ``min(k, existing keys)`` rows each
+    """
+    points = Points(queries, calls.metric)
     found_ids: list[str] = []
     sample_ids: list[str] = []
     best = np.empty((len(queries), 0))  # distances
-    which = np.empty((len(queries), 0), dtype=np.int64)  # rows, in reading order
-    for rows in _stream(requests, ids, len(queries)):
+    which = np.empty((len(queries), 0), dtype=np.int64)  # positions in found_ids
+    for rows in _stream(calls, ids, len(queries)):
         new = np.arange(len(found_ids), len(found_ids) + len(rows.ids))
         found_ids += rows.ids
         sample_ids += rows.sample_ids
-        distances = points.distances(Points(rows.vectors, requests.metric))
+        distances = points.distances(Points(rows.vectors, calls.metric))
         best = np.concatenate([best, distances], axis=1)
         which = np.concatenate([which, np.broadcast_to(new, distances.shape)], axis=1)
         order = smallest(best, k)
@@ -107,7 +120,7 @@ def by_vectors(
 
 
 def aggregated(
-    requests: Requests,
+    calls: Calls,
     queries: Array,
     aggregate: Callable[[Array], Array],
     k: int | None,
@@ -115,27 +128,39 @@ def aggregated(
     *,
     reverse: bool,
 ) -> Neighbors:
-    """Ranks rows by their aggregated distance to all queries; see :class:`.searching.Searcher`."""
-    points = Points(queries, requests.metric)
-    found = NOBODY
-    for rows in _stream(requests, scope_ids(requests, scope), len(queries)):
-        distances = aggregate(points.distances(Points(rows.vectors, requests.metric)))
+    """Ranks rows by their aggregated distance to all queries, exactly.
+
+    Args:
+        calls: searches the collection
+        queries: a ``num_queries x num_dims`` float32 array
+        aggregate: turns a ``num_queries x n`` float64 array of distances into ``n``
+        k: how many rows; None for all
+        scope: the rows to choose from; None for all
+        reverse: whether to return the farthest rows, the farthest first
+
+    Returns:
+        :class:`Neighbors` of ``min(k, rows in the scope)`` rows
+    """
+    points = Points(queries, calls.metric)
+    found = NO_RESULT
+    for rows in _stream(calls, scope_ids(calls, scope), len(queries)):
+        distances = aggregate(points.distances(Points(rows.vectors, calls.metric)))
         part = Neighbors(rows.ids, rows.sample_ids, distances)
         found = merge([found, part], k, farthest=reverse)
     return found
 
 
-def scope_ids(requests: Requests, scope: Scope | None) -> Sequence[str]:
-    """Returns the keys of a scope; None for those of the collection."""
+def scope_ids(calls: Calls, scope: Scope | None) -> Sequence[str]:
+    """Returns the primary keys of a scope, or of the whole collection if it is None."""
     if scope is not None:
         return scope.ids()
-    return requests.collection.all_ids(with_samples=False)[0]
+    return calls.collection.all_ids(with_samples=False)[0]
 
 
-def _stream(requests: Requests, ids: Sequence[str], num_queries: int) -> Iterator[Rows]:
-    """Reads rows, as many at a time as keeps the distances to all queries in bounds."""
+def _stream(calls: Calls, ids: Sequence[str], num_queries: int) -> Iterator[Rows]:
+    """Reads rows in pages, so that a page has at most some four million distances."""
     size = max(1, min(filters.MAX_EXPRESSION_IDS, _DISTANCES // num_queries))
     for part in filters.batches(ids, size):
-        rows = requests.collection.fetch(part)
+        rows = calls.collection.fetch(part)
         if rows.ids:
             yield rows

@@ -1,15 +1,15 @@
-"""When a filtered search is exact, and what to do for it to be.
+"""How filtered searches on a server are made exact.
 
-Measured on Milvus 2.3.5 (``docs/performance.md``); names are of Milvus' and Knowhere's settings:
+Measured on Milvus 2.3.5 (``docs/performance.md``); settings are named as in Milvus and Knowhere:
 
--   HNSW scans the rows of a filter exactly where the filter leaves less than 7 % of a segment
-    (``kHnswSearchKnnBFFilterThreshold``), else it walks its graph past the others, and recall@25
-    falls off whatever ``ef`` is. So many rows are asked for in parts, spread so that each is a
-    small share of every segment.
--   IVF_FLAT is exact under any filter if every list is probed.
--   Rows not sealed yet are scanned up to some 5,000, where Milvus builds an interim index for them
-    that no parameter reaches: recall@25 falls off, below 0.3 in a narrow view.
--   Quantized indexes never are.
+-   ``HNSW`` compares every row of a filter that leaves less than 7 % of a segment
+    (``kHnswSearchKnnBFFilterThreshold``). Under a wider filter it walks its graph, and recall@25
+    drops whatever ``ef`` is. So many rows are asked for in several requests: each names rows from
+    all over the collection, and few of any segment.
+-   ``IVF_FLAT`` is exact under any filter if it probes every list.
+-   Rows that are not sealed are compared one by one, up to some 5,000. For more, Milvus builds an
+    interim index, which ignores all parameters: recall@25 drops, below 0.3 in a narrow view.
+-   Quantized indexes are never exact.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from fiftyone_milvus.collection import INDEXED_FROM, MilvusCollection
 
 SHARE = 0.05
-"""Of a segment's rows, at most, in one filtered search; HNSW scans below 0.07."""
+"""The largest share of a segment in one filtered search; HNSW compares every row below 0.07."""
 
 UNSEALED = 4_000
 """Milvus 2.3-2.6 build the interim index from 4,992 rows on: ``interimIndex.nlist`` 128 x 39."""
@@ -28,36 +28,36 @@ UNSEALED = 4_000
 _EVERY_LIST = 65_536
 
 
-class Parts(NamedTuple):
-    """How to ask for rows exactly.
+class Split(NamedTuple):
+    """How to search among given rows so that the answer is exact.
 
     Attributes:
-        searches: how many
-        params: search parameters over the user's
+        requests: the number of requests among which the rows are divided
+        params: search parameters, which replace the user's
     """
 
-    searches: int
+    requests: int
     params: dict[str, Any]
 
 
-def parts_for(collection: MilvusCollection, ids: int) -> Parts | None:
-    """Returns how filtered searches for that many rows are exact, or None if they never are."""
+def exact_split(collection: MilvusCollection, rows: int) -> Split | None:
+    """Returns how a filtered search for ``rows`` rows is exact, or None if it can't be."""
     if collection.connection.engine.lite:
-        return Parts(1, {})
+        return Split(1, {})
     index_type = collection.layout.index_type
     if index_type not in ("FLAT", "IVF_FLAT", "HNSW"):
         return None
-    if collection.count() - collection.count(sealed_only=True) > UNSEALED:
+    growing, sealed = collection.segment_state()
+    if growing > UNSEALED:
         return None
     if index_type == "FLAT":
-        return Parts(1, {})
+        return Split(1, {})
     if index_type == "IVF_FLAT":
-        return Parts(1, {"nprobe": _EVERY_LIST})
-    segments = collection.sealed_segments()
-    if segments is None:
+        return Split(1, {"nprobe": _EVERY_LIST})
+    if sealed is None:
         return None
-    large = {rows: indexed for rows, indexed in segments if rows >= INDEXED_FROM}
-    if not all(large.values()):
+    large = [segment for segment in sealed if segment[0] >= INDEXED_FROM]
+    if not all(indexed for _, indexed in large):
         return None
-    share = min(1.0, ids / min(large)) if large else 0.0
-    return Parts(max(1, math.ceil(share / SHARE)), {})
+    share = min(1.0, rows / min(large)[0]) if large else 0.0
+    return Split(max(1, math.ceil(share / SHARE)), {})

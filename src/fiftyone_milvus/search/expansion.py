@@ -1,8 +1,8 @@
 """Searches whose size is not known before: within a distance, or one row per sample.
 
-The nearest rows are asked for in growing numbers until they reach far enough. That holds on every
-engine: Milvus 2.3 ignores ``group_by_field`` without a word, and an approximate index asked for a
-range ends where its probe or graph does.
+They ask for more and more of the nearest rows until they have enough. This works on every engine:
+Milvus 2.3 silently ignores ``group_by_field``, and a range search of an approximate index ends
+where its probes or its graph do.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from fiftyone_milvus.collection.filters import Scope
 from fiftyone_milvus.metrics import Array
 from fiftyone_milvus.search.neighbors import Neighbors
 from fiftyone_milvus.search.planner import APPROXIMATE_MAX, Searcher
+from fiftyone_milvus.search.scope import Scope
 
 Complete = Callable[[Neighbors], Neighbors]
 Search = Callable[[Array, "int | None"], "list[Neighbors]"]
-"""Queries and k (None for all) to the exact number of rows there are, in order."""
+"""Takes queries and k (None for all); returns all rows there are, up to k, of each query."""
 
 _FIRST = 256
 _GROWTH = 4
 
 
-def find(
+def search(
     searcher: Searcher,
     queries: Array,
     k: int | None,
@@ -39,91 +39,80 @@ def find(
     """Answers one search.
 
     Args:
-        searcher: asks Milvus
-        queries: one query, or several if there is ``combine``: a ``num_queries x num_dims`` array
+        searcher: searches the collection
+        queries: a ``num_queries x num_dims`` float32 array: one query, or several with ``combine``
         k: how many rows to return; None for all
-        combine: turns ``num_queries x n`` distances into ``n``
+        combine: turns a ``num_queries x n`` float64 array of distances into ``n``
         scope: the rows to choose from; None for all
         max_distance: the largest distance to return, inclusive; None for any
         one_per_sample: whether to return only the best row of each sample
         reverse: whether to return the farthest of what the above allows, farthest first
         complete: returns rows with their true sample IDs
+
+    Returns:
+        at most ``k`` rows, the best first
     """
-
-    def choose(found: Neighbors) -> Neighbors:
-        return pick(found, k, max_distance=max_distance, one_per_sample=one_per_sample)
-
     if combine is not None:
         some = k if max_distance is None and not one_per_sample else None
-        return choose(complete(searcher.ranked(queries, combine, some, scope, reverse=reverse)))
+        found = complete(searcher.ranked(queries, combine, some, scope, reverse=reverse))
+        return _best(found, k, max_distance, one_per_sample)
 
-    def nearest(queries: Array, size: int | None) -> list[Neighbors]:
-        return [complete(found) for found in searcher.nearest(queries, size, scope)]
+    farthest = reverse and max_distance is None
+    once = searcher.farthest if farthest else searcher.nearest
 
-    def farthest(queries: Array, size: int | None) -> list[Neighbors]:
-        return [complete(found) for found in searcher.farthest(queries, size, scope)]
+    def ask(queries: Array, size: int | None) -> list[Neighbors]:
+        return [complete(found) for found in once(queries, size, scope)]
 
-    if reverse and max_distance is not None:
-        (within,) = reach(nearest, queries, None, max_distance=max_distance)
-        return choose(within.last(None))
-    (found,) = reach(
-        farthest if reverse else nearest,
-        queries,
-        k,
-        max_distance=max_distance,
-        one_per_sample=one_per_sample,
-    )
-    return found
+    if reverse and not farthest:
+        (within,) = expand(ask, queries, None, max_distance)
+        return _best(within.last(None), k, max_distance, one_per_sample)
+    return expand(ask, queries, k, max_distance, one_per_sample)[0]
 
 
-def reach(
+def expand(
     search: Search,
     queries: Array,
     k: int | None,
-    *,
-    max_distance: float | None = None,
+    max_distance: float | None,
     one_per_sample: bool = False,
 ) -> list[Neighbors]:
     """Searches until each query has what was asked for, or there is no more.
 
     Args:
         search: as :meth:`Searcher.nearest() <fiftyone_milvus.search.planner.Searcher.nearest>`, or
-            ``farthest`` where there is no ``max_distance``
+            ``farthest`` if ``max_distance`` is None
         queries: a ``num_queries x num_dims`` float32 array
         k: how many rows to return of each query; None for all
-        max_distance: the largest distance to return, inclusive
+        max_distance: the largest distance to return, inclusive; None for any
         one_per_sample: whether to return only the first row of each sample
+
+    Returns:
+        a list of ``num_queries`` :class:`Neighbors` of at most ``k`` rows each
     """
-    answers: list[Neighbors | None] = [None] * len(queries)
+    answers: dict[int, Neighbors] = {}
     waiting = list(range(len(queries)))
     for size in _sizes(k, max_distance, one_per_sample):
+        for i, found in zip(waiting, search(queries[waiting], size)):
+            best = _best(found, k, max_distance, one_per_sample)
+            exhausted = size is None or len(found.ids) < size
+            beyond = max_distance is not None and (found.distances[-1:] > max_distance).any()
+            if exhausted or beyond or len(best.ids) == k:
+                answers[i] = best
+        waiting = [i for i in waiting if i not in answers]
         if not waiting:
             break
-        short = []
-        for i, found in zip(waiting, search(queries[waiting], size)):
-            picked = pick(found, k, max_distance=max_distance, one_per_sample=one_per_sample)
-            exhausted = size is None or len(found.ids) < size
-            if exhausted or _beyond(found, max_distance) or len(picked.ids) == k:
-                answers[i] = picked
-            else:
-                short.append(i)
-        waiting = short
-    return [answer for answer in answers if answer is not None]
+    return [answers[i] for i in range(len(queries))]
 
 
-def pick(
-    found: Neighbors,
-    k: int | None,
-    *,
-    max_distance: float | None = None,
-    one_per_sample: bool = False,
+def _best(
+    found: Neighbors, k: int | None, max_distance: float | None, one_per_sample: bool
 ) -> Neighbors:
     """Returns the first ``k`` rows within a distance, of each sample the first if asked for."""
     if max_distance is not None:
         found = found.where(found.distances <= max_distance)
     if one_per_sample:
         firsts = np.unique(np.asarray(found.sample_ids, dtype=str), return_index=True)[1]
-        found = found.where(np.isin(np.arange(len(found.ids)), firsts))
+        found = found.take(np.sort(firsts))
     return found.first(k)
 
 
@@ -133,14 +122,8 @@ def _sizes(k: int | None, max_distance: float | None, one_per_sample: bool) -> I
         return
     if k is not None or max_distance is not None:
         size = max(_FIRST, 2 * k if k is not None else 0)
-        # A longer ranking is computed from all rows anyway
+        # Beyond, all rows are ranked exactly anyway
         while size <= APPROXIMATE_MAX:
             yield size
             size *= _GROWTH
     yield None
-
-
-def _beyond(found: Neighbors, max_distance: float | None) -> bool:
-    return max_distance is not None and bool(
-        len(found.distances) and found.distances[-1] > max_distance
-    )

@@ -1,4 +1,4 @@
-"""Which plan a search follows, and what the others would have cost."""
+"""Tells which plan a search followed, and what the others would have cost."""
 
 from __future__ import annotations
 
@@ -6,39 +6,25 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from fiftyone_milvus.collection.filters import Scope
 from fiftyone_milvus.metrics import Array
-from fiftyone_milvus.search.exactness import parts_for
-from fiftyone_milvus.search.planner import WIDE_MARGIN, WIDE_MIN, Searcher, Trace
-
-
-@dataclass(frozen=True)
-class Step:
-    """One step of a search.
-
-    Attributes:
-        plan: one of :data:`fiftyone_milvus.search.planner.PLANS`
-        what: what it did, in words
-        milliseconds: how long that took
-    """
-
-    plan: str
-    what: str
-    milliseconds: float
+from fiftyone_milvus.search.exactness import exact_split
+from fiftyone_milvus.search.planner import WIDE_MARGIN, WIDE_MIN, Searcher, Step, Trace
+from fiftyone_milvus.search.scope import Scope
 
 
 @dataclass(frozen=True)
 class Alternative:
-    """What a plan costs.
+    """A plan that could have answered.
 
     Attributes:
         plan: one of :data:`fiftyone_milvus.search.planner.PLANS`
-        estimate: milliseconds, by :mod:`fiftyone_milvus.search.costs`
+        estimate: milliseconds, by :mod:`fiftyone_milvus.search.costs`; None on the embedded engine,
+            which chooses without estimates
         measured: milliseconds, if the plan was run
     """
 
     plan: str
-    estimate: float
+    estimate: float | None
     measured: float | None = None
 
 
@@ -49,10 +35,10 @@ class Explanation:
     Attributes:
         plan: the plan that answered
         steps: what was done, in order
-        rows: in the index
-        scope: rows in the view, or None if all were searched
+        rows: the number of rows in the index
+        scope: the number of rows in the view, or None if all were searched
         k: how many were asked for; None for all
-        alternatives: what each plan that could answer costs, the cheapest estimate first
+        alternatives: every plan that could answer, the cheapest estimate first
     """
 
     plan: str
@@ -69,21 +55,25 @@ class Explanation:
 
     def __str__(self) -> str:
         among = "" if self.scope is None else f"{self.scope:,} in the view, of "
-        wanted = "all" if self.k is None else f"{self.k:,}"
+        asked = "all" if self.k is None else f"{self.k:,}"
         lines = [
-            f"plan '{self.plan}', {self.milliseconds:.1f} ms: {wanted} nearest of "
+            f"plan '{self.plan}', {self.milliseconds:.1f} ms: {asked} nearest of "
             f"{among}{self.rows:,} rows",
             *(f"  {s.plan:<10} {s.milliseconds:8.1f} ms   {s.what}" for s in self.steps),
-            "plans      estimate" + ("   measured" if self._analyzed else ""),
         ]
-        for other in self.alternatives:
-            measured = "" if other.measured is None else f"{other.measured:8.1f} ms"
-            lines.append(f"  {other.plan:<10} {other.estimate:8.1f} ms {measured}".rstrip())
+        columns = {
+            "estimate": [a.estimate for a in self.alternatives],
+            "measured": [a.measured for a in self.alternatives],
+        }
+        shown = {name: times for name, times in columns.items() if times.count(None) < len(times)}
+        lines.append(f"plans      {'   '.join(shown)}".rstrip())
+        for i, other in enumerate(self.alternatives):
+            cells = [
+                " " * 11 if (time := times[i]) is None else f"{time:8.1f} ms"
+                for times in shown.values()
+            ]
+            lines.append(f"  {other.plan:<10} {' '.join(cells)}".rstrip())
         return "\n".join(lines)
-
-    @property
-    def _analyzed(self) -> bool:
-        return any(a.measured is not None for a in self.alternatives)
 
 
 def explain(
@@ -94,10 +84,10 @@ def explain(
     *,
     analyze: bool = False,
 ) -> Explanation:
-    """Searches, and says how.
+    """Searches, and returns how.
 
     Args:
-        make: makes a searcher that follows a plan, or its own, and notes its steps
+        make: makes a searcher that follows a plan, or the best one for None, and notes its steps
         make_scope: makes the scope, with no IDs read
         query: a ``1 x num_dims`` float32 array
         k: how many; None for all
@@ -109,38 +99,43 @@ def explain(
     rows = searcher.collection.count()
     scope = make_scope()
     size = None if scope is None else len(scope.ids())
-    estimates = _estimates(searcher, rows, size, k, scope)
     others = []
-    for plan, estimate in sorted(estimates.items(), key=lambda item: item[1]):
+    for plan, estimate in _estimates(searcher, rows, size, k, scope):
         measured = None
         if analyze:
             start = time.perf_counter()
             make(plan, Trace()).nearest(query, k, make_scope())
             measured = 1e3 * (time.perf_counter() - start)
         others.append(Alternative(plan, estimate, measured))
-    steps = tuple(Step(plan, what, 1e3 * seconds) for plan, what, seconds in trace.steps)
-    plan = steps[-1].plan if steps else "none"
-    return Explanation(plan, steps, rows, size, k, tuple(others))
+    plan = trace.steps[-1].plan if trace.steps else "none"
+    return Explanation(plan, tuple(trace.steps), rows, size, k, tuple(others))
 
 
 def _estimates(
     searcher: Searcher, rows: int, size: int | None, k: int | None, scope: Scope | None
-) -> dict[str, float]:
+) -> list[tuple[str, float | None]]:
+    """Returns the plans that can answer and the estimate of each, the cheapest first."""
+    chosen = rows if size is None else size
+    limit = chosen if k is None else min(k, chosen)
+    split = exact_split(searcher.collection, chosen)
+    wide = min(rows, max(WIDE_MIN, int(WIDE_MARGIN * limit * rows / size))) if size else 0
+    possible = {
+        "condition": scope is not None and scope.expression is not None,
+        "whole": scope is None,
+        "wide": wide > 0,
+        "ids": split is not None,
+        "vectors": True,
+    }
+    plans = [plan for plan, can in possible.items() if can]
     costs = searcher.costs
-    wanted = rows if size is None else size
-    limit = wanted if k is None else min(k, wanted)
-    found = {"vectors": costs.by_vectors(wanted)}
-    parts = parts_for(searcher.collection, wanted)
-    if parts is not None:
-        found["ids"] = costs.by_ids(wanted, parts.searches)
-    if size is None or scope is None:
-        found["whole"] = costs.search(limit)
-        return found
-    read = costs.read_ids(size)
-    found = {plan: read + cost for plan, cost in found.items()}
-    if size:
-        wide = max(WIDE_MIN, int(WIDE_MARGIN * limit * rows / size))
-        found["wide"] = costs.wide(min(wide, rows))
-    if scope.expression is not None:
-        found["condition"] = costs.condition(size)
-    return found
+    if costs is None:
+        return [(plan, None) for plan in plans]
+    read = 0.0 if size is None else costs.read_ids(size)
+    estimates = {
+        "condition": costs.condition(),
+        "whole": costs.search(limit),
+        "wide": costs.wide(wide),
+        "ids": read + costs.by_ids(chosen, split.requests if split else 1),
+        "vectors": read + costs.by_vectors(chosen),
+    }
+    return [(plan, estimates[plan]) for plan in sorted(plans, key=estimates.__getitem__)]

@@ -1,21 +1,20 @@
-"""A Milvus filter expression of the user's as the scope of a search."""
+"""The rows of a user's Milvus filter expression."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 import numpy as np
 
 from fiftyone_milvus.collection import MilvusCollection
-from fiftyone_milvus.collection.filters import Facts, Scope
 from fiftyone_milvus.errors import EngineError, InvalidInputError
-from fiftyone_milvus.metrics import Array
+from fiftyone_milvus.search.scope import Facts, Scope
 
 _FEW = 20_000
-"""So many rows are looked up in a view sooner than a wide view's IDs are read."""
+"""Up to this many rows are looked up in a view; for more, all IDs of the view are read."""
 
 
-class ExpressionScope:
+class ExpressionScope(Scope):
     """The rows for which an expression is true.
 
     Args:
@@ -23,12 +22,13 @@ class ExpressionScope:
         expression: a boolean expression over its fields
 
     Attributes:
-        expression: the expression, in parentheses
-        facts: its size, and what searches learned
+        size: the number of rows when the scope was made
 
     Raises:
-        InvalidInputError: if Milvus refuses the expression
+        InvalidInputError: if the expression is no text, or Milvus refuses it
     """
+
+    expression: str
 
     def __init__(self, collection: MilvusCollection, expression: str) -> None:
         if not isinstance(expression, str) or not expression.strip():
@@ -37,112 +37,68 @@ class ExpressionScope:
                 "'metadata_width > 640', or None"
             )
         self._collection = collection
-        self._rows: dict[str, str] | None = None
-        self.expression: str = f"({expression})"
         try:
-            # As given: unbalanced parentheses would be balanced by ours
-            self.facts = Facts(size=collection.count(expression))
+            # Without our parentheses, which could balance unbalanced ones
+            self.size = collection.count(expression)
         except EngineError as error:
             raise InvalidInputError(
                 f"Invalid filter {expression!r}; Milvus says: {error}"
             ) from error
+        super().__init__(f"({expression})", Facts(size=self.size))
 
     @property
     def has_samples(self) -> bool:
         """Whether the collection knows the sample of each row."""
         return self._collection.layout.sample_field is not None
 
-    @property
-    def size(self) -> int:
-        """How many rows there were when the scope was made."""
-        return self.facts.size or 0
-
-    @property
-    def known(self) -> bool:
-        """Whether :meth:`ids` has been read already."""
-        return self._rows is not None
-
-    def ids(self) -> Sequence[str]:
-        """Returns the primary keys of the rows; reads them all, once."""
-        return list(self.pairs())
-
-    def pairs(self) -> dict[str, str]:
-        """Returns the primary keys of the rows and the sample ID of each; reads them all, once."""
-        if self._rows is None:
-            self._rows = self._collection.matching(self.expression)
-        return self._rows
-
     def few(self, limit: int) -> bool:
-        """Whether there are at most ``limit`` rows; if so, :meth:`ids` has been read."""
-        return self.size <= limit and len(self.pairs()) <= limit
+        """Whether there are at most ``limit`` rows; if so, they have been read."""
+        return self.size <= limit and super().few(limit)
 
-    def keep(self, ids: Sequence[str], sample_ids: Sequence[str] = ()) -> Array:
-        """Returns a boolean array: for which of these rows the expression is true."""
-        if self.known or len(ids) >= self.size:
-            found = self.pairs()
-        else:
-            found = self._collection.matching(self.expression, ids)
-        return np.fromiter((i in found for i in ids), dtype=bool, count=len(ids))
+    def _read_rows(self) -> dict[str, str]:
+        return self._collection.matching(self.expression)
+
+    def _among(self, ids: Sequence[str], sample_ids: Sequence[str]) -> Container[str]:
+        if len(ids) >= self.size:
+            return self.rows()
+        return self._collection.matching(self.expression, ids)
 
 
-class Intersection:
+class Intersection(Scope):
     """The rows of a view for which an expression is true.
 
     Args:
         view: the scope of the view
         condition: the scope of the expression
-
-    Attributes:
-        expression: an expression that is true for these rows, if there is one for the view
-        facts: what searches learned
     """
 
     def __init__(self, view: Scope, condition: ExpressionScope) -> None:
+        both = condition.expression
+        if view.expression:
+            both = f"({view.expression}) and {both}"
+        super().__init__(None if view.expression is None else both)
         self._view = view
         self._condition = condition
-        self._ids: list[str] | None = None
-        self.facts = Facts()
-        self.expression = _both(view.expression, condition.expression)
-
-    @property
-    def known(self) -> bool:
-        """Whether :meth:`ids` has been read already."""
-        return self._ids is not None
-
-    def ids(self) -> Sequence[str]:
-        """Returns the primary keys of the rows; reads them all, once."""
-        if self._ids is None:
-            if self._condition.has_samples and not self._view.known and self._condition.few(_FEW):
-                table = self._condition.pairs()
-                ids = list(table)
-                kept = self._view.keep(ids, list(table.values()))
-            else:
-                ids = list(self._view.ids())
-                kept = self._condition.keep(ids)
-            self._ids = [i for i, keep in zip(ids, kept.tolist()) if keep]
-            self.facts.size = len(self._ids)
-        return self._ids
 
     def few(self, limit: int) -> bool:
-        """Whether there are known to be at most ``limit`` rows; if so, :meth:`ids` has been read.
+        """Whether there are known to be at most ``limit`` rows; if so, they have been read.
 
-        Of two large scopes the intersection may be small all the same.
+        Two large scopes may have a small intersection, which this does not find out.
         """
-        if self.known or self._condition.few(limit) or self._view.few(limit):
-            return len(self.ids()) <= limit
-        return False
+        known = self.known or self._condition.few(limit) or self._view.few(limit)
+        return known and super().few(limit)
 
-    def keep(self, ids: Sequence[str], sample_ids: Sequence[str]) -> Array:
-        """Returns a boolean array: which of these rows are in both."""
-        mask = self._view.keep(ids, sample_ids)
-        inside = np.flatnonzero(mask).tolist()
-        if inside:
-            mask[inside] = self._condition.keep([ids[i] for i in inside])
-        return mask
+    def _read_rows(self) -> dict[str, str]:
+        if self._condition.has_samples and not self._view.known and self._condition.few(_FEW):
+            rows = self._condition.rows()
+            kept = self._view.keep(list(rows), list(rows.values()))
+        else:
+            rows = self._view.rows()
+            kept = self._condition.keep(list(rows), list(rows.values()))
+        return {i: rows[i] for i, keep in zip(rows, kept.tolist()) if keep}
 
-
-def _both(first: str | None, second: str) -> str | None:
-    """Returns the expression for both; ``""`` is true for every row, and None says nothing."""
-    if first is None:
-        return None
-    return f"({first}) and {second}" if first else second
+    def _among(self, ids: Sequence[str], sample_ids: Sequence[str]) -> Container[str]:
+        inside = np.flatnonzero(self._view.keep(ids, sample_ids)).tolist()
+        some = [ids[i] for i in inside]
+        kept = self._condition.keep(some, [sample_ids[i] for i in inside]) if some else ()
+        return {i for i, keep in zip(some, kept) if keep}

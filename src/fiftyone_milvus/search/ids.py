@@ -1,4 +1,4 @@
-"""Which rows the caller's sample and label IDs name."""
+"""Finds the rows of an index by the sample and label IDs that a caller gives."""
 
 from __future__ import annotations
 
@@ -30,7 +30,15 @@ class Ids:
         self._patches_field = patches_field
 
     def all(self) -> tuple[list[str], list[str]]:
-        """Returns the primary key and the sample ID of every row."""
+        """Returns the primary keys and the sample IDs of all rows, in key order.
+
+        Returns:
+            two lists of equal length, which are empty if there is no collection
+
+        Raises:
+            CollectionNotFoundError: if another program dropped the collection
+            EngineError: if Milvus returns fewer rows than it counts
+        """
         if not self._collection.present():
             return [], []
         return self.with_samples(
@@ -40,7 +48,11 @@ class Ids:
     def given(
         self, sample_ids: Sequence[str] | None, label_ids: Sequence[str] | None
     ) -> tuple[list[str] | None, bool]:
-        """Returns the given IDs, or None, and whether they are the sample IDs of patches."""
+        """Returns the given IDs, or None, and whether they are the sample IDs of patches.
+
+        Raises:
+            InvalidInputError: if label IDs are given and the index holds no patches
+        """
         if label_ids is not None:
             if self._patches_field is None:
                 raise InvalidInputError(
@@ -56,22 +68,28 @@ class Ids:
     def find(
         self, ids: list[str], by_sample: bool, allow_missing: bool, warn_missing: bool
     ) -> list[str]:
-        """Returns the primary keys of the given IDs that are in the index, in their order.
+        """Returns the primary keys of the given IDs that are in the index, in the order given.
+
+        Args:
+            ids: primary keys, or sample IDs
+            by_sample: whether they are sample IDs
+            allow_missing: whether some may be missing from the index
+            warn_missing: whether to log how many are missing
 
         Raises:
-            MissingIDsError: if some are not and ``allow_missing`` is False
+            MissingIDsError: if some are missing and ``allow_missing`` is False
         """
-        if not self._collection.present():
-            found: list[str] = []
-            present: set[str] = set()
-        elif by_sample:
-            table = self._of_samples(ids)
-            order = {_id: i for i, _id in enumerate(ids)}
-            found = sorted(table, key=lambda pk: (order[table[pk]], pk))
-            present = set(table.values())
-        else:
-            present = set(self._collection.existing(ids))
-            found = [i for i in ids if i in present]
+        found: list[str] = []
+        present: Collection[str] = ()
+        if self._collection.present():
+            if by_sample:
+                table = self._of_samples(ids)
+                order = {_id: i for i, _id in enumerate(ids)}
+                found = sorted(table, key=lambda pk: (order[table[pk]], pk))
+                present = set(table.values())
+            else:
+                present = self._collection.existing(ids)
+                found = [i for i in ids if i in present]
         self.check_missing(ids, present, allow_missing, warn_missing)
         return found
 
@@ -79,10 +97,10 @@ class Ids:
     def check_missing(
         ids: Sequence[str], present: Collection[str], allow_missing: bool, warn_missing: bool
     ) -> None:
-        """Says which of the given IDs are not among those that are in the index.
+        """Checks that all of the given IDs are among those that are in the index.
 
         Raises:
-            MissingIDsError: if some are not and ``allow_missing`` is False
+            MissingIDsError: if some are missing and ``allow_missing`` is False
         """
         missing = [i for i in ids if i not in present]
         if missing and not allow_missing:
@@ -96,22 +114,22 @@ class Ids:
     def with_samples(self, ids: list[str], sample_ids: list[str]) -> tuple[list[str], list[str]]:
         """Returns rows with their true sample IDs.
 
-        A collection of others may lack the sample IDs of its patches; the dataset has them.
+        If a foreign collection has no sample IDs for its patches, the dataset has them.
         """
         if self._patches_field is None or self._collection.layout.sample_field is not None:
             return ids, sample_ids
-        table = self._patch_table()
+        table = self._patches()
         return ids, [table.get(i, i) for i in ids]
 
     def _of_samples(self, sample_ids: list[str]) -> dict[str, str]:
         if self._collection.layout.sample_field is not None:
             return self._collection.of_samples(sample_ids)
-        wanted = set(sample_ids)
-        table = {i: s for i, s in self._patch_table().items() if s in wanted}
+        given = set(sample_ids)
+        table = {i: s for i, s in self._patches().items() if s in given}
         return {i: table[i] for i in self._collection.existing(list(table))}
 
-    def _patch_table(self) -> dict[str, str]:
-        return dict(zip(*ViewScope(self._dataset, self._patches_field).pairs()))
+    def _patches(self) -> dict[str, str]:
+        return ViewScope(self._dataset, self._patches_field).rows()
 
 
 def _as_list(ids: Any) -> list[str]:

@@ -1,4 +1,4 @@
-"""What a query found: rows and their distances."""
+"""The rows that one query found, with their distances."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from fiftyone_milvus.metrics import Array
 
 
 class Neighbors(NamedTuple):
-    """The rows nearest to one query, nearest first.
+    """The rows that one query found.
 
     Attributes:
         ids: primary keys
         sample_ids: the sample of each
-        distances: float64, ascending (descending where the farthest were asked for)
+        distances: a float64 array, ascending; descending if the farthest rows were asked for
     """
 
     ids: list[str]
@@ -24,33 +24,39 @@ class Neighbors(NamedTuple):
     distances: Array
 
     def first(self, k: int | None) -> Neighbors:
-        """Returns the first ``k`` of them, or all."""
+        """Returns the first ``k`` rows; None for all."""
         return Neighbors(self.ids[:k], self.sample_ids[:k], self.distances[:k])
 
     def last(self, k: int | None) -> Neighbors:
-        """Returns the last ``k`` of them, or all, in reverse."""
+        """Returns the last ``k`` rows, or all, the last first."""
         return Neighbors(self.ids[::-1], self.sample_ids[::-1], self.distances[::-1]).first(k)
 
     def where(self, mask: Array) -> Neighbors:
-        """Returns those where ``mask`` is True."""
+        """Returns the rows where a boolean array is True."""
         return self.take(np.flatnonzero(mask))
 
     def take(self, order: Array) -> Neighbors:
-        """Returns those at the given positions."""
+        """Returns the rows at the given positions."""
         return Neighbors(
             [self.ids[i] for i in order], [self.sample_ids[i] for i in order], self.distances[order]
         )
 
 
-NOBODY = Neighbors([], [], np.empty(0))
+NO_RESULT = Neighbors([], [], np.empty(0))
 
 
 def merge(parts: Sequence[Neighbors], k: int | None, *, farthest: bool = False) -> Neighbors:
-    """Returns the best ``k`` of rows that were found in disjoint parts; None for all."""
+    """Merges what one query found in disjoint parts.
+
+    Args:
+        parts: the rows found in each part
+        k: how many rows to return; None for all
+        farthest: whether to return the farthest rows, the farthest first
+    """
     found = Neighbors(
         [i for part in parts for i in part.ids],
         [i for part in parts for i in part.sample_ids],
-        np.concatenate([part.distances for part in parts]) if parts else np.empty(0),
+        np.concatenate([NO_RESULT.distances, *(part.distances for part in parts)]),
     )
     keys = -found.distances if farthest else found.distances
     return found.take(np.argsort(keys, kind="stable")[:k])

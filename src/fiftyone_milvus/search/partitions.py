@@ -1,14 +1,13 @@
-"""Searches that Milvus limits to partitions: which those are, and whether they hold nothing else.
+"""Finds out whether the rows of a condition have partitions of their own.
 
-Where a collection has a partition key, Milvus hashes its values into partitions, and a filter that
-fixes the key is searched in the partitions of its values only. Where these hold (nearly) no other
-rows, the filter leaves out (nearly) none, and a search there is as good as one without a filter:
-the reason why filtered searches of an approximate index are not
-(:mod:`fiftyone_milvus.search.exactness`) does not apply.
+If a collection has a partition key, Milvus hashes the values of the key into partitions. A search
+filtered by the key visits only the partitions of the given values. If these hold (nearly) no other
+rows, the filter excludes (nearly) nothing, and the search has the recall of an unfiltered one,
+unlike other filtered searches of an approximate index (:mod:`fiftyone_milvus.search.exactness`).
 
-Milvus does not tell in which partition a value is. Its hash decides where rows *are*, so it is the
-same in every version since 2.2.9; if one had another, partitions would be found to hold other rows
-and the search be made as without them.
+Milvus does not tell which partition holds a value, so its hash is computed here. The hash decides
+where rows are stored, so it is the same in every version since 2.2.9. If it changed, the rows
+counted in the computed partitions would not match, and the search would ignore partitions.
 """
 
 from __future__ import annotations
@@ -22,22 +21,22 @@ from fiftyone_milvus.collection import MilvusCollection
 from fiftyone_milvus.search.exactness import UNSEALED
 
 FILLED = 0.9
-"""The share of a partition's rows, deleted ones too, from which on a filter is none."""
+"""The share of a partition, deleted rows included, from which on it counts as filled."""
 
 _MAX_VALUES = 16
 _HASHED_BYTES = 100
 _WORD = 0xFFFFFFFF
 
 
-def alone(collection: MilvusCollection, expression: str) -> bool:
-    """Whether an expression's rows are (nearly) all rows of the partitions that they are in.
+def hold_only(collection: MilvusCollection, expression: str) -> bool:
+    """Whether the partitions of an expression's rows hold (nearly) no other rows.
 
     Args:
         collection: an existing collection
         expression: a filter expression
 
     Returns:
-        False if the collection has no partition key, or the expression says anything else
+        False if there is no partition key, or the expression is about other fields too
     """
     key = collection.layout.partition_key
     if key is None or collection.connection.engine.lite:
@@ -47,18 +46,17 @@ def alone(collection: MilvusCollection, expression: str) -> bool:
         return False
     names = collection.partitions()
     touched = {partition_of(value, len(names)) for value in values}
-    sealed = collection.count(sealed_only=True)
-    if collection.count() - sealed > UNSEALED:
+    if collection.segment_state().growing > UNSEALED:
         return False
     rows = sum(collection.partition_rows(names[i]) for i in touched)
     return collection.count(expression, sealed_only=True) >= FILLED * rows
 
 
 def values_of(expression: str, field: str) -> list[Any] | None:
-    """Returns the values that an expression allows a field to have.
+    """Returns the values that an expression allows for a field.
 
     Returns:
-        None if it is about anything else too
+        None if the expression is about other fields too
     """
     found = re.fullmatch(rf"{re.escape(field)} (==|in) (.+)", expression, re.DOTALL)
     if found is None:
@@ -73,9 +71,9 @@ def values_of(expression: str, field: str) -> list[Any] | None:
 
 
 def partition_of(value: str | int, count: int) -> int:
-    """Returns the number of the partition that Milvus keeps a value in.
+    """Returns the index of the partition in which Milvus stores a value.
 
-    As Milvus' ``HashKey2Partitions``: CRC-32 of strings, MurmurHash3 of integers.
+    This is Milvus' ``HashKey2Partitions``: CRC-32 of strings, MurmurHash3 of integers.
 
     Args:
         value: of the partition key
@@ -87,7 +85,7 @@ def partition_of(value: str | int, count: int) -> int:
 
 
 def _murmur3(data: bytes) -> int:
-    """Returns the 32-bit MurmurHash3, with seed 0, of whole words of four bytes."""
+    """Returns the 32-bit MurmurHash3 with seed 0; the length is a multiple of four bytes."""
     state = 0
     for start in range(0, len(data), 4):
         word = int.from_bytes(data[start : start + 4], "little")

@@ -1,106 +1,125 @@
-"""Queries → neighbours: which plan, and never fewer than there are.
+"""Chooses a plan for each search, and follows it.
 
-An approximate index answers well without a filter, and badly with one
-(:mod:`fiftyone_milvus.search.exactness`). So a search inside a view either searches *wide*,
-unfiltered, and keeps what is in the view; or ranks the view's rows *exactly*, by their IDs or by a
-condition that Milvus can evaluate. Which is cheaper depends on the view, and what a search learns
-about a view serves the next one.
+A filtered search of an approximate index has a low recall (:mod:`.exactness`). So a search in a
+view is either *wide*, which means that it has no filter and keeps what is in the view, or exact:
+among the rows of a condition, or among the view's IDs. The result never has fewer rows than there
+are.
+
+The embedded engine compares every row of any filter, so there a view that translates into a
+condition is always searched by it. On a server, :mod:`.costs` says which plan is cheapest. What a
+search learns about a view serves the next search in it.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from fiftyone_milvus.collection import MilvusCollection
-from fiftyone_milvus.collection.filters import Scope
 from fiftyone_milvus.errors import InvalidInputError
 from fiftyone_milvus.metrics import Array
 from fiftyone_milvus.search import exact, partitions
-from fiftyone_milvus.search.calls import Requests
+from fiftyone_milvus.search.calls import Calls
 from fiftyone_milvus.search.costs import Costs
-from fiftyone_milvus.search.exactness import SHARE, UNSEALED, Parts, parts_for
-from fiftyone_milvus.search.neighbors import NOBODY, Neighbors
+from fiftyone_milvus.search.exactness import SHARE, UNSEALED, Split, exact_split
+from fiftyone_milvus.search.neighbors import NO_RESULT, Neighbors
+from fiftyone_milvus.search.scope import Facts, Scope
 
 PLANS = ("whole", "wide", "condition", "ids", "vectors")
 """The ways to search.
 
 ``whole``
-    the index, unfiltered
+    the index, without a filter
 ``wide``
-    the index, unfiltered, for more than ``k`` rows; keeps what MongoDB says is in the view
+    the index, without a filter, for more than ``k`` candidates; keeps those that MongoDB finds in
+    the view
 ``condition``
-    the rows that fulfill a condition on stored fields
+    among the rows that fulfill a condition on stored fields
 ``ids``
-    the rows of the view, by their IDs
+    among the rows of the view, by their IDs
 ``vectors``
-    the rows of the view, whose vectors are read and ranked here
+    reads the vectors of the view and computes their distances here
 """
 
 APPROXIMATE_MAX = 4_096
-"""Up to this k an approximate index is asked; a longer ranking is computed exactly."""
+"""The largest k for which an approximate index is used; more neighbors are found exactly."""
 
 WIDE_MIN = 64
-"""The least that a wide search asks for: it costs no more than fewer."""
+"""The least that a wide search asks for, as fewer rows take as long."""
 
 WIDE_FIRST = 4
-"""The first wide search in an unknown view takes this many times k, and 128 at least."""
+"""The first wide search in an unknown view asks for this many times k, and for at least 128."""
 
 WIDE_MARGIN = 1.4
-"""Over k / share, as the share further out is a guess."""
+"""What a wide search asks for, over k / share: the view's share may be lower further out."""
 
 FEW_IDS = 20_000
-"""A view of more IDs that is far from the query is searched wider before its IDs are read."""
+"""The IDs of a view that is far from the query are read at once if there are no more than this."""
+
+IDS_PER_CANDIDATE, ROWS_PER_CANDIDATE = 3, 25
+"""For the time of one candidate of a wide search on the embedded engine, this many IDs of a view
+are read and searched, or this many samples are scanned by MongoDB
+(``python -m benchmarks --engine embedded --only planning``)."""
 
 
-@dataclass
-class Trace:
-    """What a search did.
+@dataclass(frozen=True)
+class Step:
+    """One step of a search.
 
     Attributes:
-        steps: the plan of each step, what it asked for in words, and its seconds
+        plan: one of :data:`PLANS`
+        what: what it did, in words
+        milliseconds: how long that took
     """
 
-    steps: list[tuple[str, str, float]] = field(default_factory=list)
+    plan: str
+    what: str
+    milliseconds: float
+
+
+class Trace:
+    """Collects the steps of a search."""
+
+    def __init__(self) -> None:
+        self.steps: list[Step] = []
 
     def note(self, plan: str, what: str, start: float) -> None:
         """Adds a step that began at a ``time.perf_counter()``."""
-        self.steps.append((plan, what, time.perf_counter() - start))
+        self.steps.append(Step(plan, what, 1e3 * (time.perf_counter() - start)))
 
 
+@dataclass
 class Searcher:
     """Searches one collection.
 
-    Args:
+    Attributes:
         collection: an existing collection
         metric: FiftyOne's name of its metric
-        params: the user's search parameters, over the defaults
+        params: the user's search parameters, which replace the defaults
         patches: whether the sample IDs differ from the primary keys
-        plan: the plan to follow wherever it can be; by default, what is estimated to cost least
-        trace: where to note what was done
+        plan: the plan to follow where it is possible; None for the cheapest
+        trace: notes what is done
+
+    Raises:
+        InvalidInputError: if there is no such plan
     """
 
-    def __init__(
-        self,
-        collection: MilvusCollection,
-        metric: str,
-        params: dict[str, Any] | None = None,
-        *,
-        patches: bool = False,
-        plan: str | None = None,
-        trace: Trace | None = None,
-    ) -> None:
-        if plan is not None and plan not in PLANS:
-            raise InvalidInputError(f"Unknown plan {plan!r}; expected one of {PLANS}")
-        self.collection = collection
-        self._requests = Requests(collection, metric, params, patches=patches)
-        self._plan = plan
-        self._trace = trace or Trace()
+    collection: MilvusCollection
+    metric: str
+    params: Mapping[str, Any] | None = None
+    patches: bool = False
+    plan: str | None = None
+    trace: Trace = field(default_factory=Trace)
+
+    def __post_init__(self) -> None:
+        if self.plan is not None and self.plan not in PLANS:
+            raise InvalidInputError(f"Unknown plan {self.plan!r}; expected one of {PLANS}")
+        self._calls = Calls(self.collection, self.metric, self.params, self.patches)
 
     def nearest(self, queries: Array, k: int | None, scope: Scope | None = None) -> list[Neighbors]:
-        """Returns the ``k`` nearest rows of each query.
+        """Returns the nearest rows of each query, the nearest first.
 
         Args:
             queries: a ``num_queries x num_dims`` float32 array
@@ -110,30 +129,36 @@ class Searcher:
         Returns:
             a list of ``num_queries`` :class:`Neighbors` of ``min(k, rows in the scope)`` rows each
         """
+        if scope is None and (k is None or k > self._most):
+            size = self.collection.count()
+            k = size if k is None else min(k, size)
         if k == 0:
-            return [NOBODY for _ in queries]
-        most = min(APPROXIMATE_MAX, self._requests.window)
-        if scope is None:
-            if k is None or k > most:
-                size = self.collection.count()
-                k = size if k is None else min(k, size)
-            if k == 0:
-                return [NOBODY for _ in queries]
-            if k <= most and self._plan in (None, "whole"):
-                return self._whole(queries, k)
-            return self._exact(queries, k, None)
+            return [NO_RESULT for _ in queries]
+        few = k if k is not None and k <= self._most else None
         found = None
-        if scope.expression is not None and self._plan in (None, "condition"):
-            found = self._by_condition(queries, k, scope, scope.expression)
-        if found is None and k is not None and k <= most and len(queries) == 1:
-            one = self._wide(queries, k, scope)
-            found = None if one is None else [one]
+        if scope is None:
+            if few is not None and self.plan in (None, "whole"):
+                found = self._whole(queries, few)
+        else:
+            if scope.expression is not None and self.plan in (None, "condition"):
+                found = self._by_condition(queries, k, scope, scope.expression)
+            if found is None and few is not None and len(queries) == 1:
+                found = self._wide(queries, few, scope)
         return self._exact(queries, k, scope) if found is None else found
 
     def farthest(
         self, queries: Array, k: int | None, scope: Scope | None = None
     ) -> list[Neighbors]:
-        """Returns the ``k`` rows farthest from each query, farthest first, exactly."""
+        """Returns the exact farthest rows of each query, the farthest first.
+
+        Args:
+            queries: a ``num_queries x num_dims`` float32 array
+            k: how many; None for all
+            scope: the rows to choose from; None for all
+
+        Returns:
+            a list of ``num_queries`` :class:`Neighbors` of ``min(k, rows in the scope)`` rows each
+        """
         return [found.last(k) for found in self._exact(queries, None, scope)]
 
     def ranked(
@@ -149,25 +174,33 @@ class Searcher:
 
         Args:
             queries: a ``num_queries x num_dims`` float32 array
-            aggregate: turns ``num_queries x n`` distances into ``n``
+            aggregate: turns a ``num_queries x n`` float64 array of distances into ``n``
             k: how many rows to return; None for all
             scope: the rows to choose from; None for all
             reverse: whether to return the farthest, farthest first
+
+        Returns:
+            :class:`Neighbors` of ``min(k, rows in the scope)`` rows
         """
-        return exact.aggregated(self._requests, queries, aggregate, k, scope, reverse=reverse)
+        return exact.aggregated(self._calls, queries, aggregate, k, scope, reverse=reverse)
 
     @property
-    def costs(self) -> Costs:
-        """What the plans cost on this collection."""
-        collection = self.collection
-        return Costs(collection.rows_hint(), collection.layout.dimension, self._requests.embedded)
+    def costs(self) -> Costs | None:
+        """Estimates the cost of each plan; None on the embedded engine, which needs none."""
+        if self._calls.embedded:
+            return None
+        return Costs(self.collection.rows_hint(), self.collection.layout.dimension)
+
+    @property
+    def _most(self) -> int:
+        return min(APPROXIMATE_MAX, self._calls.window)
 
     # -- plans ---------------------------------------------------------------------------------
 
     def _whole(self, queries: Array, k: int) -> list[Neighbors]:
         start = time.perf_counter()
-        found = self._requests.search(queries, k)
-        self._trace.note("whole", f"{k} nearest", start)
+        found = self._calls.search(queries, k)
+        self.trace.note("whole", f"{k} nearest", start)
         short = [i for i, n in enumerate(found) if len(n.ids) < k]
         if short:
             size = min(k, self.collection.count())
@@ -181,104 +214,116 @@ class Searcher:
     ) -> list[Neighbors] | None:
         """Searches among the rows of a condition; None if that would not be exact."""
         start = time.perf_counter()
-        alone = self._alone(k, expression)
-        if not alone and self._plan is None and self._too_many(scope.facts.size):
+        if self._calls.embedded and k is not None and k <= self._most:
+            # Any filter is exact there, so nothing depends on the number of rows
+            found = self._calls.search(queries, k, expression)
+            self.trace.note("condition", f"{k} nearest", start)
+            return found if _all_in(scope, found) else None
+        own = self._has_partitions(k, expression)
+        if not own and self.plan is None and self._too_many(scope.facts.size):
             return None
         matches = scope.facts.size = self.collection.count(expression)
         if matches == 0:
-            return [NOBODY for _ in queries]
-        if not alone and self._too_many(matches):
-            self._trace.note("condition", f"{matches} rows, too many to be exact", start)
-            return None
-        parts = Parts(1, {}) if alone else parts_for(self.collection, matches)
+            self.trace.note("condition", "no rows", start)
+            return [NO_RESULT for _ in queries]
         limit = matches if k is None else min(k, matches)
-        if parts is None or parts.searches > 1 or limit > self._requests.window:
-            self._trace.note("condition", f"{matches} rows, too many to be exact", start)
+        split = Split(1, {}) if own else exact_split(self.collection, matches)
+        if split is None or split.requests > 1 or limit > self._calls.window:
+            self.trace.note("condition", f"{matches} rows, too many to be exact", start)
             return None
-        found = self._requests.search(queries, limit, expression, parts.params)
-        complete = all(len(n.ids) == limit and scope.keep(n.ids, n.sample_ids).all() for n in found)
-        where = ", which have partitions of their own" * alone
-        self._trace.note("condition", f"{limit} nearest of {matches}{where}", start)
-        # Rows of samples that are gone from the dataset fulfill it too
-        return found if complete else None
+        found = self._calls.search(queries, limit, expression, split.params)
+        where = ", which have partitions of their own" * own
+        self.trace.note("condition", f"{limit} nearest of {matches}{where}", start)
+        complete = all(len(n.ids) == limit for n in found)
+        return found if complete and _all_in(scope, found) else None
 
-    def _alone(self, k: int | None, expression: str) -> bool:
-        """Whether a search of partitions is as good for a condition as one of the index is."""
-        if k is None or k > min(APPROXIMATE_MAX, self._requests.window):
+    def _has_partitions(self, k: int | None, expression: str) -> bool:
+        """Whether an unfiltered search of partitions returns the rows of a condition."""
+        if k is None or k > self._most:
             return False
-        return partitions.alone(self.collection, expression)
+        return partitions.hold_only(self.collection, expression)
 
     def _too_many(self, matches: int | None) -> bool:
-        """Whether a filtered search for so many rows is certain not to be exact in one part."""
-        if matches is None or self._requests.embedded:
+        """Whether a filtered search for so many rows needs more than one request to be exact."""
+        if matches is None or self._calls.embedded:
             return False
         hnsw = self.collection.layout.index_type == "HNSW"
         return hnsw and matches > max(UNSEALED, SHARE * self.collection.rows_hint())
 
-    def _wide(self, query: Array, k: int, scope: Scope) -> Neighbors | None:
-        """Searches unfiltered and keeps what is in the scope; None if another plan is better."""
-        if self._plan not in (None, "wide"):
+    def _wide(self, query: Array, k: int, scope: Scope) -> list[Neighbors] | None:
+        """Searches without a filter and keeps what is in the scope; None if that is not best."""
+        if self.plan not in (None, "wide"):
             return None
-        costs, facts = self.costs, scope.facts
-        last = self._requests.window if not self._requests.embedded else costs.rows
-        limit = self._first_limit(k, scope, costs)
+        facts, rows = scope.facts, self.collection.rows_hint()
+        most = rows if self._calls.embedded else self._calls.window
+        limit = self._first_limit(k, facts, rows)
         while True:
-            if self._plan is None and not self._worth(limit, last, k, scope, costs):
+            if self.plan is None and not self._is_wide_best(limit, most, k, scope, rows):
                 return None
-            limit = min(limit, last)
+            limit = min(limit, most)
             start = time.perf_counter()
-            (found,) = self._requests.search(query, limit)
+            (found,) = self._calls.search(query, limit)
             kept = found.where(scope.keep(found.ids, found.sample_ids))
-            self._trace.note("wide", f"{len(kept.ids)} of {len(found.ids)} are in the view", start)
-            # None of so many says little: the view may be small, or far from this query only
+            self.trace.note("wide", f"{len(kept.ids)} of {len(found.ids)} are in the view", start)
+            # A view without any of them may be small, or only far from this query
             facts.share = len(kept.ids) / len(found.ids) if kept.ids else None
             if len(kept.ids) >= k:
-                return kept.first(k)
-            if limit == last or len(found.ids) < limit:
+                return [kept.first(k)]
+            if limit == most or len(found.ids) < limit:
                 facts.share = None
                 return None
             if facts.share is None:
-                limit = min(16 * limit, last)
+                limit = min(16 * limit, most)
             else:
-                limit = max(self._limit(k, facts.share), 2 * limit)
+                limit = max(_limit(k, facts.share), 2 * limit)
 
-    def _first_limit(self, k: int, scope: Scope, costs: Costs) -> int:
-        facts = scope.facts
+    def _first_limit(self, k: int, facts: Facts, rows: int) -> int:
         share = facts.share
         if share is None and facts.size is not None:
-            share = facts.size / max(1, costs.rows)
+            share = facts.size / max(1, rows)
         if share is None:
             return max(WIDE_FIRST * k, 2 * WIDE_MIN)
-        return max(self._limit(k, share), WIDE_MIN)
+        return max(_limit(k, share), WIDE_MIN)
 
-    def _limit(self, k: int, share: float) -> int:
-        return int(WIDE_MARGIN * k / max(share, 1e-6)) + 1
-
-    def _worth(self, limit: int, last: int, k: int, scope: Scope, costs: Costs) -> bool:
-        """Whether to search so wide rather than to rank the scope's rows by their IDs."""
-        facts = scope.facts
-        size = facts.size
-        if limit > 2 * last:
+    def _is_wide_best(self, limit: int, most: int, k: int, scope: Scope, rows: int) -> bool:
+        """Whether a wide search for ``limit`` candidates is cheaper than one by the scope's IDs."""
+        size, share = scope.facts.size, scope.facts.share
+        if limit > 2 * most:
             return False
+        limit = min(limit, most)
         if size is None and limit <= max(WIDE_FIRST * k, 2 * WIDE_MIN):
             return True
-        if size is None and facts.share:
-            size = int(facts.share * costs.rows)
+        if size is None and share:
+            size = int(share * rows)
         if size is None:
             # None of the nearest are in it: a small view, or one far from the query
             if scope.few(FEW_IDS):
                 return False
-            size = max(FEW_IDS, costs.rows // 10)
+            size = max(FEW_IDS, rows // 10)
+        if (costs := self.costs) is None:
+            scanned = 0 if scope.known else rows
+            return limit <= size / IDS_PER_CANDIDATE + scanned / ROWS_PER_CANDIDATE
         read = 0.0 if scope.known else costs.read_ids(size)
-        return costs.wide(min(limit, last)) < read + costs.by_ids(size)
+        return costs.wide(limit) < read + costs.by_ids(size)
 
     def _exact(self, queries: Array, k: int | None, scope: Scope | None) -> list[Neighbors]:
         start = time.perf_counter()
-        if self._plan == "vectors":
-            ids = exact.scope_ids(self._requests, scope)
-            found = exact.by_vectors(self._requests, queries, k, ids)
-            self._trace.note("vectors", f"of {len(ids)} rows", start)
-            return found
-        found = exact.nearest(self._requests, queries, k, scope)
-        self._trace.note("ids", "exact", start)
+        if self.plan == "vectors":
+            ids = exact.scope_ids(self._calls, scope)
+            found = exact.by_vectors(self._calls, queries, k, ids)
+            self.trace.note("vectors", f"of {len(ids)} rows", start)
+        else:
+            found = exact.nearest(self._calls, queries, k, scope)
+            self.trace.note("ids", "exact", start)
         return found
+
+
+def _limit(k: int, share: float) -> int:
+    """Returns how many candidates a wide search needs, if ``share`` of them are in the view."""
+    return int(WIDE_MARGIN * k / max(share, 1e-6)) + 1
+
+
+def _all_in(scope: Scope, found: list[Neighbors]) -> bool:
+    """Whether all rows are in the scope; those of deleted samples fulfill a condition too."""
+    ids = [i for n in found for i in n.ids]
+    return not ids or bool(scope.keep(ids, [i for n in found for i in n.sample_ids]).all())

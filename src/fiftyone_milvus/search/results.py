@@ -1,4 +1,4 @@
-"""What a search found, for use in Python and as a FiftyOne view."""
+"""The results of a search, for Python and as a FiftyOne view."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class SearchResult(NamedTuple):
     Attributes:
         sample_id: the ID of the sample
         label_id: the ID of the label, or None if the index holds no patches
-        distance: to the query; smaller is closer
+        distance: the distance to the query; smaller is closer
     """
 
     sample_id: str
@@ -31,10 +31,10 @@ class SearchResult(NamedTuple):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class SearchResults(Sequence[SearchResult]):
-    """What a search found, best first: a sequence of :class:`SearchResult`.
+    """The results of a search, the best first: a sequence of :class:`SearchResult`.
 
-    Made by :meth:`MilvusSimilarityIndex.search()
-    <fiftyone_milvus.index.MilvusSimilarityIndex.search>`.
+    :meth:`MilvusSimilarityIndex.search()
+    <fiftyone_milvus.index.MilvusSimilarityIndex.search>` returns them.
 
     Attributes:
         sample_ids: the sample ID of each result
@@ -63,19 +63,11 @@ class SearchResults(Sequence[SearchResult]):
     def __getitem__(self, item: slice) -> SearchResults: ...
 
     def __getitem__(self, item: int | slice) -> SearchResult | SearchResults:
-        labels = self.label_ids
-        if isinstance(item, slice):
-            return replace(
-                self,
-                sample_ids=self.sample_ids[item],
-                label_ids=None if labels is None else labels[item],
-                distances=self.distances[item],
-            )
-        return SearchResult(
-            self.sample_ids[item],
-            None if labels is None else labels[item],
-            float(self.distances[item]),
-        )
+        samples, distances = self.sample_ids[item], self.distances[item]
+        labels: Any = None if self.label_ids is None else self.label_ids[item]
+        if isinstance(samples, str):
+            return SearchResult(samples, labels, float(distances))
+        return replace(self, sample_ids=samples, label_ids=labels, distances=distances)
 
     def __repr__(self) -> str:
         what = "samples" if self.label_ids is None else "patches"
@@ -87,13 +79,13 @@ class SearchResults(Sequence[SearchResult]):
     def view(self, dist_field: str | None = None) -> Any:
         """Returns the results as a view, in their order.
 
-        It is of the kind that ``sort_by_similarity()`` returns: the samples, or patches of a
-        patches view, that were found. Patches that were searched for in samples come as these
-        samples, ordered by their first result, with the labels that were found.
+        The view is like that of ``sort_by_similarity()``. It has the samples that were found, or
+        the patches if a patches view was searched. If samples were searched for patches, it has
+        the samples with the labels that were found, in the order of their first result.
 
         Args:
             dist_field (None): the name of a float field in which to store the distance of each
-                result; of patches, on the labels. The field is created if necessary
+                result, on the labels if these are patches. The field is created if necessary
 
         Returns:
             a :class:`fiftyone.core.view.DatasetView`
@@ -120,7 +112,7 @@ class SearchResults(Sequence[SearchResult]):
 def shown(
     samples: Any, sample_ids: list[str], label_ids: list[str] | None
 ) -> tuple[list[str], list[str]]:
-    """Returns the IDs that a view of results selects, and those of the labels it filters by."""
+    """Returns the IDs that a view of results selects, and the label IDs that it filters by."""
     if label_ids is None:
         return sample_ids, []
     if isinstance(samples, fop.PatchesView):
@@ -131,7 +123,7 @@ def shown(
 def store_on_labels(
     samples: Any, patches_field: str, dist_field: str, results: SearchResults
 ) -> None:
-    """Stores the distance of each result on its label, which may be in a list."""
+    """Stores the distance of each result on its label, also if the label is in a list."""
     _, path = samples._get_label_field_path(patches_field, dist_field)
     values = [
         {"sample_id": r.sample_id, "label_id": r.label_id, "value": r.distance} for r in results

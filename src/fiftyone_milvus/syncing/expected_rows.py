@@ -61,10 +61,10 @@ def read(samples: Any, patches_field: str | None) -> Expected:
             return _labels(samples, patches_field)
         keys = object_ids.read(samples)
         return Expected(keys, keys)
-    ids, document_ids = ViewScope(samples, patches_field).pairs()
-    keys = object_ids.from_strings(ids)[0]
+    rows = ViewScope(samples, patches_field).rows()
+    keys = object_ids.from_strings(list(rows))[0]
     one_each = patches or patches_field is None
-    return Expected(keys, keys if one_each else object_ids.from_strings(document_ids)[0])
+    return Expected(keys, keys if one_each else object_ids.from_strings(list(rows.values()))[0])
 
 
 def existing(

@@ -1,8 +1,8 @@
-"""Columns between Arrow, numpy and Milvus' messages, without a Python object per number."""
+"""Conversion of columns between Arrow, numpy and Milvus' messages, in bulk."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from milvus_lite.exceptions import SchemaValidationError
 from pymilvus.grpc_gen import schema_pb2
 
 from fiftyone_milvus.embedded.executor.live_rows import UnsupportedError, View
-from fiftyone_milvus.embedded.executor.parts import Floats, Rows
+from fiftyone_milvus.embedded.executor.parts import Floats, LivePart, Rows
 
 _FLOAT_VECTOR = 101
 _ARRAY = 22
@@ -30,17 +30,12 @@ _SCALARS = {
 
 def pks_at(view: View, rows: Rows) -> list[Any]:
     """Primary keys of rows, by row number."""
-    found = np.empty(len(rows), dtype=object)
-    for number, where in _by_part(view, rows):
-        local = rows[where] - view.offsets[number]
-        found[where] = view.parts[number].part.pk_array[local]
-    keys: list[Any] = found.tolist()
-    return keys
+    return _gathered(view, rows, lambda part, local: part.part.pk_array[local])
 
 
 def vectors_at(view: View, field: str, rows: Rows, dim: int) -> Floats:
     """Vectors of rows, float32 of shape ``(rows, dim)``."""
-    groups = list(_by_part(view, rows))
+    groups = _by_part(view, rows)
     if len(groups) == 1:
         number, _ = groups[0]
         return view.parts[number].vectors(field).take(rows - view.offsets[number], axis=0)
@@ -52,12 +47,19 @@ def vectors_at(view: View, field: str, rows: Rows, dim: int) -> Floats:
 
 def values_at(view: View, field: str, rows: Rows) -> list[Any]:
     """Values of a scalar field, None where null."""
+
+    def values(part: LivePart, local: Rows) -> Any:
+        taken = np.empty(len(local), dtype=object)
+        taken[:] = part.table().column(field).take(pa.array(local)).to_pylist()
+        return taken
+
+    return _gathered(view, rows, values)
+
+
+def _gathered(view: View, rows: Rows, values: Callable[[LivePart, Rows], Any]) -> list[Any]:
     found = np.empty(len(rows), dtype=object)
     for number, where in _by_part(view, rows):
-        local = pa.array(rows[where] - view.offsets[number])
-        values = np.empty(len(where), dtype=object)
-        values[:] = view.parts[number].table().column(field).take(local).to_pylist()
-        found[where] = values
+        found[where] = values(view.parts[number], rows[where] - view.offsets[number])
     listed: list[Any] = found.tolist()
     return listed
 
@@ -111,24 +113,16 @@ def _vector_field(field: Any, vectors: Floats) -> Any:
     message = schema_pb2.FieldData(field_name=field.name, type=_FLOAT_VECTOR)
     message.vectors.dim = field.dim
     message.vectors.float_vector.SetInParent()
-    merge_packed(message.vectors.float_vector, vectors)
+    if vectors.size:
+        payload = np.ascontiguousarray(vectors, dtype="<f4").reshape(-1).view(np.uint8)
+        head, size = bytearray(b"\x0a"), payload.nbytes
+        while size > 0x7F:
+            head.append(size & 0x7F | 0x80)
+            size >>= 7
+        head.append(size)
+        # Field 1, packed floats, as bytes: without a Python object per number
+        message.vectors.float_vector.MergeFromString(b"".join((head, payload.data)))
     return message
-
-
-def merge_packed(message: Any, values: Floats) -> None:
-    """Fill the field 1, ``repeated float``, of a message from an array: one copy, no loop."""
-    if values.size:
-        payload = np.ascontiguousarray(values, dtype="<f4").reshape(-1).view(np.uint8)
-        message.MergeFromString(b"".join((b"\x0a", _varint(payload.nbytes), payload.data)))
-
-
-def _varint(value: int) -> bytes:
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
 
 
 def _unpacked(message: Any) -> Floats:
@@ -142,7 +136,7 @@ def _unpacked(message: Any) -> Floats:
 
 
 def reject_not_finite(fields: Sequence[Any], num_rows: int) -> None:
-    """Refuse vectors with NaN or infinity, which Milvus Lite would store and servers refuse.
+    """Refuses vectors with NaN or infinity, which Milvus Lite would store, unlike servers.
 
     Raises:
         SchemaValidationError: names the field and the first bad row.
@@ -169,7 +163,7 @@ def _require_finite(data: Any, flat: Floats, num_rows: int) -> None:
 def record_batch(
     fields: Sequence[Any], num_rows: int, col: Any, partition: str, first_seq: int
 ) -> tuple[pa.RecordBatch, list[Any]]:
-    """An insert's columns as Milvus Lite's write-ahead log and memtable hold them.
+    """Converts the columns of an insert to what Milvus Lite's log and memtable store.
 
     Args:
         fields: the request's FieldData messages.
@@ -182,7 +176,7 @@ def record_batch(
         The batch, and the primary keys.
 
     Raises:
-        UnsupportedError: the request is not a plain set of full, valid columns.
+        UnsupportedError: a field is missing, not valid, or has no fast path.
         SchemaValidationError: a vector is not finite.
     """
     given = {data.field_name: data for data in fields}

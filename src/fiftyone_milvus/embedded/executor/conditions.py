@@ -1,9 +1,9 @@
-"""The conditions of a compiled filter, evaluated column by column.
+"""Evaluates the conditions of a compiled filter column by column.
 
-Milvus Lite evaluates an expression with a function of arrays in it row by row, in Python. Here,
-conditions on arrays of strings and on membership are looked up; comparisons of a column with a
-literal go to Milvus Lite's vectorized evaluation, where it agrees with the one by row; and any
-other condition stays with the one by row, which then reads that condition's columns only.
+Milvus Lite evaluates an expression with an array function row by row, in Python. Here, conditions
+on arrays of strings and on lists are looked up. Comparisons of a column with a literal go to
+Milvus Lite's vectorized evaluation, where its result is the same as row by row. Other conditions
+are evaluated row by row, with only the columns that they name.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ _EXACT = 2**53
 
 @dataclasses.dataclass(frozen=True)
 class Truth:
-    """Where a condition is true and where it is false; elsewhere, a null leaves it open."""
+    """Where a condition is true and where it is false; elsewhere a null makes it unknown."""
 
     true: Mask
     false: Mask
 
     @staticmethod
     def of(mask: Mask) -> Truth:
-        """A condition that is never open."""
+        """A condition that is never unknown."""
         return Truth(mask, ~mask)
 
     def __and__(self, other: Truth) -> Truth:
@@ -63,13 +63,13 @@ class Truth:
 
 
 class Conditions:
-    """A compiled filter, to be evaluated over the rows of a view.
+    """Evaluates a compiled filter over the rows of a view.
 
     Args:
         view: the rows.
         col: Milvus Lite's collection; it has no dynamic fields.
         compiled: Milvus Lite's compiled filter.
-        lists: the long lists that were taken out of it.
+        lists: the long lists that were cut out of it.
     """
 
     def __init__(self, view: View, col: Any, compiled: Any, lists: LongLists) -> None:
@@ -81,7 +81,7 @@ class Conditions:
         self._by_row = compiled.backend == "python"
 
     def mask(self) -> Mask:
-        """Which rows of the view, also of the dead ones, match.
+        """Which rows of the view match; dead rows may match, too.
 
         Raises:
             UnsupportedError: Milvus Lite must evaluate the filter as a whole.
@@ -119,7 +119,7 @@ class Conditions:
         found = in_lists.mask_of(
             self._view, Membership(name, self._values(node.values)), self._pk_name
         )
-        # By row, a null makes the condition open; vectorized, a null is in no list.
+        # Row by row, a null makes the condition unknown; vectorized, a null is in no list.
         truth = Truth.of(found)
         if self._by_row and self._nulls(name):
             given = self._over_parts(lambda p: ~np.asarray(p.table().column(name).is_null()))
@@ -131,17 +131,17 @@ class Conditions:
         if isinstance(values, ast.ListLit):
             if node.mode == "any_one":
                 raise UnsupportedError("array_contains of a list")
-            wanted = self._values(values)
+            literals = self._values(values)
         elif isinstance(values, _LITERALS):
-            wanted = [values.value]
+            literals = [values.value]
         else:
             return self._other(node)
-        words = [value for value in wanted if isinstance(value, str)]
+        words = [value for value in literals if isinstance(value, str)]
         if node.mode != "all":
-            return Truth.of(self._over_parts(lambda p: tokens(p, name).holding_any(words)))
-        if len(words) < len(wanted):
+            return Truth.of(self._over_parts(lambda p: tokens(p, name).having_any(words)))
+        if len(words) < len(literals):
             return Truth.of(np.zeros(int(self._view.offsets[-1]), dtype=bool))
-        return Truth.of(self._over_parts(lambda p: tokens(p, name).holding_all(words)))
+        return Truth.of(self._over_parts(lambda p: tokens(p, name).having_all(words)))
 
     def _length(self, name: str, op: str, value: float) -> Truth:
         compare = _COMPARISONS[op]
@@ -151,12 +151,12 @@ class Conditions:
         values = [element.value for element in node.elements]
         return self._lists.get(values[0], values) if len(values) == 1 else values
 
-    # conditions that are Milvus Lite's
+    # conditions that Milvus Lite evaluates
 
     def _other(self, node: Any) -> Truth:
         names = sorted(set(_names(node))) or [self._pk_name]
         nulls = any(map(self._nulls, names))
-        by_row = self._by_row and not self._agree(node, nulls)
+        by_row = self._by_row and not self._is_same_vectorized(node, nulls)
         if self._lists and any(s in self._lists for s in _strings(node)):
             raise UnsupportedError("a long list of another kind")
         true = self._evaluated(node, names, by_row)
@@ -169,7 +169,7 @@ class Conditions:
         condition = dataclasses.replace(self._compiled, ast=node, backend=backend)
         return self._over_parts(lambda p: evaluate_mask(condition, p.table().select(names)))
 
-    def _agree(self, node: Any, nulls: bool) -> bool:
+    def _is_same_vectorized(self, node: Any, nulls: bool) -> bool:
         """Whether Milvus Lite's two ways to evaluate a condition give the same truth."""
         if isinstance(node, ast.FieldRef):
             return self._type_of(node) == "BOOL"

@@ -1,23 +1,25 @@
-"""Filter expressions as masks over the rows of a view."""
+"""Evaluates filter expressions to masks over the rows of a view."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
+from milvus_lite.search.filter import compile_filter, evaluate_mask
+from milvus_lite.search.indexed_filter import evaluate_segment_filter
 
 from fiftyone_milvus.embedded.executor import in_lists
 from fiftyone_milvus.embedded.executor.conditions import Conditions
 from fiftyone_milvus.embedded.executor.live_rows import UnsupportedError, View
-from fiftyone_milvus.embedded.executor.long_lists import LongLists, take_out
+from fiftyone_milvus.embedded.executor.long_lists import take_out
 from fiftyone_milvus.embedded.executor.parts import Mask
 
-#: Longer expressions are compiled each time: 256 of them, which Milvus Lite keeps, could be GBs.
+#: Milvus Lite caches 256 compiled expressions; longer ones would take gigabytes.
 _MAX_CACHED = 4096
 
 
 def masks(view: View, col: Any, expr: str) -> list[Mask | None]:
-    """For each part of the view, which rows are live and match; None: all of them.
+    """The rows of each part of a view that are live and match, or None if all are.
 
     Raises:
         MilvusLiteError: Milvus Lite refuses the expression.
@@ -44,30 +46,19 @@ def _split(view: View, mask: Mask) -> list[Mask]:
 
 def _evaluate(view: View, col: Any, expr: str) -> list[Mask]:
     short, lists = take_out(expr)
-    compiled = _compiled(col, short)
-    if not lists and (compiled.backend != "python" or col._schema.enable_dynamic_field):
+    if len(short) <= _MAX_CACHED:
+        compiled = col._compile_filter(short)
+    else:
+        compiled = compile_filter(short, col._schema, default_timezone=col._effective_timezone())
+    dynamic = col._schema.enable_dynamic_field
+    if not lists and (compiled.backend != "python" or dynamic):
         return _by_milvus_lite(view, col, compiled)
-    return _split(view, _conditions(view, col, compiled, lists).mask())
-
-
-def _compiled(col: Any, expr: str) -> Any:
-    from milvus_lite.search.filter import compile_filter
-
-    if len(expr) <= _MAX_CACHED:
-        return col._compile_filter(expr)
-    return compile_filter(expr, col._schema, default_timezone=col._effective_timezone())
-
-
-def _conditions(view: View, col: Any, compiled: Any, lists: LongLists) -> Conditions:
-    if compiled.backend == "hybrid" or col._schema.enable_dynamic_field:
-        raise UnsupportedError("a long list beside dynamic fields")
-    return Conditions(view, col, compiled, lists)
+    if compiled.backend == "hybrid" or dynamic:
+        raise UnsupportedError("a long list together with dynamic fields")
+    return _split(view, Conditions(view, col, compiled, lists).mask())
 
 
 def _by_milvus_lite(view: View, col: Any, compiled: Any) -> list[Mask]:
-    from milvus_lite.search.filter import evaluate_mask
-    from milvus_lite.search.indexed_filter import evaluate_segment_filter
-
     plan = col._indexed_filter_plan(compiled)
     found: list[Mask] = []
     for part in view.parts:

@@ -1,4 +1,4 @@
-"""Filters of the form ``field in [...]``, by far the most common: read as JSON, not parsed."""
+"""Filters of the form ``field in [...]``, the most common one, read as JSON."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _MEMBERSHIP = re.compile(
     r"\s*([A-Za-z_][A-Za-z0-9_]*)\s+(?:(not|NOT)\s+)?(?:in|IN)\s*(\[.*\])\s*\Z", re.DOTALL
 )
 _EQUALITY = re.compile(r'\s*([A-Za-z_][A-Za-z0-9_]*)\s*==\s*("(?:[^"\\]|\\.)*")\s*\Z', re.DOTALL)
-# Escapes on which JSON and Milvus Lite agree.
+# Escapes that JSON and Milvus Lite do not read alike.
 _FOREIGN_ESCAPE = re.compile(r"\\[^\"\\/nrtbfu]")
 
-#: How many rows of a column are hashed in the time of one key's lookup.
+#: The rows of a column that are hashed in the time of one lookup of a key.
 _LOOKUP_COST = 16
 
 
@@ -38,9 +38,9 @@ class Membership:
 
 
 def parse(expr: str, col: Any) -> Membership | None:
-    """Read the common forms of a filter; None for any other, and for what is not valid.
+    """Reads a filter on one list; None for any other filter, and for one that is not valid.
 
-    The list may hold strings for a VARCHAR field, or integers for an INT64 primary key.
+    The list may have strings for a VARCHAR field, or integers for an INT64 primary key.
     """
     match = _MEMBERSHIP.match(expr)
     if match is not None:
@@ -91,13 +91,13 @@ def _lookup(part: LivePart, pks: Sequence[Any]) -> Rows:
 
 
 def mask_of(view: View, membership: Membership, pk_name: str) -> Mask:
-    """Which rows of a view, also of the dead ones, are of a membership.
+    """Which rows of a view match; dead rows may match, too.
 
-    A null is in no list, and so in the negation of each.
+    A null is in no list, so ``not in`` is true for it.
     """
     values = membership.values
     mask = np.zeros(int(view.offsets[-1]), dtype=bool)
-    # A lookup in a dictionary of all keys misses the CPU's caches: good for a few keys only.
+    # Lookups in a dictionary of all keys miss the CPU's caches: they pay for a few keys only.
     if membership.field == pk_name and len(values) * _LOOKUP_COST < len(mask):
         for part, start in zip(view.parts, view.offsets[:-1], strict=True):
             local = _lookup(part, values)

@@ -1,7 +1,7 @@
-"""Long lists of strings, taken out of a filter expression before Milvus Lite parses it.
+"""Cuts long lists of strings out of a filter expression before Milvus Lite parses it.
 
-Its parser, written in Python, spends seconds on ``pk in ["...", ...]`` with 100,000 keys. A list
-that is taken out leaves a short one in its place, by which it is found again.
+Its parser, written in Python, takes seconds for ``pk in ["...", ...]`` with 100,000 keys. A short
+list with a name takes the place of each list that is cut out.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 _MIN_CHARACTERS = 512
-# A character that is none, so that no data holds it.
+# A code point that is no character, so that no data has it.
 _MARK = "\ufdd0"
 _STRING_OR_LIST = re.compile(
     r""" "[^"\\]*(?:\\.[^"\\]*)*" | '[^'\\]*(?:\\.[^'\\]*)*' | (\[") """, re.DOTALL | re.VERBOSE
@@ -19,10 +19,7 @@ LongLists = dict[str, list[str]]
 
 
 def plain_strings(text: str) -> list[str] | None:
-    """The strings of ``["a", "b"]``, where none needs an escape; None for any other text.
-
-    Three times as fast as JSON.
-    """
+    """Reads ``["a", "b"]`` three times as fast as JSON; None for other text, or with escapes."""
     if "\\" in text or not (text.startswith('["') and text.endswith('"]')):
         return None
     values = text[2:-2].split('", "')
@@ -30,7 +27,7 @@ def plain_strings(text: str) -> list[str] | None:
 
 
 def take_out(expr: str) -> tuple[str, LongLists]:
-    """Replace the long lists of an expression.
+    """Replaces the long lists of an expression.
 
     Args:
         expr: a filter expression, valid or not.
@@ -43,9 +40,8 @@ def take_out(expr: str) -> tuple[str, LongLists]:
         return expr, {}
     kept: list[str] = []
     lists: LongLists = {}
-    done = 0
-    match = _STRING_OR_LIST.search(expr)
-    while match is not None:
+    done = end = 0
+    while (match := _STRING_OR_LIST.search(expr, end)) is not None:
         end = match.end()
         if match.group(1):
             start = match.start()
@@ -58,5 +54,4 @@ def take_out(expr: str) -> tuple[str, LongLists]:
                 lists[name] = values
                 kept += (expr[done:start], f'["{name}"]')
                 done = end
-        match = _STRING_OR_LIST.search(expr, end)
     return "".join((*kept, expr[done:])), lists

@@ -1,4 +1,4 @@
-"""A collection's rows as immutable parts: Milvus Lite's segments, and blocks of its memtable."""
+"""The rows of a collection as parts: Milvus Lite's segments, and blocks of its memtable."""
 
 from __future__ import annotations
 
@@ -13,24 +13,22 @@ Floats = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
-#: Rows of memtable batches that are copied together into one block, so that many small inserts
-#: do not make a search run many small matrix products.
-BLOCK_BYTES = 4 * 1024 * 1024
+#: Small batches of the memtable are copied into one block of up to this size, so that a search
+#: after many small inserts does not run many small matrix products.
+BLOCK_BYTES = 4 << 20
 _MIN_BLOCK_ROWS = 256
 
 
 class Part:
-    """Rows that never change: what is live of them is kept outside, in :class:`LivePart`.
+    """Rows that never change; a :class:`LivePart` says which of them are live.
 
     Attributes:
-        pks: the primary keys, in row order.
-        seqs: the sequence number of each row, uint64.
-        pk_to_row: row of each primary key; they are unique within a part.
-        segment: Milvus Lite's segment, or None for rows of the memtable.
-        tokens: the indexes of array columns that filters have needed, by name.
+        pks: the primary keys, in row order
+        seqs: the sequence number of each row, uint64
+        pk_to_row: the row of each primary key; where a part repeats a key, its last row
+        segment: Milvus Lite's segment, or None for rows of the memtable
+        tokens: the indexes of array columns that filters have used, by name
     """
-
-    __slots__ = ("_pk_array", "_vectors", "pk_to_row", "pks", "segment", "seqs", "tokens")
 
     def __init__(
         self,
@@ -52,17 +50,17 @@ class Part:
 
     @property
     def pk_array(self) -> npt.NDArray[np.object_]:
-        """The primary keys as an object array (it shares the key objects), for fancy indexing."""
-        keys = self._pk_array
-        if keys is None or len(keys) != len(self.pks):
-            keys = np.empty(len(self.pks), dtype=object)
-            keys[:] = self.pks
+        """The primary keys as an array of objects."""
+        pks, keys = self.pks, self._pk_array  # a writer may replace them meanwhile
+        if keys is None or len(keys) != len(pks):
+            keys = np.empty(len(pks), dtype=object)
+            keys[:] = pks
             self._pk_array = keys
         return keys
 
     def vectors(self, field: str) -> Floats:
-        """Vectors of a FLOAT_VECTOR field, float32 of shape ``(rows, dim)``, without a copy."""
-        raise NotImplementedError
+        """The vectors of a field, float32 of shape ``(rows, dim)``, without a copy."""
+        return self._vectors[field]
 
     def table(self) -> pa.Table:
         """All columns of the rows."""
@@ -71,8 +69,6 @@ class Part:
 
 class SegmentPart(Part):
     """One of Milvus Lite's flushed segments."""
-
-    __slots__ = ()
 
     def __init__(self, segment: Any) -> None:
         super().__init__(segment.pks, segment.seqs, segment.pk_to_row, segment)
@@ -90,13 +86,11 @@ class SegmentPart(Part):
 
 
 class BlockPart(Part):
-    """Rows of the memtable: one big batch as it is, or several small ones copied together.
+    """Rows of the memtable: one big batch as it is, or copies of several small ones.
 
-    Only its owner (the live view's builder, under a lock) appends; readers see the first ``rows``
-    rows that their :class:`LivePart` names, which never change.
+    Batches are only appended while a view is built. Readers see the first ``rows`` rows that
+    their :class:`LivePart` says, which never change.
     """
-
-    __slots__ = ("_batches", "_capacity", "_fields", "_sealed")
 
     def __init__(self, batch: pa.RecordBatch, pk_name: str, vector_fields: Sequence[str]) -> None:
         pks = batch.column(pk_name).to_pylist()
@@ -118,7 +112,7 @@ class BlockPart(Part):
             self._vectors[field] = data
 
     def append(self, batch: pa.RecordBatch, pk_name: str) -> bool:
-        """Add a batch; False, with nothing changed, if it belongs into a block of its own."""
+        """Adds a batch; returns False, with nothing changed, if it needs a block of its own."""
         size = len(self.pks)
         if self._sealed or size + batch.num_rows > self._capacity:
             return False
@@ -133,17 +127,13 @@ class BlockPart(Part):
         self.pks = [*self.pks, *pks]
         return True
 
-    def vectors(self, field: str) -> Floats:
-        """See :meth:`Part.vectors`."""
-        return self._vectors[field]
-
     def table(self) -> pa.Table:
         """See :meth:`Part.table`."""
         return pa.Table.from_batches(self._batches)
 
 
 def batch_vectors(batch: pa.RecordBatch, field: str) -> Floats:
-    """Vectors of an Arrow batch, float32 of shape ``(rows, dim)``, without a copy."""
+    """The vectors of an Arrow batch, float32 of shape ``(rows, dim)``, without a copy."""
     column = batch.column(field)
     if column.null_count:
         raise NotImplementedError("vectors with Arrow nulls")
@@ -153,16 +143,14 @@ def batch_vectors(batch: pa.RecordBatch, field: str) -> Floats:
 
 
 class LivePart:
-    """A part as one view sees it: its first ``rows`` rows, less the dead ones.
+    """A part as one view sees it: its first ``rows`` rows, without the dead ones.
 
     Attributes:
-        part: the rows.
-        rows: how many of them the view sees.
-        live: True for rows that are the newest version of their key and not deleted; None: all.
-        count: number of live rows.
+        part: the rows
+        rows: the number of rows that the view sees
+        live: True for a row that is the newest of its key and not deleted; None if all are
+        count: the number of live rows
     """
-
-    __slots__ = ("_norms", "count", "live", "part", "rows")
 
     def __init__(self, part: Part, rows: int, live: Mask | None) -> None:
         self.part = part
@@ -171,9 +159,8 @@ class LivePart:
         self.live = None if self.count == rows else live
         self._norms: dict[str, Norms] = {}
 
-    def without(self, dead: Iterable[int], rows: int | None = None) -> LivePart:
-        """This part with more rows dead, and perhaps more rows seen."""
-        rows = self.rows if rows is None else rows
+    def without(self, dead: Iterable[int], rows: int) -> LivePart:
+        """The same part with more dead rows, and with ``rows`` rows seen."""
         dead = np.fromiter(dead, dtype=np.int64)
         if rows == self.rows and not len(dead):
             return self
@@ -190,20 +177,13 @@ class LivePart:
         """Vectors of the seen rows, float32 of shape ``(rows, dim)``."""
         return self.part.vectors(field)[: self.rows]
 
-    def pk_to_row(self, pk: Any) -> int:
-        """Live row of a primary key, or -1."""
-        row = self.part.pk_to_row.get(pk, -1)
-        if row >= self.rows or (row >= 0 and self.live is not None and not self.live[row]):
-            return -1
-        return row
-
     def table(self) -> pa.Table:
         """All columns of the seen rows."""
         table = self.part.table()
         return table if table.num_rows == self.rows else table.slice(0, self.rows)
 
     def norms(self, field: str) -> Norms:
-        """Norms of the vectors, computed once."""
+        """The norms of the vectors, computed once."""
         norms = self._norms.get(field)
         if norms is None:
             norms = self._norms[field] = Norms(self.vectors(field))
@@ -211,9 +191,7 @@ class LivePart:
 
 
 class Norms:
-    """What the metrics need to know of each row beside its vector; 4 bytes a row for each."""
-
-    __slots__ = ("_centered", "_inverse", "_vectors")
+    """What the metrics need besides the vectors: for each metric, 4 bytes a row."""
 
     def __init__(self, vectors: Floats) -> None:
         self._vectors = vectors

@@ -1,9 +1,9 @@
-"""What a search or query request asks for, read without unpacking its vectors into lists."""
+"""Search and query requests, read without a Python object per number."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from fiftyone_milvus.embedded.executor.parts import Floats
 _FLOAT_VECTOR_PLACEHOLDER = 101
 _METRICS = ("COSINE", "IP", "L2")
 
-#: Search parameters whose meaning stays with Milvus Lite, unless they are unset.
+#: Search parameters that have no fast path.
 _DELEGATED = (
     "group_by_field",
     "group_size",
@@ -31,12 +31,12 @@ _DELEGATED = (
 
 @dataclass(frozen=True)
 class SearchRequest:
-    """A plain nearest-neighbour request.
+    """A request for nearest neighbors.
 
     Attributes:
         queries: float32 of shape ``(queries, dim)``, finite.
         k: number of hits to return.
-        offset: number of hits to leave out before them.
+        offset: number of hits to skip.
         metric: ``COSINE``, ``IP`` or ``L2``.
         field: the vector field.
         expr: the filter, or "".
@@ -55,10 +55,10 @@ class SearchRequest:
 
 
 def read_search(request: Any, col: Any) -> SearchRequest:
-    """Read a Milvus SearchRequest.
+    """Reads Milvus' SearchRequest for a collection of Milvus Lite.
 
     Raises:
-        UnsupportedError: it asks for anything but plain nearest neighbours, or is not valid.
+        UnsupportedError: it has a parameter without a fast path, or is not valid
     """
     if request.partition_names:
         raise UnsupportedError("partitions")
@@ -67,7 +67,7 @@ def read_search(request: Any, col: Any) -> SearchRequest:
             raise UnsupportedError(name)
     if len(getattr(request, "function_chains", ())):
         raise UnsupportedError("function_chains")
-    raw = _pairs(request.search_params)
+    raw = {pair.key: decoded(pair.value) for pair in request.search_params}
     inner = raw.get("params") or {}
     if not isinstance(inner, dict):
         raise UnsupportedError("params")
@@ -106,8 +106,8 @@ class QueryRequest:
 
     Attributes:
         limit: number of rows to return, or None for all.
-        offset: number of rows to leave out before them.
-        by_key: rows come in the order of their primary keys (an iterator asks).
+        offset: number of rows to skip.
+        by_key: whether rows are sorted by primary key, as iterators need.
         output_fields: names of the fields to return, or None for all.
     """
 
@@ -118,14 +118,14 @@ class QueryRequest:
 
 
 def read_query(request: Any) -> QueryRequest:
-    """Read a Milvus QueryRequest.
+    """Reads Milvus' QueryRequest.
 
     Raises:
-        UnsupportedError: it asks for more than filter, limit, offset and order by key.
+        UnsupportedError: it has more than a filter, limit, offset and the order by key
     """
     if request.partition_names:
         raise UnsupportedError("partitions")
-    raw = _pairs(request.query_params)
+    raw = {pair.key: decoded(pair.value) for pair in request.query_params}
     for name in ("timezone", "time_fields", "order_by_fields", "group_by_fields"):
         if raw.get(name) not in (None, ""):
             raise UnsupportedError(name)
@@ -142,14 +142,8 @@ def read_query(request: Any) -> QueryRequest:
     )
 
 
-def _pairs(pairs: Iterable[Any]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for pair in pairs:
-        found[pair.key] = _decoded(pair.value)
-    return found
-
-
-def _decoded(value: str) -> Any:
+def decoded(value: str) -> Any:
+    """A parameter, which is JSON, or a name such as ``SQ8``."""
     try:
         return json.loads(value)
     except ValueError:

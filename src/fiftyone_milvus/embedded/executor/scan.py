@@ -1,8 +1,8 @@
-"""Exact nearest neighbours by matrix products over the rows of a view.
+"""Exact search by matrix products over the rows of a view.
 
-Scores follow Milvus: cosine similarity and inner product, higher is closer; squared Euclidean
-distance, lower is closer. Within this module, ``L2`` counts as ``x.y - |x|^2 / 2`` until the end,
-so that higher is closer everywhere.
+Scores are Milvus': cosine similarity and inner product, higher is closer; squared Euclidean
+distance, lower is closer. Within this module, the score of ``L2`` is ``x.y - |x|^2 / 2`` until the
+end, so that higher is always closer.
 """
 
 from __future__ import annotations
@@ -53,13 +53,13 @@ def normalize(queries: Floats) -> Floats:
 
 
 def search(
-    part: LivePart, wanted: Mask | None, field: str, queries: Floats, k: int, metric: str
+    part: LivePart, allowed: Mask | None, field: str, queries: Floats, k: int, metric: str
 ) -> Hits:
-    """Best rows of one part, exactly.
+    """Finds the best rows of one part, exactly.
 
     Args:
         part: the part.
-        wanted: which of its rows may be found, or None for all; the dead ones must not be in it.
+        allowed: which rows may be found, without the dead ones; None for all rows.
         field: the vector field.
         queries: float32 of shape ``(queries, dim)``; of length one under COSINE.
         k: number of hits.
@@ -68,12 +68,12 @@ def search(
     Returns:
         Up to ``k`` hits per query; the row numbers count from the start of the part.
     """
-    count = part.rows if wanted is None else int(np.count_nonzero(wanted))
+    count = part.rows if allowed is None else int(np.count_nonzero(allowed))
     k = min(k, count)
     if k == 0:
         return empty(len(queries))
     chunks = [
-        _search_chunk(part, wanted, count, field, queries[i : i + _QUERY_CHUNK], k, metric)
+        _search_chunk(part, allowed, count, field, queries[i : i + _QUERY_CHUNK], k, metric)
         for i in range(0, len(queries), _QUERY_CHUNK)
     ]
     if len(chunks) == 1:
@@ -84,7 +84,7 @@ def search(
 
 
 def merge(parts: list[Hits], k: int, metric: str) -> Hits:
-    """Best ``k`` hits of several parts; ties go to the earlier row, as in Milvus Lite."""
+    """The best ``k`` hits of several parts; of equal scores, the earlier row comes first."""
     rows = np.concatenate([h.rows for h in parts], axis=1)
     scores = np.concatenate([h.scores for h in parts], axis=1)
     return _ordered(rows, scores, k, metric)
@@ -104,7 +104,7 @@ def _ordered(rows: Rows, scores: Floats, k: int, metric: str) -> Hits:
 
 def _search_chunk(
     part: LivePart,
-    wanted: Mask | None,
+    allowed: Mask | None,
     count: int,
     field: str,
     queries: Floats,
@@ -120,12 +120,15 @@ def _search_chunk(
         center, half_square = part.norms(field).centered
         shifted = queries if center is None else queries - center
 
-    # L2 scores here carry rounding errors, so more rows than asked for are measured again.
+    # L2 scores have rounding errors here, so more than k rows are re-ranked.
     keep = min(count, 2 * k + 32) if metric == "L2" else k
     best = np.full((len(queries), 0), -np.inf, dtype=np.float32)
     rows = np.zeros((len(queries), 0), dtype=np.int64)
-    for block_rows, block in _blocks(part, vectors, wanted, count, len(queries)):
-        data = vectors[block] if isinstance(block, slice) else vectors.take(block, axis=0)
+    for block in _blocks(part, vectors, allowed, count, len(queries)):
+        if isinstance(block, slice):
+            found, data = np.arange(block.start, block.stop, dtype=np.int64), vectors[block]
+        else:
+            found, data = block, vectors.take(block, axis=0)
         if center is not None:
             data = data - center
         scores = _products(shifted, data)
@@ -133,15 +136,13 @@ def _search_chunk(
             scores *= inverse[block]
         elif half_square is not None:
             scores -= half_square[block]
-        if block_rows is None:
-            assert isinstance(block, slice)
-            if wanted is not None:
-                scores[:, ~wanted[block]] = -np.inf
-            found = np.arange(block.start, block.stop, dtype=np.int64)
-        else:
-            found = block_rows
-        best, rows = _fold(best, rows, scores, found, keep)
-    rows[np.isneginf(best)] = -1
+        if allowed is not None:
+            scores[:, ~allowed[block]] = -np.inf
+        scores, found = _top(scores, found, keep)
+        best, rows = _top(
+            np.concatenate([best, scores], axis=1), np.concatenate([rows, found], axis=1), keep
+        )
+    rows = np.where(np.isneginf(best), -1, rows)
     if metric == "L2":
         return _ordered(rows, _l2(vectors, rows, queries), k, metric)
     if metric == "COSINE":
@@ -151,39 +152,32 @@ def _search_chunk(
 
 def _products(queries: Floats, data: Floats) -> Floats:
     if len(queries) == 1 and data.size <= _ONE_THREAD_FLOATS:
-        # BLAS would wait for its threads, on a busy machine a hundred times as long as this takes.
+        # BLAS would wait for its threads: on a busy machine, a hundred times longer than this.
         return np.einsum("ij,j->i", data, queries[0])[None]
     return queries @ data.T
 
 
 def _blocks(
-    part: LivePart, vectors: Floats, wanted: Mask | None, count: int, queries: int
-) -> list[tuple[Rows | None, slice | Rows]]:
+    part: LivePart, vectors: Floats, allowed: Mask | None, count: int, queries: int
+) -> list[slice | Rows]:
     size = max(256, _BLOCK_SCORES // max(queries, 1))
-    # To copy a row costs about as much as five scores of it one at a time, or a hundred in bulk.
+    # A copy of a row costs about as much as five scores of it alone, or a hundred in bulk.
     gather = 5.0
     score = max(1.0, queries / 12.0)
-    if wanted is not None and count * (gather + score) < part.rows * score:
-        chosen = np.flatnonzero(wanted).astype(np.int64)
+    if allowed is not None and count * (gather + score) < part.rows * score:
+        chosen = np.flatnonzero(allowed).astype(np.int64)
         size = max(256, min(size, _GATHER_FLOATS // max(vectors.shape[1], 1)))
-        return [(chosen[i : i + size], chosen[i : i + size]) for i in range(0, count, size)]
-    return [(None, slice(i, min(i + size, part.rows))) for i in range(0, part.rows, size)]
+        return [chosen[i : i + size] for i in range(0, count, size)]
+    return [slice(i, min(i + size, part.rows)) for i in range(0, part.rows, size)]
 
 
-def _fold(best: Floats, rows: Rows, scores: Floats, found: Rows, keep: int) -> tuple[Floats, Rows]:
-    if scores.shape[1] > keep:
-        index = np.argpartition(scores, scores.shape[1] - keep, axis=1)[:, -keep:]
-        scores = np.take_along_axis(scores, index, 1)
-        new = found[index]
-    else:
-        new = np.broadcast_to(found, scores.shape)
-    best = np.concatenate([best, scores], axis=1)
-    rows = np.concatenate([rows, new], axis=1)
-    if best.shape[1] > keep:
-        index = np.argpartition(best, best.shape[1] - keep, axis=1)[:, -keep:]
-        best = np.take_along_axis(best, index, 1)
-        rows = np.take_along_axis(rows, index, 1)
-    return best, rows
+def _top(scores: Floats, rows: Rows, keep: int) -> tuple[Floats, Rows]:
+    """The highest scores of each query, in no order, and their rows."""
+    rows = np.broadcast_to(rows, scores.shape)
+    if scores.shape[1] <= keep:
+        return scores, rows
+    index = np.argpartition(scores, scores.shape[1] - keep, axis=1)[:, -keep:]
+    return np.take_along_axis(scores, index, 1), np.take_along_axis(rows, index, 1)
 
 
 def _l2(vectors: Floats, rows: Rows, queries: Floats) -> Floats:

@@ -1,7 +1,7 @@
 """Milvus Lite's gRPC servicer with fast paths for the common requests.
 
-Each fast path either gives Milvus Lite's answer or, with nothing done, lets Milvus Lite give it:
-also for every request that is not valid, so that errors are Milvus Lite's own.
+A fast path either gives the answer of Milvus Lite or does nothing and leaves the request to it.
+Every request that is not valid is left to Milvus Lite, so that errors are its own.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import logging
 import weakref
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import numpy as np
@@ -23,9 +23,20 @@ from milvus_lite.exceptions import MilvusLiteError, SchemaValidationError
 from pymilvus.grpc_gen import common_pb2, milvus_pb2, schema_pb2
 
 from fiftyone_milvus.embedded.executor import columns, filters, in_lists, scan, vector_indexes
-from fiftyone_milvus.embedded.executor.live_rows import LiveView, UnsupportedError, View
+from fiftyone_milvus.embedded.executor.live_rows import (
+    LiveView,
+    UnsupportedError,
+    View,
+    maintenance,
+)
 from fiftyone_milvus.embedded.executor.parts import Mask, Rows
-from fiftyone_milvus.embedded.executor.requests import SearchRequest, read_query, read_search
+from fiftyone_milvus.embedded.executor.requests import (
+    SearchRequest,
+    decoded,
+    read_query,
+    read_search,
+)
+from fiftyone_milvus.embedded.locks import Call, Collection, Locks, WaitError
 from fiftyone_milvus.embedded.storage import flush
 
 logger = logging.getLogger(__name__)
@@ -37,12 +48,22 @@ _UNBUILT = ("FLAT", "BRUTE_FORCE")
 class FastServicer(MilvusServicer):
     """Answers searches, queries and writes of plain collections from arrays.
 
-    It must be the only one that writes to ``db``, one write at a time per collection; reads may
-    run at any time, also during a write, of which they see all or nothing.
+    Nothing else may write to the database. Requests must come through a
+    :class:`~fiftyone_milvus.embedded.interceptors.LockingInterceptor`, so that writes come one at
+    a time for each collection. The reads in ``unlocked_reads`` run at the same time, and see the
+    state before a write until it is complete.
+
+    Args:
+        db: an open ``milvus_lite.db.MilvusLite``
     """
+
+    #: Reads that take a lock themselves where they need one.
+    unlocked_reads = frozenset({"DescribeIndex", "GetCollectionStatistics", "Query", "Search"})
 
     def __init__(self, db: Any) -> None:
         super().__init__(db)
+        #: Locks of the collections, which writes must hold.
+        self.locks = Locks()
         self._views: weakref.WeakKeyDictionary[Any, LiveView] = weakref.WeakKeyDictionary()
         #: Why requests went to Milvus Lite's own code since the start, with counts.
         self.delegated: dict[str, int] = {}
@@ -50,65 +71,64 @@ class FastServicer(MilvusServicer):
     # reads
 
     def Search(self, request: Any, context: Any) -> Any:
-        """Nearest neighbours."""
-        return self._answer(request, context, self._search, super().Search)
+        """Nearest neighbors."""
+        return self._read("Search", self._search, request, context)
 
     def Query(self, request: Any, context: Any) -> Any:
         """Rows by filter, or their number."""
-        return self._answer(request, context, self._query, super().Query)
+        return self._read("Query", self._query, request, context)
 
     def GetCollectionStatistics(self, request: Any, context: Any) -> Any:
         """Number of rows."""
-        return self._answer(request, context, self._statistics, super().GetCollectionStatistics)
+        return self._read("GetCollectionStatistics", self._statistics, request, context)
 
     def DescribeIndex(self, request: Any, context: Any) -> Any:
         """Indexes, and how many rows have and lack them."""
-        return self._answer(request, context, self._describe_index, super().DescribeIndex)
-
-    def CreateIndex(self, request: Any, context: Any) -> Any:
-        """Create an index with the build parameters that were given.
-
-        MilvusClient sends ``nlist``, ``M`` and the like beside ``index_type``; Milvus Lite looks
-        for them in one parameter ``params`` only, and would build with its own defaults.
-        """
-        given = {pair.key: pair.value for pair in request.extra_params}
-        build = {k: v for k, v in given.items() if k in _BUILD_PARAMS}
-        if build and "params" not in given:
-            packed = json.dumps({k: _parsed(v) for k, v in build.items()})
-            request.extra_params.add(key="params", value=packed)
-        return super().CreateIndex(request, context)
+        return self._read("DescribeIndex", self._describe_index, request, context)
 
     # writes
 
     def Insert(self, request: Any, context: Any) -> Any:
-        """Write rows; those with a known key replace it."""
-        return self._answer(request, context, self._insert, super().Insert, writes=True)
+        """Writes rows; one with a known key replaces it."""
+        return self._write("Insert", self._insert, request, context)
 
     def Upsert(self, request: Any, context: Any) -> Any:
-        """Write rows; those with a known key replace it, as a whole if all fields are given."""
-        return self._answer(request, context, self._upsert, super().Upsert, writes=True)
+        """Writes rows; one with all fields and a known key replaces it."""
+        return self._write("Upsert", self._insert, request, context)
 
     def Delete(self, request: Any, context: Any) -> Any:
-        """Delete rows by filter."""
-        return self._answer(request, context, self._delete, super().Delete, writes=True)
+        """Deletes rows by filter."""
+        return self._write("Delete", self._delete, request, context)
 
     def DropPartition(self, request: Any, context: Any) -> Any:
-        """Drop a partition with its rows."""
-        return self._answer(request, context, _delegate, super().DropPartition, writes=True)
+        """Drops a partition with its rows."""
+        return self._write("DropPartition", None, request, context)
+
+    def CreateIndex(self, request: Any, context: Any) -> Any:
+        """Creates an index with the build parameters that were given.
+
+        MilvusClient sends ``nlist``, ``M`` and the like as parameters of their own; Milvus Lite
+        reads only the parameter ``params``, and would build with its own defaults.
+        """
+        given = {pair.key: pair.value for pair in request.extra_params}
+        build = {k: decoded(v) for k, v in given.items() if k in _BUILD_PARAMS}
+        if build and "params" not in given:
+            request.extra_params.add(key="params", value=json.dumps(build))
+        return super().CreateIndex(request, context)
 
     def Flush(self, request: Any, context: Any) -> Any:
-        """Move rows from the memtables into segments."""
+        """Moves rows from the memtables into segments."""
+        call = Call.of("Flush", context)
+        database = self._database_name(request, context)
         with ExitStack() as stack:
             for name in request.collection_names:
                 try:
-                    col = self._db.get_collection(
-                        name, database_name=self._database_name(request, context)
-                    )
+                    col = self._db.get_collection(name, database_name=database)
                 except MilvusLiteError:
                     continue
-                stack.enter_context(self._live(col).writing(col))
+                stack.enter_context(self._live(col).writing(col, call))
                 # Held to the end, so that no compaction starts before the new view is made.
-                stack.enter_context(_maintenance(col))
+                stack.enter_context(maintenance(col, call))
                 flush.speed_up_memtable(col)
             response = super().Flush(request, context)
         flush.release_memory()
@@ -116,61 +136,74 @@ class FastServicer(MilvusServicer):
 
     # dispatch
 
-    def _answer(
-        self,
-        request: Any,
-        context: Any,
-        fast: Callable[[Any, Any], Any],
-        slow: Callable[[Any, Any], Any],
-        *,
-        writes: bool = False,
+    def _read(
+        self, method: str, fast: Callable[[Any, Any, View], Any], request: Any, context: Any
     ) -> Any:
+        call = Call.of(method, context)
+        database = self._database_name(request, context)
+        name = self._db.resolve_collection_name(request.collection_name, database_name=database)
+        try:
+            return fast(request, *self._view((database, name), call))
+        except WaitError:
+            raise
+        except Exception as error:
+            self._count(error)
+        with self.locks.reading([(database, name)], call):
+            return getattr(super(), method)(request, context)
+
+    def _write(
+        self, method: str, fast: Callable[[Any, Any, Call], Any] | None, request: Any, context: Any
+    ) -> Any:
+        call = Call.of(method, context)
+        plain = getattr(super(), method)
         try:
             col = self._get_collection(request, context)
         except Exception:
-            return slow(request, context)
-        if not writes:
-            return self._try(request, context, col, fast, slow)
-        with self._live(col).writing(col):
+            return plain(request, context)
+        with self._live(col).writing(col, call):
             flush.speed_up_memtable(col)
-            return self._try(request, context, col, fast, slow)
+            if fast is not None:
+                try:
+                    return fast(request, col, call)
+                except WaitError:
+                    raise
+                except Exception as error:
+                    # Nothing was written: all that can fail comes before Milvus Lite's own code.
+                    self._count(error)
+            return plain(request, context)
 
-    def _try(
-        self,
-        request: Any,
-        context: Any,
-        col: Any,
-        fast: Callable[[Any, Any], Any],
-        slow: Callable[[Any, Any], Any],
-    ) -> Any:
-        try:
-            return fast(request, col)
-        except (UnsupportedError, NotImplementedError, MilvusLiteError) as exc:
-            reason = f"{type(exc).__name__}: {str(exc)[:80]}"
-        except Exception as exc:
-            # Nothing was written: what writes does nothing fallible before Milvus Lite's own code.
-            logger.warning("fast path failed, Milvus Lite answers", exc_info=True)
-            reason = f"{type(exc).__name__}: {str(exc)[:80]}"
+    def _count(self, error: Exception) -> None:
+        if not isinstance(error, (UnsupportedError, NotImplementedError, MilvusLiteError)):
+            logger.warning("fast path failed, Milvus Lite answers", exc_info=error)
+        reason = f"{type(error).__name__}: {str(error)[:80]}"
         if len(self.delegated) < 100 or reason in self.delegated:
             self.delegated[reason] = self.delegated.get(reason, 0) + 1
-        return slow(request, context)
 
     def _live(self, col: Any) -> LiveView:
-        live = self._views.get(col)
-        if live is None:
-            live = self._views.setdefault(col, LiveView())
-        return live
+        return self._views.get(col) or self._views.setdefault(col, LiveView())
 
-    def _view(self, col: Any) -> View:
-        return self._live(col).view(col)
+    def _view(self, collection: Collection, call: Call) -> tuple[Any, View]:
+        """A collection and its newest complete state; waits only where there is none yet."""
+        database, name = collection
+        col = self._db._collections.get(collection)
+        view = None if col is None else self._live(col).latest
+        if view is not None and view.is_current(col):
+            return col, view
+        try:
+            with self.locks.reading([collection], call if view is None else call.at_once()):
+                opened = self._db.get_collection(name, database_name=database)
+                return opened, self._live(opened).refreshed(opened, call)
+        except WaitError:
+            if view is None:
+                raise
+            return col, view
 
     # searching
 
-    def _search(self, request: Any, col: Any) -> Any:
+    def _search(self, request: Any, col: Any, view: View) -> Any:
         asked = read_search(request, col)
         col._require_loaded()
         plan = build_projection_plan(asked.output_fields, col._schema, api_kind="search")
-        view = self._view(col)
         hits = _nearest(view, col, asked)
         if asked.offset:
             hits = scan.Hits(hits.rows[:, asked.offset :], hits.scores[:, asked.offset :])
@@ -194,22 +227,16 @@ class FastServicer(MilvusServicer):
 
     # querying
 
-    def _query(self, request: Any, col: Any) -> Any:
+    def _query(self, request: Any, col: Any, view: View) -> Any:
         asked = read_query(request)
         if asked.output_fields and "count(*)" in asked.output_fields:
-            return self._count(request, col)
+            return self._count_rows(request, col, view)
         col._require_loaded()
         plan = build_projection_plan(asked.output_fields, col._schema, api_kind="query")
-        view = self._view(col)
-        keys = None if asked.by_key else in_lists.parse(request.expr, col)
-        if (
-            keys is not None
-            and keys.field == col._pk_name
-            and not keys.negated
-            and _is_list(request)
-        ):
+        keys = None if asked.by_key else _keys(request.expr, col)
+        if keys is not None:
             # As get() in Milvus Lite: the order of the keys, whatever the limit.
-            rows = in_lists.rows_of(view, keys.values)
+            rows = in_lists.rows_of(view, keys)
             rows = rows[rows >= 0]
         else:
             rows = _matching(view, col, request.expr, by_key=asked.by_key)
@@ -227,10 +254,9 @@ class FastServicer(MilvusServicer):
             primary_field_name=col._pk_name,
         )
 
-    def _count(self, request: Any, col: Any) -> Any:
+    def _count_rows(self, request: Any, col: Any, view: View) -> Any:
         if request.expr:
             col._require_loaded()
-        view = self._view(col)
         count = view.count if not request.expr else len(_matching(view, col, request.expr))
         data = schema_pb2.FieldData(field_name="count(*)", type=5)
         data.scalars.long_data.data.append(count)
@@ -241,20 +267,19 @@ class FastServicer(MilvusServicer):
             output_fields=["count(*)"],
         )
 
-    def _statistics(self, request: Any, col: Any) -> Any:
-        count = common_pb2.KeyValuePair(key="row_count", value=str(self._view(col).count))
+    def _statistics(self, request: Any, col: Any, view: View) -> Any:
+        count = common_pb2.KeyValuePair(key="row_count", value=str(view.count))
         return milvus_pb2.GetCollectionStatisticsResponse(
             status=common_pb2.Status(**success_status_kwargs()), stats=[count]
         )
 
-    def _describe_index(self, request: Any, col: Any) -> Any:
+    def _describe_index(self, request: Any, col: Any, view: View) -> Any:
         plain = MilvusServicer(self._db)
-        view = self._view(col)
         counted = _Counted(col, view.count)
         plain._get_collection = lambda request, context: counted
         answer = plain.DescribeIndex(request, None)
         for index in answer.index_descriptions:
-            # Milvus Lite builds in the background, and says that all is done
+            # Milvus Lite builds in the background, and reports all rows as indexed
             name = index.field_name
             if str(col._index_specs[name].index_type) not in _UNBUILT:
                 waiting = sum(p.count for p in view.parts if not vector_indexes.is_indexed(p, name))
@@ -264,13 +289,7 @@ class FastServicer(MilvusServicer):
 
     # writing
 
-    def _insert(self, request: Any, col: Any) -> Any:
-        return self._write(request, col, "insert_cnt")
-
-    def _upsert(self, request: Any, col: Any) -> Any:
-        return self._write(request, col, "upsert_cnt")
-
-    def _write(self, request: Any, col: Any, count: str) -> Any:
+    def _insert(self, request: Any, col: Any, call: Call) -> Any:
         partition = request.partition_name or "_default"
         try:
             if not request.num_rows or not _is_plain(col, partition):
@@ -279,23 +298,25 @@ class FastServicer(MilvusServicer):
                 request.fields_data, request.num_rows, col, partition, col._next_seq
             )
         except SchemaValidationError as exc:
-            return milvus_pb2.MutationResult(status=common_pb2.Status(**to_status_kwargs(exc)))
+            return _refused(exc)
         except UnsupportedError:
             try:
                 columns.reject_not_finite(request.fields_data, request.num_rows)
             except SchemaValidationError as exc:
-                return milvus_pb2.MutationResult(status=common_pb2.Status(**to_status_kwargs(exc)))
+                return _refused(exc)
             raise
         col._next_seq += request.num_rows
         try:
             col._apply(InsertOp(partition=partition, batch=batch))
             if _should_flush(col):
-                with _maintenance(col):
+                # Without it, the rows are in the log, and the next write flushes them.
+                with suppress(WaitError), maintenance(col, call):
                     col._trigger_flush()
                 flush.release_memory()
         except OSError as exc:
             # A full disk, most likely: Milvus Lite's own code would do no better.
-            return milvus_pb2.MutationResult(status=common_pb2.Status(**to_status_kwargs(exc)))
+            return _refused(exc)
+        count = "upsert_cnt" if isinstance(request, milvus_pb2.UpsertRequest) else "insert_cnt"
         return milvus_pb2.MutationResult(
             status=common_pb2.Status(**success_status_kwargs()),
             IDs=self._build_ids_proto(pks, col),
@@ -303,24 +324,17 @@ class FastServicer(MilvusServicer):
             **{count: len(pks)},
         )
 
-    def _delete(self, request: Any, col: Any) -> Any:
-        keys = in_lists.parse(request.expr, col)
-        if (
-            keys is not None
-            and keys.field == col._pk_name
-            and not keys.negated
-            and _is_list(request)
-        ):
-            pks = keys.values
-        elif request.expr:
-            view = self._view(col)
-            pks = columns.pks_at(view, _matching(view, col, request.expr))
-        else:
+    def _delete(self, request: Any, col: Any, call: Call) -> Any:
+        if not request.expr:
             raise UnsupportedError("no filter")
+        pks = _keys(request.expr, col)
+        if pks is None:
+            view = self._live(col).refreshed(col, call)
+            pks = columns.pks_at(view, _matching(view, col, request.expr))
         try:
             count = col.delete(pks, partition_name=request.partition_name or None)
         except OSError as exc:
-            return milvus_pb2.MutationResult(status=common_pb2.Status(**to_status_kwargs(exc)))
+            return _refused(exc)
         return milvus_pb2.MutationResult(
             status=common_pb2.Status(**success_status_kwargs()),
             IDs=self._build_ids_proto(pks, col),
@@ -329,7 +343,7 @@ class FastServicer(MilvusServicer):
 
 
 class _Counted:
-    """A collection of which the number of rows is known."""
+    """A collection whose number of rows is known: Milvus Lite takes long to count them."""
 
     def __init__(self, col: Any, num_entities: int) -> None:
         self._col = col
@@ -339,23 +353,16 @@ class _Counted:
         return getattr(self._col, name)
 
 
-def _parsed(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:  # a name, such as SQ8
-        return text
+def _refused(error: Exception) -> Any:
+    return milvus_pb2.MutationResult(status=common_pb2.Status(**to_status_kwargs(error)))
 
 
-def _delegate(request: Any, col: Any) -> Any:
-    raise UnsupportedError("always Milvus Lite's")
-
-
-def _is_list(request: Any) -> bool:
-    return str(request.expr).rstrip().endswith("]")
-
-
-def _maintenance(col: Any) -> Any:
-    return col._maintenance_lock
+def _keys(expr: str, col: Any) -> Sequence[Any] | None:
+    """The keys of the filter ``<primary key> in [...]``; None for any other."""
+    member = in_lists.parse(expr, col) if expr.rstrip().endswith("]") else None
+    if member is None or member.field != col._pk_name or member.negated:
+        return None
+    return member.values
 
 
 def _is_plain(col: Any, partition: str) -> bool:
@@ -379,16 +386,10 @@ def _matching(view: View, col: Any, expr: str, *, by_key: bool = False) -> Rows:
     if not expr:
         return view.pk_order() if by_key else view.live_rows()
     masks = filters.masks(view, col, expr)
-    mask = (
-        np.concatenate(
-            [
-                np.ones(part.rows, dtype=bool) if m is None else m
-                for part, m in zip(view.parts, masks, strict=True)
-            ]
-        )
-        if masks
-        else np.zeros(0, dtype=bool)
-    )
+    mask = np.zeros(0, dtype=bool)
+    if masks:
+        pairs = zip(view.parts, masks, strict=True)
+        mask = np.concatenate([np.ones(p.rows, bool) if m is None else m for p, m in pairs])
     if by_key:
         order = view.pk_order()
         return order[mask[order]]
@@ -402,11 +403,12 @@ def _nearest(view: View, col: Any, asked: SearchRequest) -> scan.Hits:
     masks: list[Mask | None] = filters.masks(view, col, asked.expr)
     found = [scan.empty(len(queries))]
     for part, start, mask in zip(view.parts, view.offsets[:-1], masks, strict=True):
-        if not asked.expr and vector_indexes.usable(part, asked.field, k, asked.metric):
-            hits = vector_indexes.search(part, asked.field, queries, k, asked.metric, asked.params)
+        index = vector_indexes.usable(part, asked.field, k, asked.metric)
+        if index is not None and not asked.expr:
+            hits = vector_indexes.search(index, part, queries, k, asked.metric, asked.params)
             short = np.flatnonzero(hits.counts < k)
             if len(short):
-                # A probe or graph that ends early: these queries are answered exactly.
+                # The index found too few rows: these queries are answered exactly.
                 again = scan.search(part, mask, asked.field, queries[short], k, asked.metric)
                 hits.rows[short], hits.scores[short] = again.rows, again.scores
         else:

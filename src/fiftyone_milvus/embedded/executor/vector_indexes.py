@@ -1,4 +1,4 @@
-"""Search in the faiss indexes that Milvus Lite attaches to its segments."""
+"""Searches the Faiss indexes that Milvus Lite attaches to its segments."""
 
 from __future__ import annotations
 
@@ -11,28 +11,25 @@ import numpy as np
 from fiftyone_milvus.embedded.executor.parts import Floats, LivePart
 from fiftyone_milvus.embedded.executor.scan import Hits
 
-#: Above this share of dead rows a graph search would mostly visit rows that don't count.
+#: With a larger share of dead rows, a graph search would mostly visit dead rows.
 _MAX_DEAD_SHARE = 0.2
 _EMPTY_SLOT = 1e30
 
 
-def usable(part: LivePart, field: str, k: int, metric: str) -> bool:
-    """Whether the part has a faiss index that can answer well for all of its live rows."""
-    index = index_of(part, field)
-    if index is None or getattr(index, "metric", None) != metric:
-        return False
-    if index.num_vectors != part.rows:
-        return False
-    kind = str(getattr(index, "index_type", ""))
-    if not kind.startswith(("IVF", "HNSW")):
-        return False
-    return part.count >= (1.0 - _MAX_DEAD_SHARE) * part.rows and 2 * k <= part.count
-
-
-def index_of(part: LivePart, field: str) -> Any:
-    """The index attached to a segment for a field, or None."""
+def usable(part: LivePart, field: str, k: int, metric: str) -> Any:
+    """The index attached to a part, if it answers well for all of its live rows; else None."""
     segment = part.part.segment
-    return None if segment is None else segment.indexes.get(field)
+    index = None if segment is None else segment.indexes.get(field)
+    if (
+        index is not None
+        and str(index.index_type).startswith(("IVF", "HNSW"))
+        and index.metric == metric
+        and index.num_vectors == part.rows
+        and part.count >= (1.0 - _MAX_DEAD_SHARE) * part.rows
+        and 2 * k <= part.count
+    ):
+        return index
+    return None
 
 
 def is_indexed(part: LivePart, field: str) -> bool:
@@ -44,24 +41,23 @@ def is_indexed(part: LivePart, field: str) -> bool:
 
 
 def search(
-    part: LivePart, field: str, queries: Floats, k: int, metric: str, params: Mapping[str, Any]
+    index: Any, part: LivePart, queries: Floats, k: int, metric: str, params: Mapping[str, Any]
 ) -> Hits:
-    """Up to ``k`` hits per query from the part's index, in Milvus' scores.
+    """Finds up to ``k`` rows for each query with an index, with Milvus' scores.
 
     Args:
-        part: a part for which :func:`usable` holds.
-        field: the vector field.
+        index: what :func:`usable` returned for the part.
+        part: the part.
         queries: float32 of shape ``(queries, dim)``; of length one under COSINE.
         k: number of hits.
         metric: ``COSINE``, ``IP`` or ``L2``.
         params: the request's; ``nprobe`` (default 10) or ``ef`` (default 64), as in Milvus Lite.
     """
     faiss: Any = importlib.import_module("faiss")
-    index = index_of(part, field)
     options: dict[str, Any] = {}
     if part.live is not None:
         options["sel"] = faiss.IDSelectorBitmap(np.packbits(part.live, bitorder="little"))
-    # Given per call: the attributes of the index that Milvus Lite sets are shared by all threads.
+    # Passed with the call, because all threads share the attributes that Milvus Lite sets.
     if str(index.index_type).startswith("IVF"):
         search_params = faiss.SearchParametersIVF(nprobe=int(params.get("nprobe", 10)), **options)
     else:

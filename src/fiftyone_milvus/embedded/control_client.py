@@ -1,8 +1,8 @@
-"""The client's end of the control channel: one line of JSON each way.
+"""The client's end of the control socket: one line of JSON each way.
 
-A client process holds one such connection open for as long as it lives: its lease. The system
-closes it however the process ends, which is how the service knows that nobody needs it any more,
-and how the process knows, without asking, that the service is gone.
+A client process keeps one connection open for as long as it lives. The system closes it however
+the process ends. So the service knows when it has no clients left, and the process knows, without
+a request, that the service has ended.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ import time
 from pathlib import Path
 from typing import Any
 
-from fiftyone_milvus.embedded.service_file import Identity, load
+from fiftyone_milvus.embedded.service_file import ServiceFile, load
 from fiftyone_milvus.embedded.status import Endpoint
 from fiftyone_milvus.errors import EmbeddedServiceError
 
 _POLL_SECONDS = 0.05
 
 
-class Lease:
-    """This process's hold on a running service.
+class Attachment:
+    """The connection that this process keeps open to a running service.
 
     Attributes:
         endpoint: where the service answers
@@ -34,14 +34,14 @@ class Lease:
         self._owner = os.getpid()
         connection.setblocking(False)
 
-    def alive(self) -> bool:
-        """Whether the service still holds its end, and this is the process that attached."""
+    def is_alive(self) -> bool:
+        """Whether the service still runs, and this is the process that attached."""
         if self._owner != os.getpid():
             return False
         try:
             return self._connection.recv(1) != b""
         except BlockingIOError:
-            return True  # open, and nothing to read: the service never writes to a lease
+            return True  # open, and nothing to read: the service never writes to it
         except OSError:
             return False
 
@@ -50,13 +50,13 @@ class Lease:
         self._connection.close()
 
 
-def attach(path: Path, deadline: float) -> Lease | None:
+def attach(path: Path, deadline: float) -> Attachment | None:
     """Attaches this process to the service of a data directory.
 
     Args:
         path: the resolved data directory
         deadline: the ``time.monotonic()`` until which to wait for an answer, or for a service
-            that is about to end
+            that is ending
 
     Returns:
         None if no service runs
@@ -64,32 +64,31 @@ def attach(path: Path, deadline: float) -> Lease | None:
     Raises:
         EmbeddedServiceError: if one runs that does not answer in time
     """
-    while (identity := load(path)) is not None:
-        connection, reply = _exchange(identity, "attach", deadline)
+    while (service := load(path)) is not None:
+        connection, reply = _exchange(service, "attach", deadline)
         if connection is None:
             return None
         if reply.get("state") == "serving":
-            endpoint = Endpoint(identity.address, identity.token, int(reply["pid"]), path)
-            return Lease(connection, endpoint)
+            endpoint = Endpoint(service.address, service.token, int(reply["pid"]), path)
+            return Attachment(connection, endpoint)
         connection.close()
         if reply.get("state") == "refused":
-            # Another directory's, which was here before this one.
-            return None
+            return None  # it serves another directory, which had this path before
         if time.monotonic() >= deadline:
             raise EmbeddedServiceError(
                 f"the Milvus Lite service of '{path}' (process {reply.get('pid')}) is ending but "
-                "has not in time; try again, or end that process"
+                "has not ended in time; try again, or end that process"
             )
         time.sleep(_POLL_SECONDS)
     return None
 
 
 def ask(path: Path, operation: str, timeout: float) -> dict[str, Any] | None:
-    """Asks the service of a data directory one thing.
+    """Sends one request to the service of a data directory.
 
     Args:
         path: the resolved data directory
-        operation: ``"status"`` or ``"stop"``
+        operation: ``"status"``, ``"stop"`` or ``"ping"``
         timeout: seconds to wait for the answer
 
     Returns:
@@ -98,10 +97,10 @@ def ask(path: Path, operation: str, timeout: float) -> dict[str, Any] | None:
     Raises:
         EmbeddedServiceError: if one runs that does not answer in time
     """
-    identity = load(path)
-    if identity is None:
+    service = load(path)
+    if service is None:
         return None
-    connection, reply = _exchange(identity, operation, time.monotonic() + timeout)
+    connection, reply = _exchange(service, operation, time.monotonic() + timeout)
     if connection is None:
         return None
     connection.close()
@@ -109,16 +108,12 @@ def ask(path: Path, operation: str, timeout: float) -> dict[str, Any] | None:
 
 
 def _exchange(
-    identity: Identity, operation: str, deadline: float
+    service: ServiceFile, operation: str, deadline: float
 ) -> tuple[socket.socket | None, dict[str, Any]]:
-    request = {"operation": operation, "token": identity.token, "pid": os.getpid()}
+    request = {"operation": operation, "token": service.token, "pid": os.getpid()}
+    connection = socket.socket(_family(service), socket.SOCK_STREAM)
     try:
-        connection = _connect(identity.control, deadline)
-    except TimeoutError as error:
-        raise _silent(identity) from error
-    except OSError:
-        return None, {}
-    try:
+        _connect(connection, service.control, deadline)
         connection.sendall(json.dumps(request).encode() + b"\n")
         line = b""
         while not line.endswith(b"\n"):
@@ -126,45 +121,35 @@ def _exchange(
             if not (part := connection.recv(65536)):
                 break
             line += part
-        reply = json.loads(line)
+        return connection, json.loads(line)
     except TimeoutError as error:
         connection.close()
-        raise _silent(identity) from error
+        raise EmbeddedServiceError(
+            f"the Milvus Lite service of '{service.path}' runs but does not answer; try again, or "
+            "end its process"
+        ) from error
     except (OSError, ValueError):
-        # It ended while it was asked.
+        # It does not run, or it ended during the request.
         connection.close()
         return None, {}
-    return connection, reply
 
 
-def _connect(control: str, deadline: float) -> socket.socket:
-    if control.startswith("127.0.0.1:"):
-        family, address = socket.AF_INET, ("127.0.0.1", int(control.rpartition(":")[2]))
+def _family(service: ServiceFile) -> socket.AddressFamily:
+    return socket.AF_INET if service.control.startswith("127.0.0.1:") else socket.AF_UNIX
+
+
+def _connect(connection: socket.socket, control: str, deadline: float) -> None:
+    address: Any = control
+    if connection.family == socket.AF_INET:
+        address = ("127.0.0.1", int(control.rpartition(":")[2]))
         if not address[1]:
             raise ConnectionRefusedError
-        connection = socket.socket(family, socket.SOCK_STREAM)
-    else:
-        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        address = control  # type: ignore[assignment]
     while True:
         connection.settimeout(max(deadline - time.monotonic(), 0.01))
         try:
-            connection.connect(address)
+            return connection.connect(address)
         except BlockingIOError:
             # The service's queue of unanswered connections is full.
             if time.monotonic() >= deadline:
-                connection.close()
                 raise TimeoutError from None
             time.sleep(_POLL_SECONDS)
-        except BaseException:
-            connection.close()
-            raise
-        else:
-            return connection
-
-
-def _silent(identity: Identity) -> EmbeddedServiceError:
-    return EmbeddedServiceError(
-        f"the Milvus Lite service of '{identity.path}' runs but does not answer; try again, or end "
-        "its process"
-    )
