@@ -6,7 +6,6 @@ Every request that is not valid is left to Milvus Lite, so that errors are its o
 
 from __future__ import annotations
 
-import json
 import logging
 import weakref
 from collections.abc import Callable, Sequence
@@ -30,9 +29,9 @@ from fiftyone_milvus.embedded.executor.live_rows import (
     maintenance,
 )
 from fiftyone_milvus.embedded.executor.parts import Mask, Rows
+from fiftyone_milvus.embedded.executor.plain import PlainServicer
 from fiftyone_milvus.embedded.executor.requests import (
     SearchRequest,
-    decoded,
     read_query,
     read_search,
 )
@@ -41,11 +40,10 @@ from fiftyone_milvus.embedded.storage import flush
 
 logger = logging.getLogger(__name__)
 
-_BUILD_PARAMS = ("nlist", "M", "efConstruction", "m", "nbits", "sq_type")
 _UNBUILT = ("FLAT", "BRUTE_FORCE")
 
 
-class FastServicer(MilvusServicer):
+class FastServicer(PlainServicer):
     """Answers searches, queries and writes of plain collections from arrays.
 
     Nothing else may write to the database. Requests must come through a
@@ -103,18 +101,6 @@ class FastServicer(MilvusServicer):
     def DropPartition(self, request: Any, context: Any) -> Any:
         """Drops a partition with its rows."""
         return self._write("DropPartition", None, request, context)
-
-    def CreateIndex(self, request: Any, context: Any) -> Any:
-        """Creates an index with the build parameters that were given.
-
-        MilvusClient sends ``nlist``, ``M`` and the like as parameters of their own; Milvus Lite
-        reads only the parameter ``params``, and would build with its own defaults.
-        """
-        given = {pair.key: pair.value for pair in request.extra_params}
-        build = {k: decoded(v) for k, v in given.items() if k in _BUILD_PARAMS}
-        if build and "params" not in given:
-            request.extra_params.add(key="params", value=json.dumps(build))
-        return super().CreateIndex(request, context)
 
     def Flush(self, request: Any, context: Any) -> Any:
         """Moves rows from the memtables into segments."""
