@@ -289,9 +289,9 @@ print(choose_mode().name, choose_mode().reason)
         (
             "fiftyone_milvus.embedded.executor",
             "requests",
-            "_pairs",
-            "lambda pairs: {**pairs, 'radius': 1}",
-            "no fast path (UnsupportedError: radius)",
+            "read_search",
+            "lambda asked: asked.radius",
+            "no fast path (AttributeError: 'SearchRequest' object",
         ),
     ],
 )

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pymilvus import DataType, MilvusClient
 
@@ -164,9 +164,7 @@ def _no_silent_failures(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     operations=OPERATIONS,
     seed=st.integers(0, 999),
 )
-@settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=40)
 def test_any_expression_means_what_it_means_in_milvus_lite(
     pair: Pair, expressions: list[str], operations: Any, seed: int
 ) -> None:
@@ -337,7 +335,6 @@ def test_common_filters_are_never_evaluated_row_by_row(
         )
     )
 )
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_long_lists_leave_what_they_were(pieces: list[str]) -> None:
     expr = " or pk in ".join(pieces)
     short, lists = take_out(expr)

@@ -96,7 +96,8 @@ class Database(MilvusLite):
 
     def _folder(self, name: str, database_name: str) -> Path | None:
         """Where a collection is; None if its name is not valid, or Milvus Lite does not tell."""
-        if not hasattr(self, "_collection_dir") or name != Path(name).name or name == "..":
+        valid = name not in ("", "..") and name == Path(name).name
+        if not valid or not hasattr(self, "_collection_dir"):
             return None
         return Path(self._collection_dir(name, database_name))
 
