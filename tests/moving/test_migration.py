@@ -427,7 +427,7 @@ def test_what_can_not_be_moved(engine, finished, dropped):
     refused("not a similarity index", "shown", "moved")
     refused("already has a brain run 'shown'", KEY, "shown", metric="cosine")
     refused("Invalid brain key", KEY, "not a name", metric="cosine")
-    refused("batch_size=0", KEY, metric="cosine", batch_size=0)
+    refused("batch_size 0", KEY, metric="cosine", batch_size=0)
     refused("Unknown parameter 'nprobe'", KEY, metric="cosine", nprobe=3)
     other = index_images(engine, 3, "cosine")
     dropped.append(other)

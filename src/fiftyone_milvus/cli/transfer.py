@@ -55,7 +55,7 @@ def adopt(
     keys = moving.adoptable(found) if brain_key is None else [brain_key]
     done = []
     for key in keys:
-        with unlogged("moving.adopting"):
+        with unlogged("moving.adoption"):
             done.append(moving.adopt(found, key, **credentials))
         # At once, as the next one may fail
         if not as_json:
@@ -102,7 +102,7 @@ def migrate(
         index_type=index_type,
         fields=fields,
     )
-    with unlogged("moving.migrating"):
+    with unlogged("moving.migration"):
         done = moving.migrate(found, brain_key, to, overwrite=overwrite, **settings)
     show(done, as_json)
 
@@ -122,7 +122,7 @@ def export(
     found = arguments.dataset(dataset)
     from fiftyone_milvus import moving
 
-    with unlogged("moving.exporting"):
+    with unlogged("moving.parquet_export"):
         done = moving.export_index(found, brain_key, path, fields=fields)
     show(done, as_json)
 
@@ -160,6 +160,6 @@ def import_(
         index_type=index_type,
         fields=fields,
     )
-    with unlogged("moving.importing"):
+    with unlogged("moving.parquet_import"):
         done = moving.import_index(path, found, brain_key, overwrite=overwrite, **settings)
     show(done, as_json)
