@@ -9,9 +9,16 @@ VENV ?= .venv
 LOWEST ?= .venv-lowest
 OUT ?= demo-out
 SITE ?= site
+# Material for MkDocs says at each build that its time ends; mkdocs.yml says what follows
+export NO_MKDOCS_2_WARNING := 1
 # Twice the cores, since most tests wait for a server; in this order the App's, which take longest,
 # come first
 PYTEST_ARGS ?= -n 4 --dist loadfile --no-loadscope-reorder
+# What breaks first, on the embedded engine: no server, no browser
+FAST := backend/test_config.py collection/test_packing.py connection/test_resolution.py \
+	connection/test_settings.py dataset fields/test_translation.py index/test_writes.py \
+	schema/test_columns.py search/test_index_search.py search/test_neighbors.py \
+	support/test_oracle.py syncing writing/test_batching.py
 
 UV := $(shell command -v uv 2>/dev/null)
 BIN := $(VENV)/bin
@@ -32,7 +39,7 @@ endif
 
 .PHONY: help
 help:  ## List these commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: $(VENV)/.package  ## Index and search handwritten digits; leaves a picture of what it found
@@ -41,6 +48,14 @@ demo: $(VENV)/.package  ## Index and search handwritten digits; leaves a picture
 .PHONY: test
 test: test-env  ## Test the built wheel on both engines (PYTEST_ARGS="-k ..." for some)
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+.PHONY: test-fast
+test-fast: test-env  ## Test the core on the embedded engine only, in two minutes
+	@$(BIN)/python -m pytest -q -n 2 --dist loadfile -k "not server" $(addprefix tests/,$(FAST))
+
+.PHONY: test-isolated
+test-isolated: test-env  ## Test that tests touch no Milvus, MongoDB or home of yours
+	@$(BIN)/python -m tests.support.foreign $(PYTEST_ARGS)
 
 .PHONY: lowest-env
 lowest-env: $(LOWEST)/.ready

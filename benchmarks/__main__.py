@@ -22,7 +22,7 @@ def main() -> int:
     parser.add_argument("--rows", type=int, default=100_000, help="of the large index")
     parser.add_argument("--dim", type=int, default=512, help="of its vectors")
     parser.add_argument("--only", action="append", metavar="NAME", help="a case; repeatable")
-    parser.add_argument("--out", type=Path, default=Path("docs/performance.md"))
+    parser.add_argument("--out", type=Path, default=Path("docs/benchmarks.md"))
     args = parser.parse_args()
 
     # What was started is ended however the run ends

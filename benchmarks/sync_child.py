@@ -91,7 +91,7 @@ def _changes(dataset: Any, index: Any, model: Any, task: dict[str, Any]) -> dict
     collection = index._collection
     documents = dataset._sample_collection
     contenders: dict[str, Callable[[], object]] = {
-        "sync() of what is in step": lambda: index.sync(model=model),
+        "sync() of an index that is up to date": lambda: index.sync(model=model),
         "of it: the dataset's IDs": lambda: expected_rows.read(dataset, None),
         "of it: the index's IDs": lambda: _exhaust(collection.id_pages(strong=True)),
         "dataset.values('id')": lambda: dataset.values("id"),

@@ -211,6 +211,7 @@ def wait_indexed(client: Any, collection: str, rows: int, timeout: float = 600) 
 @contextmanager
 def world(rows: int, dim: int, names: list[str]) -> Iterator[World]:
     """Starts everything, and ends it. FiftyOne must not have been imported before."""
+    from tests.support.environment import isolate
     from tests.support.mongo import Mongo
     from tests.support.servers import MilvusServer
 
@@ -219,7 +220,11 @@ def world(rows: int, dim: int, names: list[str]) -> Iterator[World]:
     try:
         mongo = Mongo(root / "mongo")
         ends.append(mongo.stop)
-        _private_fiftyone(root, mongo.uri)
+        nowhere = isolate(root, mongo.uri)
+        ends.append(nowhere.close)
+        os.environ["FIFTYONE_LOGGING_LEVEL"] = "WARNING"
+        import fiftyone_milvus  # noqa: F401  (takes over backend="milvus")
+
         found = World(root, rows, dim)
         if "embedded" in names:
             path = root / "ours.db"
@@ -233,28 +238,6 @@ def world(rows: int, dim: int, names: list[str]) -> Iterator[World]:
     finally:
         for end in reversed(ends):
             end()
-
-
-def _private_fiftyone(root: Path, database: str) -> None:
-    for name in list(os.environ):
-        if name.startswith(("FIFTYONE_", "MILVUS_")):
-            del os.environ[name]
-    home = root / "home"
-    home.mkdir()
-    os.environ.update(
-        FIFTYONE_CONFIG_PATH=str(home / "config.json"),
-        FIFTYONE_APP_CONFIG_PATH=str(home / "app_config.json"),
-        FIFTYONE_BRAIN_CONFIG_PATH=str(home / "brain_config.json"),
-        FIFTYONE_DATABASE_URI=database,
-        FIFTYONE_DATABASE_NAME="benchmarks",
-        FIFTYONE_DATABASE_VALIDATION="false",
-        FIFTYONE_DATABASE_DIR=str(home / "mongo"),
-        FIFTYONE_DEFAULT_DATASET_DIR=str(home / "datasets"),
-        FIFTYONE_DO_NOT_TRACK="true",
-        FIFTYONE_LOGGING_LEVEL="WARNING",
-        FIFTYONE_SHOW_PROGRESS_BARS="false",
-    )
-    import fiftyone_milvus  # noqa: F401  (takes over backend="milvus")
 
 
 def _stop_embedded(path: Path) -> None:

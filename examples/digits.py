@@ -1,4 +1,4 @@
-"""What the examples index: scikit-learn's handwritten digits, with their pixels as embeddings."""
+"""The data of the examples: scikit-learn's handwritten digits, with their pixels as embeddings."""
 
 from __future__ import annotations
 

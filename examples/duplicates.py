@@ -11,7 +11,7 @@ from digits import make_dataset
 
 dataset, embeddings = make_dataset()
 
-# Twenty samples get a copy that differs by a little noise
+# Add copies of twenty samples. Their embeddings differ by a little noise
 originals = dataset.limit(20)
 dataset.add_samples(
     [fo.Sample(filepath=s.filepath, ground_truth=s.ground_truth.copy()) for s in originals]

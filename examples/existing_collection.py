@@ -1,4 +1,4 @@
-"""Search a collection that somebody else made and filled; nothing is copied."""
+"""Search a foreign collection, which another program made and filled. Nothing is copied."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fiftyone_milvus import embedded
 dataset, embeddings = make_dataset()
 ids = dataset.values("id")
 
-# Somebody's pipeline: any names, a VARCHAR key that holds sample IDs, and a float vector
+# The other program. Names are free; the key is a VARCHAR that holds sample IDs
 endpoint = embedded.ensure("pipeline.db")
 client = MilvusClient(endpoint.address, token=endpoint.token)
 if client.has_collection("scans"):
@@ -26,7 +26,7 @@ client.insert("scans", [{"scan": i, "pixels": e} for i, e in zip(ids, embeddings
 
 index = fob.compute_similarity(
     dataset,
-    embeddings=False,  # they are there
+    embeddings=False,  # they are in the collection
     metric="cosine",
     brain_key="similar",
     backend="milvus",

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import fiftyone.brain as fob
 
-import fiftyone_milvus  # noqa: F401  from here on, backend="milvus" is this package
+import fiftyone_milvus  # noqa: F401  backend="milvus" is this package from here on
 from digits import make_dataset
 
 dataset, embeddings = make_dataset()
 
-# With model="clip-vit-base32-torch" instead of embeddings, text can be searched for too
+# With model="clip-vit-base32-torch" instead of embeddings, you can also search by text
 index = fob.compute_similarity(
     dataset,
     embeddings=embeddings,
@@ -29,7 +29,7 @@ seven = embeddings[dataset.values("ground_truth.label").index("7")]
 view = dataset.sort_by_similarity(seven, k=8, brain_key="similar")
 print("Nearest to the vector of a 7:", *view.values("ground_truth.label"))
 
-# session = fo.launch_app(view) shows them
+# To see them in the App: session = fo.launch_app(view)
 
 index.cleanup()
 dataset.delete()

@@ -1,8 +1,8 @@
-"""Use a Milvus server, or Zilliz Cloud, that the environment names.
+"""Use a Milvus server or Zilliz Cloud. Its address comes from the environment.
 
     FIFTYONE_BRAIN_SIMILARITY_MILVUS_URI=http://localhost:19530 python server.py
 
-``..._USER``, ``..._PASSWORD``, ``..._TOKEN``, ``..._DB_NAME`` and ``..._CA_PEM_PATH`` go with it.
+So do ``..._USER``, ``..._PASSWORD``, ``..._TOKEN``, ``..._DB_NAME`` and ``..._CA_PEM_PATH``.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ index = fob.compute_similarity(
 )
 print(f"{index.config.deployment}, Milvus {index.client.get_server_version()}")
 
-# Who loads the run later needs the address from the environment again: it is not stored with it
+# The address is not stored: a process that loads the run later needs it in its environment again
 stored = dataset.get_brain_info("similar").config.serialize()
 print("Stored credentials:", sorted({"uri", "user", "password", "token"} & set(stored)))
 

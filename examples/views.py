@@ -1,4 +1,4 @@
-"""Search in views, with several queries, from the far end, and without a limit."""
+"""Search in views, with several queries, for the least similar, and without a limit."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ index = fob.compute_similarity(
 label = "ground_truth.label"
 query = dataset.first()  # a 0
 
-# In a view there are always min(k, len(view)) results, and the right ones
+# In a view you always get min(k, len(view)) results, and the right ones
 not_zeros = dataset.match(F(label) != "0")
 view = not_zeros.sort_by_similarity(query.id, k=10, brain_key="similar")
 print("Like a 0, but none:", *view.values(label))
 
-# Several queries: the nearest to their mean, or to any of them
+# With several queries: the nearest to their mean, or to any of them
 queries = [dataset.match(F(label) == digit).first().id for digit in ("1", "8")]
 for aggregation in ("mean", "post-min"):
     view = index.sort_by_similarity(queries, k=10, aggregation=aggregation)

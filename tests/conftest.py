@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import atexit
+import importlib.util
 import os
+import random
 import shutil
 import signal
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -14,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
+from tests.support import environment
 from tests.support.mongo import Mongo
 from tests.support.scheduling import ByFile
 from tests.support.servers import Kind, MilvusServer
@@ -22,42 +25,75 @@ from tests.support.servers import Kind, MilvusServer
 pytest_plugins = ["tests.support.fixtures"]
 
 
-def _private_fiftyone() -> tuple[Path, Mongo]:
-    """Points FiftyOne at folders and a MongoDB of this process' own."""
-    if any(name == "fiftyone" or name.startswith("fiftyone.") for name in sys.modules):
-        raise RuntimeError("fiftyone was imported before the test session's environment was set")
-    root = Path(tempfile.mkdtemp(prefix="fiftyone-milvus-"))
+def _private_mongo(root: Path) -> tuple[str, Mongo | None]:
+    """Returns the address of the MongoDB of this test run, and itself if this process starts it."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        # The process that started this one has left its own here
+        return os.environ["FIFTYONE_DATABASE_URI"], None
     mongo = Mongo(root / "mongo")
-
-    for name in list(os.environ):
-        if name.startswith(("FIFTYONE_", "MILVUS_")):
-            del os.environ[name]
-    config = root / "config"
-    config.mkdir()
-    os.environ.update(
-        FIFTYONE_CONFIG_PATH=str(config / "config.json"),
-        FIFTYONE_APP_CONFIG_PATH=str(config / "app_config.json"),
-        FIFTYONE_BRAIN_CONFIG_PATH=str(config / "brain_config.json"),
-        FIFTYONE_EVALUATION_CONFIG_PATH=str(config / "evaluation_config.json"),
-        FIFTYONE_ANNOTATION_CONFIG_PATH=str(config / "annotation_config.json"),
-        FIFTYONE_DATABASE_URI=mongo.uri,
-        FIFTYONE_DATABASE_NAME=f"fiftyone-{os.getpid()}",
-        FIFTYONE_DATABASE_VALIDATION="false",
-        FIFTYONE_DATABASE_DIR=str(root / "home" / "mongo"),
-        FIFTYONE_DEFAULT_DATASET_DIR=str(root / "home" / "datasets"),
-        FIFTYONE_DATASET_ZOO_DIR=str(root / "home" / "datasets"),
-        FIFTYONE_MODEL_ZOO_DIR=str(root / "home" / "models"),
-        FIFTYONE_PLUGINS_DIR=str(root / "home" / "plugins"),
-        FIFTYONE_DO_NOT_TRACK="true",
-        FIFTYONE_SHOW_PROGRESS_BARS="false",
-    )
-    return root, mongo
+    return mongo.uri, mongo
 
 
-_ROOT, _MONGO = _private_fiftyone()
+# Sockets are below it, whose paths can't be long
+_ROOT = Path(tempfile.mkdtemp(prefix="fom-"))
+_URI, _MONGO = _private_mongo(_ROOT)
+_NOWHERE = environment.isolate(_ROOT, _URI)
+
+# Every run tries other examples. One that fails is printed, and kept as an @example of its test
+settings.register_profile(
+    "tests",
+    deadline=None,
+    derandomize=False,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+settings.load_profile("tests")
 
 # A shell's background job ignores Ctrl-C, and so would the processes that tests start and interrupt
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    # One seed for all processes of this run; PYTEST_ARGS="--hypothesis-seed=..." repeats it
+    if not hasattr(config, "workerinput") and config.option.hypothesis_seed is None:
+        config.option.hypothesis_seed = str(random.getrandbits(32))
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    return f"Hypothesis: --hypothesis-seed={config.option.hypothesis_seed}"
+
+
+_NO_MILVUS = importlib.util.find_spec("milvus") is None
+_SERVERS = {"milvus_servers", "make_server"}
+
+
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    app = Path(__file__).parent / "app" in collection_path.parents
+    return True if app and environment.browser() is None else None
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not _NO_MILVUS:
+        return
+
+    def needs_server(item: Any) -> bool:
+        params = item.callspec.params if hasattr(item, "callspec") else {}
+        return params.get("engine") == "server" or bool(_SERVERS & {*item.fixturenames})
+
+    config.hook.pytest_deselected(items=[item for item in items if needs_server(item)])
+    items[:] = [item for item in items if not needs_server(item)]
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    say = terminalreporter.write_line
+    if environment.browser() is None:
+        say(
+            "The App's tests were skipped: no browser; install chromium, or run "
+            ".venv/bin/playwright install chromium"
+        )
+    if _NO_MILVUS:
+        say("The server's tests were skipped: no Milvus; its PyPI package is for Linux x86-64 only")
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -67,7 +103,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> ByFile | 
 
 @atexit.register
 def _clean_up() -> None:
-    _MONGO.stop()
+    if _MONGO is not None:
+        _MONGO.stop()
     shutil.rmtree(_ROOT, ignore_errors=True)
 
 

@@ -1,4 +1,4 @@
-"""sync() of datasets of growing size: memory, and what a dataset in step or nearly so costs.
+"""sync() of datasets of growing size: memory, and time when little or nothing is missing.
 
 ``python -m benchmarks --rows 1000000 --only syncing``
 
@@ -101,7 +101,7 @@ def _changes(engine: Engine, run: dict[str, Any]) -> list[Table]:
         ratio = statistics.median(found[name]) / statistics.median(found[own])
         rows.append((name, *_cells(found[name]), times(ratio)))
     nothing = Table(
-        f"syncing-in-step-{engine.name}",
+        f"syncing-up-to-date-{engine.name}",
         (f"{size:,} samples", "s (min)", "(median)", f"/ {own}"),
         rows, raw=found,
     )  # fmt: skip

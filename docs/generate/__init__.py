@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from docs.generate import commands, parameters
+from docs.generate import commands, parameters, performance, site
 
 PAGES: dict[str, Callable[[], str]] = {
     "commands.md": commands.page,
     "parameters.md": parameters.page,
+    "performance.md": performance.page,
+    "../mkdocs.yml": site.configuration,
 }
-"""The pages, and what returns the text of each."""
+"""The files, relative to ``docs/``, and what returns the text of each."""

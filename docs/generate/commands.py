@@ -15,10 +15,16 @@ _HEAD = """\
 
 <!-- Written by `make reference`; change the code instead. -->
 
-`fiftyone-milvus COMMAND --help` says the same. `--json` prints JSON on the standard output, and
-everything else on the standard error. Exit codes: 0 done; 1 an error or a finding, in one line;
-2 wrong usage; 130 interrupted. `fiftyone-milvus --install-completion` teaches your shell its
-commands and options.
+`fiftyone-milvus COMMAND --help` shows the same text. With `--json`, a command prints only JSON to the standard output, and
+everything else to the standard error. `fiftyone-milvus --install-completion` lets your shell complete commands and options.
+If `fiftyone-milvus` is not on the `PATH`, `python -m fiftyone_milvus` is the same.
+
+| exit code | |
+| --- | --- |
+| 0 | done |
+| 1 | an error, or something that was found, in one line |
+| 2 | wrong usage |
+| 130 | interrupted |
 """
 
 

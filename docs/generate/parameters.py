@@ -22,31 +22,34 @@ _HEAD = """\
 
 ## Of an index
 
-Of `fiftyone.brain.compute_similarity(..., backend="milvus")`, besides
+Pass these to `fiftyone.brain.compute_similarity(..., backend="milvus")`, together with
 [FiftyOne's own](https://docs.voxel51.com/api/fiftyone.brain.html#fiftyone.brain.compute_similarity) (`brain_key`, `model`,
-`embeddings`, `patches_field`, ...). They are stored with the run, and can be set in FiftyOne's brain config as
-`similarity_backends.milvus.NAME` or in the environment as `FIFTYONE_BRAIN_SIMILARITY_MILVUS_NAME`.
+`embeddings`, `patches_field`, ...). They are stored with the run. You can also set them in FiftyOne's brain config, as
+`similarity_backends.milvus.NAME`, or in the environment, as `FIFTYONE_BRAIN_SIMILARITY_MILVUS_NAME`.
 """
 
 _CONNECTION = """\
 ## Where Milvus is
 
-Never stored with a run; also for `load_brain_results()`. See [Connecting](connecting.md).
+Pass these to `compute_similarity()` and to `load_brain_results()`. They are never stored with a run. See
+[Connecting](connecting.md).
 """
 
 _TYPES = """\
 ## Index types
 
-Parameters of `index_params` and `search_params`, and what each takes; in bold what this package sets unless you do. What
-bounds how much of an index is looked at (`ef`, `nprobe`, `search_list`) grows with the number of results. Which index for
-which size: [Sizing](sizing.md). An engine that does not have a type says so before anything is made.
+The table shows the parameters of `index_params` and `search_params`, and the values of each. Values in **bold** are the
+defaults of this package. `ef`, `nprobe` and `search_list` say how much of an index a search compares; they grow with the
+number of results. [Sizing](sizing.md) says which index fits which size. If an engine does not have a type, you get an
+error before anything is created.
 """
 
 _METHODS = """\
 ## Methods of an index
 
-What `compute_similarity()` and `load_brain_results()` return has, besides
-[FiftyOne's](https://docs.voxel51.com/api/fiftyone.brain.similarity.html):
+The index that `compute_similarity()` and `load_brain_results()` return has these methods, in addition to
+[FiftyOne's](https://docs.voxel51.com/api/fiftyone.brain.similarity.html). The [Python reference](reference.md) describes
+their arguments.
 """
 
 _OWN = (
@@ -64,7 +67,7 @@ def page() -> str:
         _CONNECTION + "\n" + _table(a for a in entries if a.name in CREDENTIALS),
         _TYPES + "\n" + "\n".join(_types()),
         _METHODS + "\n" + "\n".join(_methods()),
-        "`aggregation=` of several queries is one of "
+        "With several queries, `aggregation=` is one of "
         + ", ".join(f"`{name}`" for name in AGGREGATIONS)
         + ".",
         "## Functions\n\n" + "\n".join(_functions()),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -19,6 +18,8 @@ from tests.app.digits import Scans
 from tests.app.page import VIEWPORT, AppPage
 from tests.app.server import AppServer
 from tests.conftest import Engine
+from tests.support import environment
+from tests.support.indexes import credentials
 from tests.support.trained import trained_once
 
 # The App's switch for tests: no analytics, no hints that cover the grid. Nothing moves: what does
@@ -47,27 +48,27 @@ def _panel() -> None:
         pytest.skip(f"the App of FiftyOne {fo.__version__} has no Similarity Search panel")
 
 
-@pytest.fixture(scope="module", params=["embedded", "server"])
+@pytest.fixture(scope="package", params=["embedded", "server"])
 def engine(request: pytest.FixtureRequest) -> Engine:
-    """Each engine in turn, for the whole module."""
+    """Each engine in turn, for all modules that test both."""
     if request.param == "server":
         return Engine("server", request.getfixturevalue("milvus_server").kwargs)
     return Engine("embedded", {"uri": str(request.getfixturevalue("_embedded_session_path"))})
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
-    """Debian's Chromium where there is one, else the browser that Playwright downloaded."""
+    """A browser for all of the App's tests; without one, they are not collected."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
-            executable_path=shutil.which("chromium"),
+            executable_path=environment.browser(),
             args=["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"],
         )
         yield browser
         browser.close()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def scans(common: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scans]:
     """Digits, and their model in the zoo of this process and of those that it starts."""
     with pytest.MonkeyPatch.context() as context:
@@ -101,7 +102,16 @@ def start_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartServ
         server.stop()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
+def engine_server(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AppServer]:
+    """An App's server whose environment names the engine, for all modules that test both."""
+    server = AppServer(credentials(engine.kwargs), tmp_path_factory.mktemp("app") / "server.log")
+    server.wait_ready()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="package")
 def open_app(browser: Browser) -> Iterator[OpenApp]:
     """Opens a dataset in a new tab, which takes the place of the last one."""
     # One for all, which compiles the App's code once

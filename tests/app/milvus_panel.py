@@ -10,16 +10,6 @@ from tests.app.page import AppPage
 
 _SECONDS = 30_000
 
-_WATCH = """
-() => {
-    window.said = new Set()
-    const look = () => document.querySelectorAll('[role="dialog"] p')
-        .forEach(line => window.said.add(line.innerText.trim()))
-    new MutationObserver(look).observe(
-        document.body, {childList: true, subtree: true, characterData: true})
-}
-"""
-
 
 class MilvusPanelPage:
     """The panel in a tab of the App; opens it.
@@ -105,14 +95,6 @@ class MilvusPanelPage:
     def execute(self) -> None:
         """Executes the form, once the App has checked what was typed."""
         self.checked().click()
-
-    def watch(self) -> None:
-        """Begins to remember what the progress bar says; see :meth:`watched`."""
-        self._tab.evaluate(_WATCH)
-
-    def watched(self) -> list[str]:
-        """Returns what the progress bar has said since :meth:`watch`, each text once."""
-        return list(self._tab.evaluate("() => [...window.said]"))
 
     def told(self, text: str | re.Pattern[str]) -> str:
         """Waits for a message, in a toast or under the progress bar; returns it; closes both."""

@@ -47,7 +47,7 @@ def test_panel(app: AppPage, theme: str, suffix: str) -> None:
     panel.click("Measure recall")
     panel.shows("recall@10")
     panel.click("Nearest distances")
-    panel.shows("Distance to the nearest other")
+    panel.shows("Distance to the nearest neighbor")
     app.screenshot(IMAGES / f"app-panel{suffix}.png")
 
 
@@ -66,7 +66,7 @@ def test_forms(app: AppPage) -> None:
     app.screenshot(IMAGES / "app-search.png")
     panel.dismiss()
     panel.click("Near-duplicates")
-    expect(panel.form).to_contain_text("have a neighbor")
+    expect(panel.form).to_contain_text("with a neighbor")
     panel.checked()
     app.screenshot(IMAGES / "app-duplicates.png")
     panel.dismiss()

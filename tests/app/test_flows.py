@@ -11,13 +11,14 @@ import pytest
 from PIL import Image
 
 from fiftyone_milvus.demo.model import NAME as MODEL
-from tests.app.conftest import OpenApp, StartServer
+from tests.app.conftest import OpenApp
 from tests.app.digits import COUNT, KEY, Scans
 from tests.app.page import AppPage
 from tests.app.search_form import SearchForm
+from tests.app.server import AppServer
 from tests.conftest import Engine
 from tests.support import oracle
-from tests.support.indexes import credentials
+from tests.support.once import one_engine
 
 pytestmark = pytest.mark.app
 
@@ -47,10 +48,8 @@ def dataset(scans: Scans, engine: Engine) -> Iterator[fo.Dataset]:
 
 
 @pytest.fixture(scope="module")
-def app(
-    dataset: fo.Dataset, engine: Engine, start_server: StartServer, open_app: OpenApp
-) -> AppPage:
-    return open_app(start_server(credentials(engine.kwargs)), dataset)
+def app(dataset: fo.Dataset, engine_server: AppServer, open_app: OpenApp) -> AppPage:
+    return open_app(engine_server, dataset)
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +66,7 @@ def true(scans: Scans, query: np.ndarray) -> dict[int, float]:
     return dict(enumerate(oracle.distances("cosine", query, scans.vectors)[0].tolist()))
 
 
+@one_engine
 def test_several_images_and_a_name(app: AppPage, form: SearchForm, scans: Scans) -> None:
     app.select(2, 4)
     found = form.search(index=KEY, k=12, name="two and four")
@@ -74,6 +74,7 @@ def test_several_images_and_a_name(app: AppPage, form: SearchForm, scans: Scans)
     app.clear()
 
 
+@one_engine
 def test_negatives(app: AppPage, form: SearchForm, scans: Scans) -> None:
     app.select(3)
     app.select(5, negative=True)
@@ -82,6 +83,7 @@ def test_negatives(app: AppPage, form: SearchForm, scans: Scans) -> None:
     app.clear()
 
 
+@one_engine
 def test_another_index(app: AppPage, form: SearchForm, scans: Scans) -> None:
     app.select(4)
     found = form.search(index=OTHER, metric="euclidean")
@@ -91,6 +93,7 @@ def test_another_index(app: AppPage, form: SearchForm, scans: Scans) -> None:
     app.clear()
 
 
+@one_engine
 def test_least_similar_with_distances(
     form: SearchForm, app: AppPage, dataset: fo.Dataset, scans: Scans
 ) -> None:
@@ -103,6 +106,7 @@ def test_least_similar_with_distances(
     app.clear()
 
 
+@one_engine
 def test_an_uploaded_image(
     form: SearchForm, app: AppPage, scans: Scans, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import cv2
 import fiftyone as fo
 import fiftyone.brain as fob
 import pytest
 
 from fiftyone_milvus.demo.model import NAME as MODEL
-from tests.app.conftest import OpenApp, StartServer
+from tests.app.conftest import OpenApp
 from tests.app.digits import KEY, Scans
 from tests.app.server import AppServer
 from tests.conftest import Engine
 from tests.support import oracle
-from tests.support.indexes import credentials
+from tests.support.once import one_engine
 
 pytestmark = pytest.mark.app
 
@@ -24,11 +24,6 @@ SHOWN = 25
 SAMPLES = 40
 FIELD = "objects"
 BOXES = ([0.1, 0.1, 0.35, 0.8], [0.55, 0.1, 0.35, 0.8])
-
-
-@pytest.fixture(scope="module")
-def server(engine: Engine, start_server: StartServer) -> AppServer:
-    return start_server(credentials(engine.kwargs))
 
 
 @pytest.fixture
@@ -52,7 +47,7 @@ def check(scans: Scans, shown: list[int], query: int, count: int) -> None:
 
 
 def test_patches_in_the_grid_and_a_label_in_a_sample(
-    scans: Scans, engine: Engine, server: AppServer, open_app: OpenApp, keep: Callable
+    scans: Scans, engine: Engine, engine_server: AppServer, open_app: OpenApp, keep: Callable
 ) -> None:
     dataset = keep(scans.dataset(f"patches-{engine.name}"))
     dataset.delete_samples(dataset.skip(SAMPLES))
@@ -73,14 +68,15 @@ def test_patches_in_the_grid_and_a_label_in_a_sample(
         metric="cosine",
         **engine.kwargs,
     )
-    app = open_app(server, dataset, numbers)
+    app = open_app(engine_server, dataset, numbers)
     check(scans, app.search_by_patch(FIELD, 4), 4, 2 * SAMPLES)
     # The right one of sample 3
     check(scans, app.search_by_label(3, (0.725, 0.5)), 7, 2 * SAMPLES)
 
 
+@one_engine
 def test_groups(
-    scans: Scans, engine: Engine, server: AppServer, open_app: OpenApp, keep: Callable
+    scans: Scans, engine: Engine, engine_server: AppServer, open_app: OpenApp, keep: Callable
 ) -> None:
     dataset = keep(fo.Dataset(f"groups-{engine.name}"))
     dataset.add_group_field("group", default="left")
@@ -103,29 +99,49 @@ def test_groups(
         metric="cosine",
         **engine.kwargs,
     )
-    app = open_app(server, dataset)
+    app = open_app(engine_server, dataset)
     # The grid shows the left ones, so they are what is searched; the index holds both
     oracle.check_ranking(
         app.search_by_image(6), scans.distances(6, range(0, 2 * SAMPLES, 2)), SHOWN
     )
 
 
+def write_video(image: str, path: Path) -> fo.VideoMetadata:
+    """Writes a still image as a video; returns what FiftyOne would ask ``ffprobe`` of it.
+
+    OpenCV comes with FiftyOne, and ``ffmpeg`` does not.
+    """
+    pixels = cv2.imread(image)
+    height, width = pixels.shape[:2]
+    video = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"vp09"), 2, (width, height))
+    if not video.isOpened():
+        pytest.skip("this OpenCV writes no VP9")
+    for _ in range(2):
+        video.write(pixels)
+    video.release()
+    return fo.VideoMetadata(
+        frame_width=width, frame_height=height, frame_rate=2, total_frame_count=2, duration=1
+    )
+
+
+@one_engine
 def test_videos(
     scans: Scans,
     engine: Engine,
-    server: AppServer,
+    engine_server: AppServer,
     open_app: OpenApp,
     keep: Callable,
     tmp_path: Path,
 ) -> None:
     count = SHOWN + 1
-    options = ["-frames:v", "2", "-r", "2", "-pix_fmt", "yuv420p"]
-    for n in range(count):
-        one = ["ffmpeg", "-loglevel", "error", "-loop", "1", "-i", scans.paths[n], *options]
-        subprocess.run([*one, str(tmp_path / f"{n}.mp4")], check=True)
+    metadata = [write_video(scans.paths[n], tmp_path / f"{n}.mp4") for n in range(count)]
     dataset = keep(fo.Dataset(f"videos-{engine.name}"))
     dataset.add_samples(
-        [fo.Sample(str(tmp_path / f"{n}.mp4"), number=n) for n in range(count)], progress=False
+        [
+            fo.Sample(str(tmp_path / f"{n}.mp4"), number=n, metadata=metadata[n])
+            for n in range(count)
+        ],
+        progress=False,
     )
     fob.compute_similarity(
         dataset,
@@ -136,5 +152,5 @@ def test_videos(
         metric="cosine",
         **engine.kwargs,
     )
-    app = open_app(server, dataset)
+    app = open_app(engine_server, dataset)
     check(scans, app.search_by_image(3), 3, count)

@@ -71,7 +71,7 @@ def test_the_panel_says_so_until_the_server_is_back(
     server.restart()
     panel.refresh()
     panel.shows("answers in")
-    panel.row(KEY, str(COUNT), "in step", "HNSW")
+    panel.row(KEY, str(COUNT), "up to date", "HNSW")
     panel.shows("fiftyone_handwritten_digits_similar")
 
 

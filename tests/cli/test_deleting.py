@@ -94,12 +94,12 @@ def test_a_collection_that_others_use(
     said = refused("delete", name, "other", "--yes")
     assert said == (
         f"Not deleted: index 'other' has {COUNT} vectors in collection '{collection}', which was "
-        "not made for it, and which 'similar' would lose too; pass --only run to leave the "
-        "collection, or --drop-shared"
+        "not made for it and is also used by 'similar'; pass --only run to keep the collection, or "
+        "--drop-shared"
     )
-    assert "which 'other' would lose too" in refused("delete", name, "similar", "--yes")
+    assert "which is also used by 'other'" in refused("delete", name, "similar", "--yes")
     # Without --yes it is the question that says so
-    assert "which 'other' would lose too. Delete all of it?" in refused("delete", name, "similar")
+    assert "is also used by 'other'. Delete all of it?" in refused("delete", name, "similar")
     digits.reload()
     assert {*digits.list_brain_runs()} == {"similar", "other"}
 
@@ -122,7 +122,7 @@ def test_a_milvus_that_is_silent(digits: fo.Dataset, collection: str, configure:
     assert "nothing listens there" in said
     digits.reload()
     assert digits.list_brain_runs() == ["similar"]
-    assert "leave collection" in refused("delete", name, "similar", "--only", "run")
+    assert "keep collection" in refused("delete", name, "similar", "--only", "run")
     read("delete", name, "similar", "--only", "run", "--yes")
 
 

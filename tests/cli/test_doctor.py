@@ -74,7 +74,7 @@ def test_an_index_whose_milvus_is_silent(enabled: Path, digits: fo.Dataset) -> N
     found = verdicts(exit_code=1)
     assert found["Milvus"]["level"] == found["round trip"]["level"] == "ok"
     assert found["indexes"]["level"] == "problem"
-    assert f"can't be used, as 'similar' of '{digits.name}'" in found["indexes"]["found"]
+    assert f"can't be used, for example 'similar' of '{digits.name}'" in found["indexes"]["found"]
     assert "nothing listens there" in found["indexes"]["found"]
     assert "start Milvus" in found["indexes"]["remedy"]
     digits.clear_cache()

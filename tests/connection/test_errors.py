@@ -43,7 +43,7 @@ def refused(
     seconds = time.monotonic() - start
     message = str(caught.value)
     assert type(caught.value) is kind, message
-    assert seconds < 5, message
+    assert seconds < 20, message
     assert "\n" not in message
     for word in words:
         assert word in message, message
@@ -282,7 +282,7 @@ def test_a_server_that_goes_and_comes_back(
     start = time.monotonic()
     with pytest.raises(UnreachableError):
         connection.run(lambda client: calls.append(1) or names(client), retry=1.0)
-    assert 1 <= time.monotonic() - start < 3
+    assert 1 <= time.monotonic() - start < 20
     assert len(calls) > 2
     server.restart()
     assert connection.run(names) == []

@@ -23,7 +23,7 @@ from fiftyone_milvus.connection import Connection, Settings, close_all, connect,
 from fiftyone_milvus.errors import EngineError
 from tests.conftest import Engine
 from tests.support.certificates import make_certificates
-from tests.support.processes import free_port
+from tests.support.processes import alive, free_port
 from tests.support.servers import MilvusServer
 
 ROOT = Path(__file__).parents[2]
@@ -199,10 +199,16 @@ class TestEmbeddedService:
     ) -> None:
         connection = connection_to(uri=str(embedded_path))
         connection.run(lambda c: c.create_collection("gone", dimension=4, timeout=5))
+        status = embedded.status(embedded_path)
+        assert status is not None
         if stopped:
             assert embedded.stop(embedded_path)
         shutil.rmtree(embedded_path)
-        time.sleep(0 if stopped else 2.5)  # the service looks after its directory every second
+        # The service sees by itself that its directory is gone, and ends
+        deadline = time.monotonic() + 60
+        while alive(status.pid):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
         assert connection.run(lambda c: c.list_collections(timeout=5)) == []
 
     def test_refusals_are_not_repeated(self, embedded_path: Path) -> None:

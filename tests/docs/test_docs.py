@@ -180,13 +180,28 @@ def templates() -> list[str]:
 
 def test_the_errors_of_troubleshooting_exist() -> None:
     text = prose(ROOT / "docs" / "troubleshooting.md")
-    headings = re.findall(r"^### (.+)$", text, re.MULTILINE)
+    messages = re.findall(r"^\| (`+) ?(.+?) ?\1 \|", text, re.MULTILINE)
     known = templates()
     lost = []
-    for heading in headings:
-        # What a heading abbreviates may be several parts of a message, which may be one of several
-        parts = [part for part in re.split("…", heading) if len(part.strip(" ':")) > 3]
+    for _, message in messages:
+        # What a row abbreviates may be several parts of a message, which may be one of several
+        parts = [part for part in re.split("…", message) if len(part.strip(" ':")) > 3]
         if not all(any(part.strip(" '") in one for one in known) for part in parts):
-            lost.append(heading)
-    assert headings
+            lost.append(message)
+    assert len(messages) > 20
+    assert lost == []
+
+
+def test_architecture_names_every_room_and_file() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    package = ROOT / "src" / "fiftyone_milvus"
+    rooms = {path.stem for path in package.iterdir() if (path / "__init__.py").exists()}
+    rooms |= {path.stem for path in package.glob("*.py")} - {"__init__", "__main__"}
+    picture = re.search(r"```text\n(.*?)```", text, re.DOTALL)
+    assert picture
+    assert rooms <= {*re.findall(r"\w+", picture[1])}
+    assert rooms - {"_version"} <= {*re.findall(r"^- \*\*`(\w+)`\*\*", text, re.MULTILINE)}
+    paths = re.findall(r"`([a-z_]+/[\w/]*(?:\.py)?|[a-z_]+\.py)`", text)
+    places = [ROOT / path if path.startswith("src/") else package / path for path in paths]
+    lost = [str(p) for p in places if not p.exists() and not p.with_suffix(".py").exists()]
     assert lost == []

@@ -13,7 +13,7 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from milvus_lite.adapter.grpc.servicer import MilvusServicer
 from milvus_lite.db import MilvusLite
@@ -278,9 +278,7 @@ OPERATIONS = st.lists(
 @given(
     operations=OPERATIONS, metric=st.sampled_from(["COSINE", "IP", "L2"]), seed=st.integers(0, 9)
 )
-@settings(
-    max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=10)
 def test_any_sequence_of_operations(pair: Pair, operations: Any, metric: str, seed: int) -> None:
     name = pair.create(metric, "FLAT")
     rng = np.random.default_rng(seed)

@@ -164,9 +164,7 @@ def _no_silent_failures(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     operations=OPERATIONS,
     seed=st.integers(0, 999),
 )
-@settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=40)
 def test_any_expression_means_what_it_means_in_milvus_lite(
     pair: Pair, expressions: list[str], operations: Any, seed: int
 ) -> None:

@@ -1,4 +1,4 @@
-"""FiftyOne fields beside the vectors: what Milvus holds is what FiftyOne's database holds."""
+"""Metadata fields: Milvus has the values of FiftyOne's database."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def stored(index: Any) -> dict[str, dict[str, Any]]:
 def build(
     engine: Engine, dataset: fo.Dataset, fields: list[str] | None = PATHS, **kwargs: Any
 ) -> Indexed:
-    """Returns an index of a dataset's samples with fields beside the vectors."""
+    """Returns an index of a dataset's samples with metadata fields."""
     data = vectors(len(dataset))
     kwargs = {"brain_key": KEY, **kwargs}
     index = fob.compute_similarity(
@@ -349,7 +349,7 @@ def test_adding_some_does_not_hide_edits_of_others(make: Callable[..., Indexed])
 
 def test_a_sync_by_another_process_is_noticed(make: Callable[..., Indexed]) -> None:
     indexed = make()
-    other = _loaded_anew(indexed)
+    other = _loaded_again(indexed)
     assert other._synced_fields.fresh()
     indexed.dataset.limit(2).tag_samples("tagged")
     assert not other._synced_fields.fresh()
@@ -357,7 +357,7 @@ def test_a_sync_by_another_process_is_noticed(make: Callable[..., Indexed]) -> N
     assert other._synced_fields.fresh()
 
 
-def _loaded_anew(indexed: Indexed) -> Any:
+def _loaded_again(indexed: Indexed) -> Any:
     indexed.dataset.clear_cache()
     index = indexed.dataset.load_brain_results(KEY, cache=False, **indexed.kwargs)
     assert index is not indexed.index
@@ -392,7 +392,7 @@ def test_a_field_that_is_gone_is_not_used(make: Callable[..., Indexed]) -> None:
     indexed.dataset.add_sample_field("score", fo.StringField)
     with pytest.raises(InvalidInputError) as error:
         indexed.index.sync_fields()
-    assert "'score' is a string now" in one_line(error.value)
+    assert "'score' is now a string" in one_line(error.value)
 
 
 def test_a_string_that_is_too_long_is_refused_before_anything_is_written(engine: Engine) -> None:
@@ -491,7 +491,7 @@ def test_a_run_without_fields_fills_those_of_its_collection(make: Callable[..., 
     assert stored(indexed.index) == expected(indexed.dataset, PATHS)
     assert stored(indexed.index)[new_id]["split"] == "new"
     assert indexed.index._synced_fields.fresh()
-    with pytest.raises(InvalidInputError, match="has no fields"):
+    with pytest.raises(InvalidInputError, match="no metadata fields"):
         plain.index.sync_fields()
 
 
@@ -504,7 +504,7 @@ def test_another_dataset_does_not_claim_the_fields(make: Callable[..., Indexed])
     assert not other.index._synced_fields.fresh()
     with pytest.raises(InvalidInputError, match="another dataset"):
         other.index.sync_fields()
-    assert not _loaded_anew(indexed)._synced_fields.fresh()
+    assert not _loaded_again(indexed)._synced_fields.fresh()
     report = indexed.index.sync_fields()
     assert (report.checked, report.updated) == (len(indexed.dataset), 0)
     assert indexed.index._synced_fields.fresh()

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from fiftyone import ViewField as F
 from fiftyone.server.view import get_view
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fiftyone_milvus.collection.filters import everything
@@ -24,6 +24,7 @@ from fiftyone_milvus.fields.translate import translate
 from fiftyone_milvus.schema.columns import resolve_columns
 from tests.conftest import Engine
 from tests.support.indexes import KEY, unique, vectors
+from tests.support.once import one_engine
 
 DAY, NOON = date(2024, 2, 29), datetime(2024, 2, 29, 12, 0, 0, 123000)
 WORDS = ["", "cat", "cats", "Cat", "ca%", "c_t", 'say "hi"', "it's", "back\\slash", "line\nfeed"]
@@ -43,7 +44,7 @@ LABEL_FIELDS += ["ground_truth.tags", "ground_truth.mood"]
 
 @dataclass
 class Synced:
-    """An index with fields beside its vectors."""
+    """An index with metadata fields."""
 
     dataset: fo.Dataset
     index: Any
@@ -293,12 +294,7 @@ LABEL_EXPRESSIONS = _nested(
     st.one_of(_comparisons(LABEL_SCALARS), _lists({"tags": ["seen", "odd", "none"]}))
 )
 
-SLOW = settings(
-    max_examples=60,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
+SLOW = settings(max_examples=60)
 
 
 @SLOW
@@ -578,6 +574,7 @@ def test_sample_stages(samples: Synced, name: str) -> None:
     samples.check(SAMPLE_STAGES[name](samples.dataset))
 
 
+@one_engine
 @pytest.mark.parametrize("name", NO_SAMPLE_STAGES)
 def test_sample_stages_that_do_not_translate(samples: Synced, name: str) -> None:
     samples.check(NO_SAMPLE_STAGES[name](samples.dataset), translates=False)
@@ -588,6 +585,7 @@ def test_patch_stages(patches: Synced, name: str) -> None:
     patches.check(PATCH_STAGES[name](patches.dataset))
 
 
+@one_engine
 @pytest.mark.parametrize("name", NO_PATCH_STAGES)
 def test_patch_stages_that_do_not_translate(patches: Synced, name: str) -> None:
     patches.check(NO_PATCH_STAGES[name](patches.dataset), translates=False)
@@ -638,22 +636,26 @@ def _app(view: Any, path: str, given: dict[str, Any]) -> Any:
     return get_view(dataset, stages=view.view()._serialize(), filters={path: dict(given)})
 
 
+@one_engine
 @pytest.mark.parametrize(("path", "chosen"), SIDEBAR)
 def test_sidebar(samples: Synced, path: str, chosen: dict[str, Any]) -> None:
     samples.check(_app(samples.dataset, path, chosen))
 
 
+@one_engine
 @pytest.mark.parametrize(("path", "chosen"), LABEL_SIDEBAR)
 def test_sidebar_of_labels(samples: Synced, path: str, chosen: dict[str, Any]) -> None:
     samples.check(_app(samples.dataset, f"ground_truth.detections.{path}", chosen))
 
 
+@one_engine
 @pytest.mark.parametrize(("path", "chosen"), LABEL_SIDEBAR + MORE_LABEL_SIDEBAR)
 def test_sidebar_of_patches(patches: Synced, path: str, chosen: dict[str, Any]) -> None:
     view = patches.dataset.to_patches("ground_truth")
     patches.check(_app(view, f"ground_truth.{path}", chosen))
 
 
+@one_engine
 @pytest.mark.parametrize("chosen", BOTH)
 def test_sidebar_of_label_tags(patches: Synced, chosen: dict[str, Any]) -> None:
     view = patches.dataset.to_patches("ground_truth")
@@ -661,6 +663,7 @@ def test_sidebar_of_label_tags(patches: Synced, chosen: dict[str, Any]) -> None:
     patches.check(_app(view, "_label_tags", given))
 
 
+@one_engine
 def test_saved_and_reloaded_views(samples: Synced) -> None:
     view = samples.dataset.match(F("text") == "cat").exists("number")
     samples.dataset.save_view("translated", view, overwrite=True)

@@ -187,8 +187,6 @@ def test_any_sequence_of_operations(engine):
             settings=settings(
                 max_examples=EXAMPLES[engine.name],
                 stateful_step_count=15,
-                deadline=None,
-                derandomize=True,
                 suppress_health_check=list(HealthCheck),
             ),
         )

@@ -76,7 +76,7 @@ def age(connection: Connection, name: str) -> None:
 # -- indexes ------------------------------------------------------------------------------------
 
 
-def test_an_index_in_step(cosine_images):
+def test_an_index_that_is_up_to_date(cosine_images):
     info = inventory.index_info(cosine_images.dataset, KEY)
     config = cosine_images.index.config
     assert (info.dataset, info.brain_key) == (cosine_images.dataset.name, KEY)
@@ -242,7 +242,7 @@ def test_indexes_of_a_silent_milvus_are_listed_soon(closed, caplog):
     try:
         start = time.monotonic()
         infos = inventory.indexes(dataset)
-        assert time.monotonic() - start < 5
+        assert time.monotonic() - start < 10
     finally:
         dataset.delete()
     assert sorted(info.brain_key for info in infos) == ["one", "three", "two"]
@@ -282,7 +282,7 @@ def test_the_status_of_a_closed_port(engine, closed):
     silent = connect(resolve(Settings.parse({"uri": where}), None))
     start = time.monotonic()
     status = inventory.milvus_status(silent)
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 10
     assert (status.deployment, status.address) == ("server", closed)
     assert (status.version, status.latency) == (None, None)
     assert status.error is not None
@@ -328,7 +328,7 @@ def test_an_orphan_is_cleaned_up(mine, connection):
     assert (info.owner, info.dataset, info.brain_key) == ("orphan", dataset, KEY)
     assert dataset in info.why
     assert info.vectors in (6, 0)  # a server does not count unsealed rows while it loads
-    # None if one of them is no orphan
+    # None if one of them is not orphaned
     with pytest.raises(InvalidInputError, match=other) as error:
         inventory.clean_up([name, other], connection)
     one_line(error.value)

@@ -41,9 +41,9 @@ def test_side_by_side(one, engine, tmp_path):
     before = one.index.config.serialize()
     # Neither engine has both of the last two
     lite = engine.name == "embedded"
-    wanted = [{"index_type": "IVF_SQ8", "index_params": {"nlist": 16}}]
-    wanted += ["flat", "SCANN"] if lite else ["HNSW_SQ"]
-    found = one.index.compare(wanted, k=5, queries=60, recall=0.9)
+    types = [{"index_type": "IVF_SQ8", "index_params": {"nlist": 16}}]
+    types += ["flat", "SCANN"] if lite else ["HNSW_SQ"]
+    found = one.index.compare(types, k=5, queries=60, recall=0.9)
     print(found)
     assert [row.index_type for row in found] == (
         ["IVF_SQ8", "FLAT", "SCANN"] if lite else ["IVF_SQ8", "HNSW_SQ"]
@@ -74,7 +74,7 @@ def test_side_by_side(one, engine, tmp_path):
     text = str(found)
     assert "recall@5" in text
     assert f"{absent.index_type}" in text.splitlines()[-2]
-    assert len(json.loads(json.dumps(found.to_dicts()))) == len(wanted)
+    assert len(json.loads(json.dumps(found.to_dicts()))) == len(types)
     assert json.loads(json.dumps(found.to_dict()))["target"] == 0.9
     found.plot(tmp_path / "types.png")
     assert Image.open(tmp_path / "types.png").size == (900, 504)
@@ -83,11 +83,11 @@ def test_side_by_side(one, engine, tmp_path):
 def test_what_would_not_be_built_is_not_measured(one, engine):
     """An engine takes these without complaint, and builds others or none."""
     lite = engine.name == "embedded"
-    wanted: list[Any] = ["GPU_CAGRA", "DISKANN"]
+    types: list[Any] = ["GPU_CAGRA", "DISKANN"]
     if lite:
-        wanted += [("HNSW_SQ", {"sq_type": "FP16"}), ("HNSW_SQ", {"refine": True})]
-    found = one.index.compare(wanted, queries=5)
-    assert len(found) == len(wanted)
+        types += [("HNSW_SQ", {"sq_type": "FP16"}), ("HNSW_SQ", {"refine": True})]
+    found = one.index.compare(types, queries=5)
+    assert len(found) == len(types)
     for row in found:
         assert row.recall is row.bytes is None
         assert "BRUTE_FORCE" not in one_line(ValueError(row.error))
@@ -242,7 +242,7 @@ def test_what_makes_sense_on_a_server():
         ("2.6.0-gpu", "cosine", "GPU_CAGRA", "no metric 'cosine'"),
         ("2.6.0-gpu", "dotproduct", "GPU_CAGRA", None),
         ("2.6.0", "dotproduct", "GPU_CAGRA", "without GPU support"),
-        ("2.6.7", "cosine", ("HNSW_SQ", {"sq_type": "SQ4U"}), "came with Milvus 2.6.8"),
+        ("2.6.7", "cosine", ("HNSW_SQ", {"sq_type": "SQ4U"}), "needs Milvus 2.6.8"),
         ("2.6.8", "cosine", ("HNSW_SQ", {"sq_type": "SQ4U"}), None),
     ],
 )

@@ -22,6 +22,8 @@ from tests.support import oracle
 from tests.support.indexes import KEY, Indexed, image_dataset, index_images, one_line, vectors
 
 COUNT, DIM, K = 2000, 24, 10
+OTHERS = 500
+"""Vectors that are not in the indexes."""
 INDEXES: dict[str, dict[str, Any]] = {
     "clusters": {"index_type": "HNSW", "index_params": {"M": 5, "efConstruction": 20}},
     "uniform": {"index_type": "IVF_SQ8", "index_params": {"nlist": 32}},
@@ -42,7 +44,7 @@ def indexed(engine: Any) -> Iterator[Callable[[str], Indexed]]:
     def get(kind: str) -> Indexed:
         if kind not in made:
             dataset = image_dataset(COUNT)
-            values = data(kind, COUNT + 100)
+            values = data(kind, COUNT + OTHERS)
             index = fob.compute_similarity(
                 dataset,
                 embeddings=values[:COUNT],
@@ -95,14 +97,16 @@ def test_a_target_is_reached(indexed, kind, name, monkeypatch):
     value = found.params[name]
     (verified,) = [trial for trial in found.trials if trial.held_out]
     best = [trial for trial in found.trials if trial.params[name] == value][-1]
-    assert best is verified or verified.recall < target
-    assert (best.recall, best.p50, best.p95) == (found.recall, found.p50, found.p95)
-    assert found.recall >= target
+    assert best is verified or verified.bound < target
+    assert (best.recall, best.bound) == (found.recall, found.bound)
+    assert (best.p50, best.p95) == (found.p50, found.p95)
+    assert target <= found.bound < found.recall
+    assert best.queries in (80, 320)
     assert 0 < found.p50 <= found.p95
     # The next cheaper one was not enough, for one of the two sets of queries
     cheaper = max(trial.params[name] for trial in found.trials if trial.params[name] < value)
     tried = [trial for trial in found.trials if trial.params[name] == cheaper]
-    assert any(trial.recall < target or trial.exact > tuning._EXACT for trial in tried)
+    assert any(trial.bound < target or trial.exact > tuning._MAX_EXACT for trial in tried)
     grid = tuning.candidates(found.index_type, K, COUNT, one.index._collection.built().params)
     assert grid.index(value) == grid.index(cheaper) + 1
 
@@ -118,13 +122,14 @@ def test_a_target_is_reached(indexed, kind, name, monkeypatch):
         return search(self, queries, limit, params=params, **kwargs)
 
     monkeypatch.setattr(MilvusCollection, "search", spy)
-    queries = data(kind, COUNT + 100)[COUNT:]
+    queries = data(kind, COUNT + OTHERS)[COUNT:]
     assert found_of_others(one, index, queries) >= target - 0.02
     index._kneighbors(queries[:1], k=1000)
     assert asked[0] == (K, {name: value})
     assert asked[-1] == (1000, index_types.search_params(found.index_type, None, 1000))
 
     assert f"{name}={value} reaches it" in str(found)
+    assert f"at least {found.bound:.4f} with 95 % confidence" in str(found)
     assert f"recall@{K}" in str(found)
     assert json.loads(json.dumps(found.to_dict()))["params"] == {name: value, "k": K}
 
@@ -261,12 +266,12 @@ def tried(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     """Finds the least of 1, 2, ..., 9 where the recalls of both sets of queries are made up."""
 
     def find(first: Callable[[int], float], second: Callable[[int], float], exact: float = 0.0):
-        sets = [tuning.Questions(name, SimpleNamespace(k=K)) for name in ("first", "second")]
+        sets = [tuning.Queries(name, SimpleNamespace(k=K)) for name in ("first", "second")]
         recalls = dict(zip(("first", "second"), (first, second), strict=True))
 
-        def attempt(make, params, questions, *, held_out=False, progress=None):
-            found = recalls[questions.vectors](params["ef"])
-            return tuning.Trial(params, found, 0.1, 0.1, held_out, exact)
+        def attempt(make, params, queries, target, *, held_out=False, progress=None):
+            found = recalls[queries.vectors](params["ef"])
+            return tuning.Trial(params, found, found, 100, 0.1, 0.1, held_out, exact)
 
         monkeypatch.setattr(tuning, "attempt", attempt)
         return tuning.find(lambda *_: None, "ef", range(1, 10), tuple(sets), 0.9, {})
@@ -308,12 +313,64 @@ def test_what_is_said_of_what_is_not_reached(tried):
     found = tried(lambda ef: 1.0, lambda ef: 1.0, exact=0.25)
     assert not found.reached
     said = one_line(ValueError(tuning.advice("HNSW", found.best, 0.9)))
-    assert "Even with ef=9, the index leaves 25.0% of the searches short" in said
+    assert "Even with ef=9, the index returns too few results for 25.0% of the searches" in said
     assert "larger 'M'" in said
     assert "compresses" not in tuning.advice("IVF_SQ8", found.best, 0.9)
     found = tried(lambda ef: 0.5, lambda ef: 0.5)
     said = one_line(ValueError(tuning.advice("IVF_SQ8", found.best, 0.9)))
     assert "Not even ef=9 reaches it, 0.5000 is the most; IVF_SQ8 compresses" in said
+
+
+# -- the bound ----------------------------------------------------------------------------------
+
+
+def test_what_is_only_estimated_is_asked_of_more(monkeypatch):
+    rng = np.random.default_rng(0)
+    sets = {name: rng.binomial(K, 0.92, size) / K for name, size in (("few", 80), ("more", 240))}
+    asked = []
+
+    def measure(searcher, queries, truth, *, progress=None):
+        asked.append(queries)
+        return sets[queries], np.full(len(sets[queries]), 0.1)
+
+    monkeypatch.setattr(recall, "measure", measure)
+    queries = tuning.Queries("few", None, lambda: tuning.Queries("more", None))
+    for target, expected in ((0.99, ["few"]), (0.9, ["few", "more"]), (0.5, ["few"])):
+        asked.clear()
+        trial = tuning.attempt(lambda *_: None, {}, queries, target)
+        assert asked == expected
+        together = np.concatenate([sets[name] for name in expected])
+        assert trial.queries == len(together)
+        assert trial.recall == pytest.approx(together.mean())
+        assert trial.bound == tuning.lower_bound(together) < trial.recall
+    assert trial.reaches(trial.bound)
+    assert not trial.reaches(trial.recall)
+
+
+def test_what_every_query_finds_is_reached():
+    bound = tuning.lower_bound(np.ones(1000))
+    assert 0.996 < bound < 0.998, "of 1,000 queries that find all, 3 in 1,000 others may find none"
+    assert tuning.Trial({}, 1.0, bound, 1000, 0.1, 0.1).reaches(1.0)
+
+
+@pytest.mark.parametrize("count", [50, 500])
+@pytest.mark.parametrize(
+    ("mean", "draw"),
+    [
+        (0.95, lambda rng, size: rng.binomial(K, 0.95, size) / K),
+        (0.99, lambda rng, size: rng.binomial(K, 0.99, size) / K),
+        (0.99, lambda rng, size: rng.random(size) < 0.99),
+        (0.999, lambda rng, size: rng.random(size) < 0.999),
+        (0.9, lambda rng, size: np.where(rng.random(size) < 0.2, 0.5, 1.0)),
+    ],
+)
+def test_the_bound_holds(count, mean, draw):
+    """Before or after more queries, 95 times in 100."""
+    rng = np.random.default_rng(51)
+    wrong = 0
+    for recalls in draw(rng, (1000, (1 + tuning.MORE) * count)):
+        wrong += max(map(tuning.lower_bound, (recalls[:count], recalls))) > mean
+    assert wrong / 1000 <= 0.055
 
 
 # -- parameters ---------------------------------------------------------------------------------

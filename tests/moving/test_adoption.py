@@ -60,7 +60,7 @@ class _Owned:
 
     def drop(self) -> None:
         if self.engine.name == "embedded":
-            builtin.let_go(self.engine.kwargs["uri"])
+            builtin.close_directory(self.engine.kwargs["uri"])
         config = MilvusSimilarityConfig(**self.engine.kwargs)
         config.connect().run(lambda client: client.drop_collection(self.name))
         if not self.dataset.deleted:
@@ -110,7 +110,7 @@ def test_there_and_back(engine, run):
     index = dataset.load_brain_results(KEY, **engine.kwargs)
     assert type(index) is MilvusSimilarityIndex
     assert index.total_index_size == 20
-    # One of each, and nobody knows which
+    # One of each, which may be either
     found = index.get_embeddings(sample_ids=ids)[0]
     np.testing.assert_array_equal(np.abs(found), np.abs(data))
     np.testing.assert_array_equal(found[5:], data[5:])
@@ -118,7 +118,7 @@ def test_there_and_back(engine, run):
     infos = inventory.collections(index.connection)
     assert [i.owner for i in infos if i.name == name] == ["index"]
 
-    # In step with its dataset: what the collection records allows it
+    # Up to date: the record of the collection allows it to remove rows
     dataset.delete_samples(ids[:3])
     dataset.add_sample(fo.Sample(filepath="new.jpg", vector=data[0]))
     report = index.sync(refresh=True)
@@ -255,7 +255,7 @@ def test_what_can_not_be_adopted(run, engine, datasets):
     dataset.reload()
     before = stored(dataset)
     refused(CollectionMismatchError, "'cosine', but the run 'sim' records 'euclidean'")
-    builtin.let_go(engine.kwargs["uri"])
+    builtin.close_directory(engine.kwargs["uri"])
     connection = MilvusSimilarityConfig(**engine.kwargs).connect()
     connection.run(lambda client: client.rename_collection(name, f"{name}_away"))
     refused(CollectionNotFoundError, name)
@@ -277,7 +277,7 @@ def test_what_can_not_be_adopted(run, engine, datasets):
 
 
 @quick
-def test_rows_that_may_be_somebody_elses_are_not_claimed(run, engine, datasets, caplog):
+def test_a_collection_with_rows_of_others_is_not_claimed(run, engine, datasets, caplog):
     name = unique("given")
     dataset, _, _ = run(collection_name=name)
     dataset.delete_samples(dataset.limit(2))
@@ -297,7 +297,7 @@ def test_rows_that_may_be_somebody_elses_are_not_claimed(run, engine, datasets, 
 @quick
 def test_another_process_holds_the_directory(engine, run):
     dataset, _, _ = run()
-    builtin.let_go(engine.kwargs["uri"])
+    builtin.close_directory(engine.kwargs["uri"])
     code = """
 import sys
 from milvus_lite.server_manager import server_manager_instance as manager
@@ -327,7 +327,7 @@ def test_what_the_built_in_can_not_use_is_not_given_to_it(engine, dropped, tmp_p
     indexed = index_images(engine, 6, "cosine", fields=["number"], index_type="FLAT")
     dropped.append(indexed)
     before = stored(indexed.dataset)
-    with pytest.raises(CollectionMismatchError, match="fields beside the vectors") as error:
+    with pytest.raises(CollectionMismatchError, match="metadata fields") as error:
         moving.revert(indexed.dataset, KEY)
     one_line(error.value)
     assert stored(indexed.dataset) == before

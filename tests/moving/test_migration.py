@@ -63,7 +63,7 @@ def test_from_sklearn(engine, finished, caplog):
     after = stored(dataset)
     assert after["_id"] == before["_id"]
     assert after["config"]["fields"] == ["number"]
-    # The vectors that FiftyOne kept are gone, and nothing else
+    # Only the vectors that FiftyOne stored are deleted
     assert foo.get_db_conn()["fs.files"].count_documents({}) == files
     assert foo.get_db_conn()["fs.files"].find_one({"_id": before["results"]}) is None
     index = dataset.load_brain_results(KEY)
@@ -74,7 +74,7 @@ def test_from_sklearn(engine, finished, caplog):
     assert info.in_step
     (own,) = [i for i in inventory.collections(index.connection) if i.name == info.collection]
     assert own.owner == "index"
-    # It belongs to its run like any other, so it is kept in step
+    # The run owns it, so sync() removes rows
     dataset.delete_samples(dataset.limit(5))
     assert index.sync(embeddings=truth).removed == 5
 
@@ -218,7 +218,7 @@ def test_to_a_server_and_back(milvus_server, finished, embedded_path, caplog):
 
     assert stored(dataset) == before
     assert dataset.load_brain_results(KEY) is index
-    assert "the same call goes on from there" in caplog.text
+    assert "the same call continues from there" in caplog.text
     client = milvus_server.client()
 
     done = moving.migrate(dataset, KEY, batch_size=10, index_type="IVF_FLAT", **there)
@@ -422,10 +422,10 @@ def test_what_can_not_be_moved(engine, finished, dropped):
         one_line(error.value)
         assert stored(dataset) == before
 
-    refused("metric 'manhattan', which Milvus has not", KEY)
+    refused("metric 'manhattan', which Milvus does not have", KEY)
     refused("no brain run 'nope'", "nope")
-    refused("no similarity index", "shown", "moved")
-    refused("has a brain run 'shown' already", KEY, "shown", metric="cosine")
+    refused("not a similarity index", "shown", "moved")
+    refused("already has a brain run 'shown'", KEY, "shown", metric="cosine")
     refused("Invalid brain key", KEY, "not a name", metric="cosine")
     refused("batch_size=0", KEY, metric="cosine", batch_size=0)
     refused("Unknown parameter 'nprobe'", KEY, metric="cosine", nprobe=3)
@@ -454,7 +454,7 @@ def test_a_run_may_be_replaced(engine, finished):
     )
     moving.migrate(dataset, KEY, "other", overwrite=True, **engine.kwargs)
     holds(dataset, "other", "cosine", dict(zip(ids, data, strict=True)))
-    # Left alone, as nobody said that it may go
+    # migrate() leaves the collection of the replaced run
     assert old.total_index_size == 8
     old.cleanup()
 

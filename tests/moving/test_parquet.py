@@ -189,7 +189,7 @@ def test_a_file_of_another_dataset_state(engine, dropped, finished, tmp_path, ca
     holds(dataset, "copy", "cosine", {i: indexed.vectors[i] for i in indexed.ids[10:]})
     dataset.load_brain_results("copy").cleanup()
 
-    with pytest.raises(InvalidInputError, match="another one") as error:
+    with pytest.raises(InvalidInputError, match="another dataset") as error:
         moving.import_index(path, finished(image_dataset(4)), "copy", **engine.kwargs)
     one_line(error.value)
 
@@ -339,7 +339,7 @@ def test_memory_does_not_grow_with_the_file(tmp_path):
     data = np.random.default_rng(0).normal(size=(4_096, dim)).astype(np.float32)
     start = most = pa.total_allocated_bytes()
     expected = Expected(keys, keys)
-    with _Writer(path, None, None, ()) as writer:
+    with _Writer(path, path, None, None, ()) as writer:
         for ids, _ in parts(expected, rows_of(dim)):
             writer.write(Rows(ids, ids, data[: len(ids)]))
             most = max(most, pa.total_allocated_bytes())
@@ -400,7 +400,7 @@ def test_a_file_is_whole_or_not_there(engine, dropped, tmp_path, monkeypatch):
     one_line(error.value)
     assert path.read_text() == "old"
 
-    for bad, match in ((tmp_path, "is a directory"), (tmp_path / "no" / "x", "no directory")):
+    for bad, match in ((tmp_path, "is a directory"), (tmp_path / "no" / "x", "does not exist")):
         with pytest.raises(InvalidInputError, match=match) as error:
             moving.export_index(indexed.dataset, KEY, bad)
         one_line(error.value)

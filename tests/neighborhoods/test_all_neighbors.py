@@ -179,7 +179,7 @@ def test_no_distance_is_beyond_infinity(case):
 def test_a_number_is_kept_as_by_fiftyone(case, share, lists, monkeypatch):
     vectors, tiles, square = case
     monkeypatch.setattr(selection, "_EARLIER", 4)
-    monkeypatch.setattr(threshold, "_PASS", 1e9 if lists else 0)
+    monkeypatch.setattr(threshold, "_PREPARE_FROM", 1e9 if lists else 0)
     count = len(square)
     target = round(share * count)
     theirs = _FiftyOnes(square)
@@ -205,7 +205,8 @@ def test_the_nearest_among_the_kept(case):
         return
     cols = np.flatnonzero(np.arange(len(square)) % 3 == 0)
     rows = np.setdiff1d(np.arange(len(square)), cols)
-    inds, dists = neighborhoods.nearest_among(vectors, rows, cols, tiles)
+    inds, dists = neighborhoods.nearest_others(vectors, rows, 1, tiles, among=cols)
+    inds, dists = inds[:, 0], dists[:, 0]
     assert set(inds.tolist()) <= set(cols.tolist())
     _close(dists, square[rows, inds])
     _nearest(vectors, dists, square[np.ix_(rows, cols)].min(axis=1))

@@ -88,7 +88,7 @@ def test_something_else_in_its_place(folder: Path) -> None:
     path.mkdir(parents=True)
     (path / "precious.txt").write_text("mine")
     for action in (installation.install, installation.uninstall):
-        with pytest.raises(InvalidInputError, match="something else"):
+        with pytest.raises(InvalidInputError, match="is not this plugin"):
             action()
     assert (path / "precious.txt").read_text() == "mine"
 

@@ -20,6 +20,7 @@ from fiftyone_milvus.plugin import NAME, jobs, operator
 from tests.app.digits import Scans
 from tests.plugin.conftest import Run
 from tests.support import oracle
+from tests.support.once import one_engine
 
 
 def truth(scans: Scans, dataset: fo.Dataset, number: int) -> dict[str, float]:
@@ -128,8 +129,8 @@ def test_by_a_collection_that_exists(scans: Scans, digits: fo.Dataset, run: Run)
         .resolve_input(ExecutionContext(request, operator_uri=uri))
     )
     assert (
-        f"Index 'other' has 60 vectors in collection '{name}', which was not made for it, and "
-        "which 'mine' would lose too"
+        f"Index 'other' has 60 vectors in collection '{name}', which was not made for it and is "
+        "also used by 'mine'"
     ) in str(form.to_json())
 
     # Taking it away again leaves the collection, which it did not make
@@ -152,8 +153,8 @@ def test_by_a_collection_that_exists(scans: Scans, digits: fo.Dataset, run: Run)
 @pytest.mark.parametrize(
     ("params", "expected"),
     [
-        ({"brain_key": "no key"}, r"'no key' is no brain key"),
-        ({"brain_key": "taken"}, r"brain run 'taken' already"),
+        ({"brain_key": "no key"}, r"Invalid brain key 'no key'"),
+        ({"brain_key": "taken"}, r"Brain run 'taken' already exists"),
         ({"brain_key": None}, r"Give the index a brain key"),
         ({"brain_key": "k", "source": "elsewhere"}, r"'elsewhere'"),
         ({"brain_key": "k", "target": "all"}, r"'all'"),
@@ -249,6 +250,7 @@ def test_rename_and_delete(digits: fo.Dataset, run: Run, monkeypatch: pytest.Mon
     assert names["new"] not in collections()
 
 
+@one_engine
 def test_an_index_that_is_not_there(digits: fo.Dataset, run: Run) -> None:
     for name in ("sync_index", "sync_fields", "remove_from_index", "delete_index", "rename_index"):
         assert "'nothing'" in refuses(run, name, digits, brain_key="nothing")
@@ -266,9 +268,16 @@ def streamed(dataset: fo.Dataset, **params: Any) -> Any:
     )
 
 
-def test_the_app_sees_progress_and_result(digits: fo.Dataset) -> None:
+@one_engine
+def test_the_app_sees_progress_and_result(
+    digits: fo.Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Every report becomes a message, not only the last one of a quarter of a second
+    monkeypatch.setattr(operator, "_TICK", 0)
     requests = [message.body for message in streamed(digits, brain_key="mine", model=MODEL)]
     progress = [r.params for r in requests if r.operator_uri == "set_progress"]
+    assert progress[0]["label"] == "Preparing"
+    assert any(re.match(r"60 of 60 \(", p["label"]) and p["progress"] == 1 for p in progress)
     assert progress[-1] == {"progress": 1, "label": "Index 'mine' has 60 vectors"}
     assert [r.operator_uri for r in requests[-2:]] == ["notify", "reload_dataset"]
 
@@ -276,10 +285,11 @@ def test_the_app_sees_progress_and_result(digits: fo.Dataset) -> None:
     requests = [message.body for message in streamed(digits, brain_key="mine", model=MODEL)]
     assert requests[-1].operator_uri == "notify"
     assert requests[-1].params["variant"] == "error"
-    assert "brain run 'mine' already" in requests[-1].params["message"]
+    assert "Brain run 'mine' already exists" in requests[-1].params["message"]
     assert "already" in requests[-2].params["label"]
 
 
+@one_engine
 def test_work_goes_on_if_the_browser_is_closed(
     digits: fo.Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -316,6 +326,7 @@ def test_delegated(scans: Scans, digits: fo.Dataset) -> None:
     assert jobs.jobs(digits.name) == []
 
 
+@one_engine
 def test_delegated_in_vain(digits: fo.Dataset) -> None:
     service = DelegatedOperationService()
     params = {"brain_key": "later", "model": "no-such-model"}

@@ -22,11 +22,12 @@ from PIL import Image
 from fiftyone_milvus.demo.model import NAME as MODEL
 from fiftyone_milvus.errors import InvalidInputError
 from fiftyone_milvus.plugin import NAME, preview, queries, results
-from fiftyone_milvus.plugin.operators.find_duplicates import FindDuplicates
+from fiftyone_milvus.plugin.operators.find import FindDuplicates
 from tests.app.digits import KEY, Scans
 from tests.plugin.conftest import Run
 from tests.plugin.test_manage import refuses
 from tests.support import oracle
+from tests.support.once import one_engine
 
 COUNT = 60
 
@@ -171,6 +172,7 @@ def test_patches(scans: Scans, patched: fo.Dataset, run: Run) -> None:
     check(found, {i: true[i] for i in best.values()}, 8)
 
 
+@one_engine
 def test_bad_searches(
     scans: Scans, indexed: fo.Dataset, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -187,7 +189,7 @@ def test_bad_searches(
         "Unknown query": {**selected, "query": "smell"},
         "Give a text": {"query": "text"},
         "Upload an image": {"query": "image"},
-        "no image that can be read": {"query": "image", "image": {"content": "YWJj", "name": "x"}},
+        "read as an image": {"query": "image", "image": {"content": "YWJj", "name": "x"}},
         "Invalid k": {**selected, "k": 0},
         "Invalid max_distance": {**selected, "max_distance": "near"},
         "nonsense": {**selected, "filter": "nonsense ==="},
@@ -203,12 +205,14 @@ def test_bad_searches(
     assert "'large.png' is larger" in text
 
 
+@one_engine
 def test_text_needs_a_model(scans: Scans, patched: fo.Dataset, run: Run) -> None:
     assert "can't be searched by text" in refuses(run, "search", patched, brain_key=KEY, text="x")
     image = {"content": "YWJj", "name": "x"}
     assert "no model" in refuses(run, "search", patched, brain_key=KEY, query="image", image=image)
 
 
+@one_engine
 def test_an_image_that_would_fill_the_memory_is_refused(indexed: fo.Dataset, run: Run) -> None:
     stream = io.BytesIO()
     Image.new("1", (8, 8)).save(stream, "PNG")
@@ -218,15 +222,17 @@ def test_an_image_that_would_fill_the_memory_is_refused(indexed: fo.Dataset, run
     content += stream.getvalue()[33:]
     image = {"name": "huge.png", "content": base64.b64encode(content).decode()}
     text = refuses(run, "search", indexed, brain_key=KEY, query="image", image=image)
-    assert text.endswith("'huge.png' is no image that can be read; give a PNG or a JPEG")
+    assert text.endswith("'huge.png' can't be read as an image; give a PNG or a JPEG")
 
 
+@one_engine
 def test_more_results_than_a_view_holds_are_refused(indexed: fo.Dataset) -> None:
     ids = [str(ObjectId())] * 430_000
     with pytest.raises(InvalidInputError, match="430,000 results are too many"):
         results.view_of(indexed, None, ids)
 
 
+@one_engine
 def test_the_index_of_a_notebook_stays_as_it_is(indexed: fo.Dataset, run: Run) -> None:
     index = indexed.load_brain_results(KEY)
     view = indexed.match(F("number") < 20)
@@ -240,6 +246,7 @@ def test_the_index_of_a_notebook_stays_as_it_is(indexed: fo.Dataset, run: Run) -
     assert list(index.duplicate_ids) == mine
 
 
+@one_engine
 def test_distances_replace_nothing_else(indexed: fo.Dataset, run: Run) -> None:
     before = indexed.values(["number", "filepath", "tags"])
     for name in ("number", "filepath", "id", "tags", "ground_truth", "created_at"):
@@ -249,6 +256,7 @@ def test_distances_replace_nothing_else(indexed: fo.Dataset, run: Run) -> None:
     assert indexed.values(["number", "filepath", "tags"]) == before
 
 
+@one_engine
 def test_distances_replace_nothing_else_of_labels(patched: fo.Dataset, run: Run) -> None:
     paths = ["objects.detections.number", "objects.detections.confidence"]
     before = patched.values(paths)
@@ -343,6 +351,7 @@ def form(dataset: fo.Dataset, **params: Any) -> Any:
     return FindDuplicates().resolve_input(ExecutionContext(request)).type.properties
 
 
+@one_engine
 def test_the_preview_is_made_when_it_is_wanted(
     indexed: fo.Dataset, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -152,11 +152,11 @@ def test_what_milvus_lite_can_not_do(engine, datasets, kwargs):
     ("kwargs", "remedy"),
     [
         ({"replicas": 2}, "has 1; add some"),
-        ({"index_type": "HNSW_SQ"}, "came with Milvus 2.5"),
-        ({"index_type": "HNSW_PQ"}, "came with Milvus 2.5"),
-        ({"index_type": "HNSW_PRQ"}, "came with Milvus 2.5"),
-        ({"index_type": "IVF_RABITQ"}, "came with Milvus 2.6"),
-        ({"index_type": "GPU_CAGRA"}, "came with Milvus 2.4"),
+        ({"index_type": "HNSW_SQ"}, "needs Milvus 2.5"),
+        ({"index_type": "HNSW_PQ"}, "needs Milvus 2.5"),
+        ({"index_type": "HNSW_PRQ"}, "needs Milvus 2.5"),
+        ({"index_type": "IVF_RABITQ"}, "needs Milvus 2.6"),
+        ({"index_type": "GPU_CAGRA"}, "needs Milvus 2.4"),
         ({"index_type": "GPU_IVF_FLAT"}, "-gpu"),
         ({"index_type": "DISKANN"}, "enableDisk"),
         ({"index_type": "IVF_PQ", "index_params": {"m": 5}}, "a divisor of 16"),
@@ -205,9 +205,9 @@ def test_what_changes_no_answer_is_ignored_and_said(engine, dropped, caplog):
         partition_key="split",
     )
     dropped.append(indexed)
-    said = {r.getMessage() for r in caplog.records if "in one piece" in r.getMessage()}
+    said = {r.getMessage() for r in caplog.records if "does not split" in r.getMessage()}
     assert len(said) == 1
-    assert "num_shards=4 and partition_key='split' changes nothing" in said.pop()
+    assert "ignores num_shards=4 and partition_key='split'" in said.pop()
     check(indexed, dataset.match(F("split") == "train"))
 
 
@@ -246,7 +246,7 @@ def test_replicas_are_asked_for_whenever_it_is_loaded(engine, dropped, caplog):
     connection, name = indexed.index.connection, indexed.index.config.collection_name
     indexed.index.client.describe_replica(name)
 
-    # Loaded by somebody else, who wanted one
+    # Loaded by another program, with one replica
     two = MilvusCollection(connection, name, replicas=2)
     assert two.count() == 20
     assert "stays loaded as it is" in caplog.text
@@ -514,7 +514,7 @@ def test_a_large_view_is_searched_in_its_partition(built):
     assert how.plan != "condition"
 
 
-def test_what_is_written_anew_is_written_whole() -> None:
+def test_an_interrupted_write_is_finished() -> None:
     """Ctrl-C comes after it."""
     done = []
 

@@ -8,6 +8,7 @@ import pytest
 from fiftyone_milvus.errors import InvalidInputError, InvalidVectorError
 from tests.support import oracle
 from tests.support.indexes import DIM, one_line, unknown_id, vectors
+from tests.support.once import one_metric
 
 AGGREGATIONS = ("mean", "post-mean", "post-min", "post-max", "min", "max")
 
@@ -32,6 +33,7 @@ def test_a_vector(images, queries, k, reverse):
     oracle.check_ranking(ids, true, k, reverse=reverse, reported=dists)
 
 
+@one_metric
 def test_without_distances_there_are_two_values(images, queries):
     ids, labels = images.index._kneighbors(query=queries[0], k=5)
     oracle.check_ranking(ids, images.true(queries[:1]), 5)
@@ -48,6 +50,7 @@ def test_an_id_finds_itself_too(images):
         assert dists[0] == pytest.approx(0, abs=1e-3)
 
 
+@one_metric
 def test_a_list_of_ids_gives_a_list_of_lists_in_their_order(images):
     query = [*images.ids[40:50][::-1], images.ids[3]]
     ids, labels, dists = images.index._kneighbors(query=query, k=6, return_dists=True)
@@ -57,12 +60,14 @@ def test_a_list_of_ids_gives_a_list_of_lists_in_their_order(images):
         oracle.check_ranking(found, images.true(_id), 6, reported=reported)
 
 
+@one_metric
 def test_a_list_of_one_id_is_still_a_list(images):
     ids, _ = images.index._kneighbors(query=[images.ids[0]], k=3)
     assert len(ids) == 1
     oracle.check_ranking(ids[0], images.true(images.ids[0]), 3)
 
 
+@one_metric
 def test_the_same_id_twice_answers_twice(images):
     ids, _ = images.index._kneighbors(query=[images.ids[0], images.ids[0]], k=3)
     assert len(ids) == 2
@@ -80,6 +85,7 @@ def test_an_array_of_vectors_gives_a_list_of_lists(images, queries, k, reverse):
         )
 
 
+@one_metric
 def test_float64_and_list_queries(images, queries):
     true = images.true(queries[:1])
     for query in (queries[0].astype(np.float64), queries[0].tolist()):
@@ -107,6 +113,7 @@ def test_aggregations_of_vectors(images, queries, aggregation, reverse):
         oracle.check_ranking(ids, true, k, reverse=reverse, reported=dists)
 
 
+@one_metric
 @pytest.mark.parametrize("aggregation", AGGREGATIONS)
 def test_aggregations_of_ids(images, aggregation):
     query = images.ids[5:9]
@@ -158,6 +165,7 @@ def test_neighbors_of_the_whole_index_without_distances(cosine_images):
     assert all(found.shape == (2,) for found in inds)
 
 
+@one_metric
 def test_neighbors_within_a_view(images):
     view = images.dataset.select(images.ids[50:90])
     with images.index.use_view(view):
@@ -186,6 +194,7 @@ def test_the_whole_index_cannot_be_aggregated(cosine_images):
 # -- sort_by_similarity -------------------------------------------------------------------------
 
 
+@one_metric
 @pytest.mark.parametrize("reverse", [False, True], ids=["nearest", "farthest"])
 @pytest.mark.parametrize("k", [12, None, 5000])
 def test_sorting_a_dataset(images, k, reverse):
@@ -194,6 +203,7 @@ def test_sorting_a_dataset(images, k, reverse):
     oracle.check_ranking(view.values("id"), images.true(query), k, reverse=reverse)
 
 
+@one_metric
 def test_sorting_by_vector_vectors_and_ids(images, queries):
     dataset = images.dataset
     for query in (queries[0], queries, images.ids[4:7]):
@@ -226,6 +236,7 @@ def test_true_distances_are_stored_on_samples(images, reverse):
     images.dataset.delete_sample_field("dist")
 
 
+@one_metric
 def test_a_sorted_view_can_be_sorted_within(images, queries):
     first = images.dataset.sort_by_similarity(queries[0], k=50, brain_key="sim")
     ids = first.values("id")
@@ -258,6 +269,7 @@ def test_a_query_of_another_dimension(cosine_images):
         assert str(DIM) in one_line(error.value)
 
 
+@one_metric
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_a_query_that_is_not_finite(images, queries, bad):
     query = queries[0].copy()

@@ -10,7 +10,7 @@ import fiftyone as fo
 import numpy as np
 import pytest
 from fiftyone import ViewField as F
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fiftyone_milvus.collection import MilvusCollection
@@ -108,12 +108,7 @@ def _views(draw: Any, dataset: fo.Dataset, table: dict[str, np.ndarray]) -> tupl
 
 
 @pytest.mark.parametrize("plan", [None, *PLANS])
-@settings(
-    max_examples=8,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
+@settings(max_examples=8)
 @given(data=st.data())
 def test_every_plan_gives_the_true_answer(indexed, vantage, plan, data):
     table, ids = vantage

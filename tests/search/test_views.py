@@ -18,6 +18,7 @@ from tests.support.indexes import (
     unknown_id,
     vectors,
 )
+from tests.support.once import one_metric
 
 COUNT = 2000
 WIDTHS = {"1%": 20, "10%": 200, "50%": 1000, "90%": 1800}
@@ -106,6 +107,7 @@ def test_views_metrics_and_aggregations(images, reverse, aggregation):
     oracle.check_ranking(ids, true, 20, reverse=reverse, reported=dists)
 
 
+@one_metric
 def test_a_query_id_outside_the_view(images):
     view = images.dataset.skip(100)
     for query in (images.ids[2], images.ids[2:5]):
@@ -113,6 +115,7 @@ def test_a_query_id_outside_the_view(images):
         oracle.check_ranking(got, images.true(query, among=view.values("id")), 10)
 
 
+@one_metric
 def test_distances_are_stored_inside_the_view_only(images):
     view = images.dataset.limit(30)
     query = images.ids[200]
@@ -205,6 +208,7 @@ def test_patches_from_a_patches_view(patches, reverse):
         oracle.check_ranking(got.values("id"), patches.true(query), 15, reverse=reverse)
 
 
+@one_metric
 def test_patches_from_part_of_a_patches_view(patches):
     view = patches.dataset.to_patches("ground_truth").match(F("ground_truth.label") == "b")
     inside = view.values("id")
@@ -232,6 +236,7 @@ def test_patches_from_the_dataset(patches, reverse):
     np.testing.assert_allclose(order, sorted(best.values(), reverse=reverse), atol=1e-5)
 
 
+@one_metric
 def test_patches_from_a_view(patches):
     view = patches.dataset.match(F("number") >= 40)
     inside = _labels(view)
@@ -242,11 +247,13 @@ def test_patches_from_a_view(patches):
         assert oracle.recall(_labels(got), true, 12) == 1.0
 
 
+@one_metric
 def test_all_patches_sorted(patches):
     view = patches.dataset.sort_by_similarity(patches.ids[0], brain_key="sim")
     assert sorted(_labels(view)) == sorted(patches.ids)
 
 
+@one_metric
 def test_distances_on_the_labels_of_a_dataset(patches):
     query = patches.ids[9]
     patches.dataset.sort_by_similarity(query, k=14, brain_key="sim", dist_field="near")
@@ -259,6 +266,7 @@ def test_distances_on_the_labels_of_a_dataset(patches):
     patches.dataset.delete_sample_field("ground_truth.detections.near")
 
 
+@one_metric
 def test_patch_neighbors_carry_both_ids(patches):
     sample_ids, label_ids, dists = patches.index._kneighbors(
         query=patches.ids[3], k=10, return_dists=True
@@ -271,6 +279,7 @@ def test_patch_neighbors_carry_both_ids(patches):
         assert found_samples == [patches.samples[_id] for _id in found]
 
 
+@one_metric
 def test_patch_neighbors_of_the_whole_index(patches):
     inds, dists = patches.index._kneighbors(k=2, return_dists=True)
     order = list(patches.index.current_label_ids)

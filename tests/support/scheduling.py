@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import pytest
 from xdist.scheduler import LoadFileScheduling
 
-_BROWSERS = 2
+_SHARING = ("test_flows.py", "test_media.py")
+"""The App's tests that share servers of the App, one for each engine."""
 
 
 class ByFile(LoadFileScheduling):
@@ -14,14 +14,8 @@ class ByFile(LoadFileScheduling):
     A browser wants a core; most other tests wait, for a server's loads and flushes of some 2.5 s.
     """
 
-    def __init__(self, config: pytest.Config, log: object = None) -> None:
-        super().__init__(config, log)
-        self._apps: list[str] = []
-
     def _split_scope(self, nodeid: str) -> str:
         scope: str = super()._split_scope(nodeid)
         if "tests/app/" not in scope:
             return scope
-        if scope not in self._apps:
-            self._apps.append(scope)
-        return f"app-{self._apps.index(scope) % _BROWSERS}"
+        return "app-sharing" if scope.endswith(_SHARING) else "app"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import importlib.util
 import json
 import os
 import signal
@@ -15,9 +16,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import pytest
 from filelock import FileLock
 
 from tests.support.certificates import Certificates, make_certificates
+from tests.support.environment import CACHE
 
 Kind = Literal["plain", "auth", "tls", "mtls"]
 
@@ -64,6 +67,7 @@ class MilvusServer:
         Raises:
             RuntimeError: if it does not come up; the message holds the end of its log
         """
+        _need_milvus()
         server = cls(kind, folder)
         if kind in ("tls", "mtls"):
             server.certificates = make_certificates(folder / "certificates")
@@ -93,6 +97,7 @@ class MilvusServer:
         Raises:
             RuntimeError: if it does not come up
         """
+        _need_milvus()
         server = cls("plain", folder / "data", database=database)
         folder.mkdir(parents=True, exist_ok=True)
         # Held open by all, and read by the server's supervisor: that reads the end after the last
@@ -259,7 +264,7 @@ class MilvusServer:
     def _launch(self, namespace: bool, stdin: int = subprocess.PIPE) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, str(_SUPERVISOR), "--folder", str(self.folder)]
-        command += ["--port", str(self.port), "--cache", str(_cache())]
+        command += ["--port", str(self.port), "--cache", str(CACHE)]
         command += ["--options", json.dumps(self._options())]
         if not namespace:
             command.append("--no-namespace")
@@ -300,16 +305,16 @@ class MilvusServer:
         self._process = None
 
 
+def _need_milvus() -> None:
+    if importlib.util.find_spec("milvus") is None:
+        pytest.skip("no Milvus server: its PyPI package is for Linux x86-64 only")
+
+
 def _bound_socket() -> socket.socket:
     sock = socket.socket()
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     sock.bind(("127.0.0.1", 0))
     return sock
-
-
-def _cache() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "fiftyone-milvus-tests"
 
 
 @contextlib.contextmanager

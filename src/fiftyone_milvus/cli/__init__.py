@@ -1,6 +1,6 @@
 """The command line, ``fiftyone-milvus``.
 
-Commands import what they need when they run: FiftyOne takes seconds, ``--help`` must not.
+Commands import FiftyOne only when they run, as that takes seconds, which ``--help`` must not.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from typing import Annotated
 
 import typer
 
-from fiftyone_milvus.cli import (
+# The imports of commands register them
+from fiftyone_milvus.cli import (  # noqa: F401
     demo,
     doctor,
     engines,
@@ -20,6 +21,7 @@ from fiftyone_milvus.cli import (
     output,
     plugin,
     recall,
+    registry,
     search,
     setup,
     transfer,
@@ -28,24 +30,24 @@ from fiftyone_milvus.cli import (
 __all__ = ["TRACEBACK", "app", "main"]
 
 TRACEBACK = "FIFTYONE_MILVUS_TRACEBACK"
-"""The environment variable that has errors come with where in the code they are from."""
+"""The environment variable with which errors are printed with a traceback."""
 
 _EPILOG = """\
 Examples:
 
   fiftyone-milvus demo                      index and search real images
 
-  fiftyone-milvus doctor                    is everything there, and does it work?
+  fiftyone-milvus doctor                    check the installation and Milvus
 
-  fiftyone-milvus enable                    use it wherever backend="milvus" is asked for
+  fiftyone-milvus enable                    make backend="milvus" this package, everywhere
 
-  fiftyone-milvus plugin install            ... and the plugin for the App
+  fiftyone-milvus plugin install            add the plugin to the App
 
   fiftyone-milvus create quickstart similar --model clip-vit-base32-torch
 
   fiftyone-milvus search quickstart similar --text "a cat" --open
 
-Exit codes: 0 done, 1 an error or a finding, in one line, 2 wrong usage, 130 interrupted.
+Exit codes: 0 done; 1 an error in one line, or a finding; 2 wrong usage; 130 interrupted.
 """
 
 app = typer.Typer(
@@ -58,9 +60,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for _module in (demo, doctor, setup, engines, indexes, search, recall, transfer):
-    _module.add_to(app)
-app.add_typer(plugin.app, name="plugin", rich_help_panel="Set up")
+registry.add_commands(app)
+app.add_typer(plugin.app, name="plugin", rich_help_panel=registry.SET_UP)
 
 
 def main() -> None:
@@ -72,7 +73,7 @@ def main() -> None:
         typer.secho("Interrupted", err=True)
         sys.exit(130)
     except Exception as error:
-        # Of torch that is missing, FiftyOne's database that is away, a graphics card that is full
+        # Such as a missing torch, a database that does not answer, a full graphics card
         if os.environ.get(TRACEBACK):
             traceback.print_exc()
         typer.secho(f"Error: {_one_line(error)}", fg=typer.colors.RED, err=True)
@@ -83,12 +84,12 @@ def _one_line(error: Exception) -> str:
     text, kind = " ".join(str(error).split()), type(error).__name__
     if not text:
         return kind
-    # Ours, and FiftyOne's of names that do not exist and the like, say what is wrong by themselves
+    # Errors of this package, and most of FiftyOne, say what is wrong without their class
     return text if isinstance(error, ValueError) else f"{kind}: {text}"
 
 
-def _print_version(wanted: bool) -> None:
-    if not wanted:
+def _print_version(given: bool) -> None:
+    if not given:
         return
     from importlib.metadata import version
 

@@ -1,4 +1,4 @@
-"""What commands work on: a dataset, one of its views, one of its indexes."""
+"""Arguments that several commands have: datasets, views, indexes and settings."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ ViewName = Annotated[
 Uri = Annotated[
     str | None,
     typer.Option(
-        help="The Milvus, if not the one of FiftyOne's brain config. Credentials come from there, "
-        "or from FIFTYONE_BRAIN_SIMILARITY_MILVUS_* variables.",
+        help="The address of Milvus, if not the one in FiftyOne's brain config. Credentials come "
+        "from there, or from FIFTYONE_BRAIN_SIMILARITY_MILVUS_* variables.",
         show_default=False,
     ),
 ]
@@ -32,15 +32,15 @@ Settings = Annotated[
     typer.Option(
         "--set",
         metavar="NAME=VALUE",
-        help="Any other parameter of an index, its value as JSON; repeatable.",
+        help="Another parameter of the index, with its value as JSON; repeatable.",
         show_default=False,
     ),
 ]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask for confirmation.")]
 
 
 def fiftyone() -> Any:
-    """Returns the module ``fiftyone``, whose database is there.
+    """Returns the module ``fiftyone``, after a check that it has a database.
 
     Raises:
         FiftyOneMilvusError: if FiftyOne has no database
@@ -55,7 +55,7 @@ def fiftyone() -> Any:
 
 
 def ensure_mongod() -> Mongod:
-    """Installs a ``mongod`` where FiftyOne has none, and says so."""
+    """Installs a ``mongod`` if FiftyOne has none, and prints that."""
     from fiftyone_milvus.setup import mongod
 
     if mongod.find_mongod() is None:
@@ -96,7 +96,7 @@ def samples(name: str, view: str | None) -> Any:
 
 
 def index(name: str, brain_key: str) -> Any:
-    """Returns the index of a dataset under a brain key, connected to nothing yet.
+    """Returns an index of a dataset; does not connect to Milvus yet.
 
     Raises:
         InvalidInputError: if there is no such dataset or index
@@ -106,21 +106,21 @@ def index(name: str, brain_key: str) -> Any:
 
     if brain_key in inventory.keys(found):
         return found.load_brain_results(brain_key)
-    # Which raises, and says which there are
+    # Raises an error that lists the indexes
     return inventory.stored_index.open_index(found, brain_key)
 
 
 def settings(given: list[str] | None, *, also: Sequence[str] = (), **named: Any) -> dict[str, Any]:
-    """Returns the parameters of an index that a command line gives, by options and by ``--set``.
+    """Returns the parameters of an index, from options and from ``--set``.
 
     Args:
-        given: pairs of ``--set``
-        also: names that it may give besides the backend's parameters
-        **named: those that have an option
+        given: the values of ``--set``, such as ``"num_shards=2"``
+        also: names that ``--set`` accepts besides the backend's parameters
+        **named: the values of options; None and empty lists are left out
 
     Raises:
-        InvalidInputError: if one is no pair, is no parameter of an index, or is a credential, which
-            other users could see
+        InvalidInputError: if a value of ``--set`` is no pair, names no parameter of an index, or
+            names a credential
     """
     found = {name: value for name, value in named.items() if value not in (None, [])}
     if not given:
@@ -128,21 +128,23 @@ def settings(given: list[str] | None, *, also: Sequence[str] = (), **named: Any)
     from fiftyone_milvus.backend import parameter_names
     from fiftyone_milvus.connection import CREDENTIALS
 
-    # What FiftyOne takes besides would clash with what the command passes, or have no effect
+    # Other parameters of FiftyOne would clash with those of the command, or have no effect
     known = [name for name in (*parameter_names(), *also) if name not in CREDENTIALS]
     for pair in given:
         name, equals, text = pair.partition("=")
         if not equals or not name.isidentifier():
-            raise InvalidInputError(f"Invalid --set {pair!r}; expected NAME=VALUE, as num_shards=2")
+            raise InvalidInputError(
+                f"Invalid --set {pair!r}; expected NAME=VALUE, such as num_shards=2"
+            )
         if name in CREDENTIALS:
             raise InvalidInputError(
-                f"Credentials on a command line are seen by others; set "
+                f"Other users can see credentials on a command line; set "
                 f"FIFTYONE_BRAIN_SIMILARITY_MILVUS_{name.upper()}, or put '{name}' into the brain "
                 "config"
             )
         if name not in known:
             raise InvalidInputError(
-                f"There is no parameter '{name}' to --set; those are {', '.join(known)}"
+                f"Unknown parameter '{name}' in --set; expected one of {', '.join(known)}"
             )
         try:
             found[name] = json.loads(text)
@@ -152,21 +154,21 @@ def settings(given: list[str] | None, *, also: Sequence[str] = (), **named: Any)
 
 
 def confirm(question: str, yes: bool) -> bool:
-    """Asks before something is lost; says how to go on where nobody can answer.
+    """Returns whether the user confirms.
 
     Raises:
-        InvalidInputError: if there is no terminal to answer at
+        InvalidInputError: if there is no terminal
     """
     if yes:
         return True
     import sys
 
     if not sys.stdin.isatty():
-        raise InvalidInputError(f"{question} Nobody is there to answer; pass --yes")
+        raise InvalidInputError(f"{question} There is no terminal to ask at; pass --yes")
     try:
         return typer.confirm(question, err=True)
     except typer.Abort as abort:
-        # The same for Ctrl-C as for the end of the input, which are 130 and 1
+        # Typer raises the same for Ctrl-C (exit code 130) and for the end of the input (1)
         if isinstance(abort.__context__, KeyboardInterrupt):
             raise KeyboardInterrupt from None
         raise

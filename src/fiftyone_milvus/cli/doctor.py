@@ -1,4 +1,4 @@
-"""Whether everything is there and works: doctor."""
+"""The command that checks the installation and Milvus."""
 
 from __future__ import annotations
 
@@ -6,38 +6,27 @@ import typer
 
 from fiftyone_milvus.cli.arguments import Uri
 from fiftyone_milvus.cli.output import Json, print_json
+from fiftyone_milvus.cli.registry import SET_UP, command
 
 _MARKS = {
     "ok": ("✓", typer.colors.GREEN),
     "warning": ("!", typer.colors.YELLOW),
     "problem": ("✗", typer.colors.RED),
-    "skipped": ("-", None),
 }
 
 
-def add_to(app: typer.Typer) -> None:
-    """Adds the command to the command line."""
-    app.command(
-        rich_help_panel="Set up",
-        epilog="Examples:\n\n  fiftyone-milvus doctor\n\n"
-        "  fiftyone-milvus doctor --uri http://localhost:19530 --json",
-    )(doctor)
-
-
+@command(SET_UP, "doctor", "doctor --uri http://localhost:19530 --json")
 def doctor(uri: Uri = None, as_json: Json = False) -> None:
-    """Check FiftyOne, its database, the brain config, the plugin and Milvus, and try them.
+    """Check FiftyOne, its database, the brain config, the plugin and Milvus.
 
-    Writes, searches and drops a small collection of its own. Each line is a verdict, with what to
-    do where it is not good. Exits with 1 if there is a problem.
+    Writes, searches and drops a small collection of its own. Prints a line for each check, and what
+    to do if something is wrong. Exits with 1 if there is a problem.
     """
     from fiftyone_milvus import doctor as examination
 
-    worst = "ok"
     verdicts = []
     for verdict in examination.examine(uri):
         verdicts.append(verdict)
-        if verdict.level == "problem":
-            worst = "problem"
         if not as_json:
             mark, color = _MARKS[verdict.level]
             typer.echo(f"{typer.style(mark, fg=color)} {verdict.check}: {verdict.found}")
@@ -45,5 +34,5 @@ def doctor(uri: Uri = None, as_json: Json = False) -> None:
                 typer.echo(f"    → {verdict.remedy}")
     if as_json:
         print_json(verdicts)
-    if worst == "problem":
+    if any(verdict.level == "problem" for verdict in verdicts):
         raise typer.Exit(1)

@@ -1,34 +1,25 @@
-"""Embedded engines: status, serve, stop."""
+"""The commands for embedded engines: status, serve, stop."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from fiftyone_milvus.cli.output import Json, print_facts, print_json, print_table
-
-PANEL = "Milvus"
+from fiftyone_milvus.cli.output import Json, print_facts, print_json, print_table, show
+from fiftyone_milvus.cli.registry import MILVUS, command
 
 _Path = Annotated[
     Path | None,
-    typer.Argument(help="The `.db` directory.", show_default="beside FiftyOne's database"),
+    typer.Argument(help="The data directory.", show_default="next to FiftyOne's database"),
 ]
 
 
-def add_to(app: typer.Typer) -> None:
-    """Adds the commands to the command line."""
-    app.command(rich_help_panel=PANEL, epilog="Example: fiftyone-milvus status --json")(status)
-    app.command(
-        rich_help_panel=PANEL, epilog="Example: fiftyone-milvus serve ~/vectors.db --idle 3600"
-    )(serve)
-    app.command(rich_help_panel=PANEL, epilog="Example: fiftyone-milvus stop ~/vectors.db")(stop)
-
-
+@command(MILVUS, "status --json")
 def status(as_json: Json = False) -> None:
-    """Show whose `backend="milvus"` is, the embedded engines that run, and FiftyOne's database."""
+    """Show what `backend="milvus"` is, the running embedded engines, and FiftyOne's database."""
     from fiftyone_milvus import embedded
     from fiftyone_milvus.setup import mongod, takeover
 
@@ -36,14 +27,9 @@ def status(as_json: Json = False) -> None:
     services = embedded.list_services()
     enabled = takeover.is_enabled()
     if as_json:
-        print_json(
-            {
-                "enabled": enabled,
-                "brain_config": takeover.config_path(),
-                "services": services,
-                "mongod": database,
-            }
-        )
+        path = takeover.config_path()
+        facts = {"enabled": enabled, "brain_config": path, "services": services}
+        print_json({**facts, "mongod": database})
         return
     whose = "FiftyOne's built-in, unless a process imports fiftyone_milvus"
     if enabled:
@@ -51,13 +37,13 @@ def status(as_json: Json = False) -> None:
     if database is None:
         mongo = "none; run `fiftyone-milvus setup`"
     elif database.path is None:
-        mongo = "the one that FIFTYONE_DATABASE_URI or FiftyOne's config names"
+        mongo = "the one in FIFTYONE_DATABASE_URI or FiftyOne's config"
     else:
         mongo = f"mongod {database.version} ({database.path})"
-    facts: dict[str, Any] = {'backend="milvus"': whose, "FiftyOne database": mongo}
+    facts = {'backend="milvus"': whose, "FiftyOne database": mongo}
     if not services:
         facts["Embedded engines"] = "none running; " + (
-            "the brain config names a server" if _has_server() else "the first call starts one"
+            "the brain config names a server" if _has_server() else "the first use starts one"
         )
     print_facts(facts)
     if services:
@@ -74,25 +60,27 @@ def status(as_json: Json = False) -> None:
                 typer.echo(f"{service.path}: {service.warning}")
 
 
+@command(MILVUS, "serve ~/vectors.db --idle 3600")
 def serve(
     path: _Path = None,
     idle: Annotated[
         float,
-        typer.Option(min=0, metavar="SECONDS", help="End after so long without a call; 0: never."),
+        typer.Option(min=0, metavar="SECONDS", help="Stop after so long without a call; 0: never."),
     ] = 0,
 ) -> None:
     """Run an embedded engine in the foreground, until Ctrl-C.
 
-    Not needed in everyday use: whoever needs the engine first starts it.
+    Usually not needed: the first process that uses the engine starts it.
     """
     from fiftyone_milvus import embedded
 
     embedded.serve(path or embedded.default_path(), idle_seconds=idle, foreground=True)
 
 
+@command(MILVUS, "stop ~/vectors.db")
 def stop(
     path: _Path = None,
-    everything: Annotated[bool, typer.Option("--all", help="Stop every one that runs.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Stop all that run.")] = False,
     as_json: Json = False,
 ) -> None:
     """Stop an embedded engine. The next call that needs it starts it again."""
@@ -100,25 +88,20 @@ def stop(
 
     if everything and path is not None:
         raise typer.BadParameter("give a PATH or --all, not both")
-
     if everything:
         paths = [service.path for service in embedded.list_services()]
     else:
         paths = [path or embedded.default_path()]
     stopped = [p for p in paths if embedded.stop(p)]
-    if as_json:
-        print_json({"stopped": stopped})
-        return
-    for p in stopped:
-        typer.echo(f"Stopped {p}")
-    if not stopped:
-        typer.echo("Nothing runs" if everything else f"Nothing runs at {paths[0]}")
+    text = "\n".join(f"Stopped {p}" for p in stopped)
+    nothing = "No embedded engine runs" + ("" if everything else f" at {paths[0]}")
+    show({"stopped": stopped}, as_json, text or nothing)
 
 
 def _has_server() -> bool:
     from fiftyone_milvus.setup import takeover
 
-    # An address, and not the path of an embedded engine
+    # Not the data directory of an embedded engine
     uri = str(takeover.parameter("uri") or "")
     return re.match(r"(https?|tcp|grpc|unix):|[\w.-]+:\d+$", uri) is not None
 

@@ -1,74 +1,46 @@
-"""Indexes: list, info, create, sync, delete, cleanup."""
+"""The commands for indexes: list, info, create, sync, delete, cleanup."""
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from fiftyone_milvus.cli import arguments
 from fiftyone_milvus.cli.arguments import BrainKey, DatasetName, Settings, Uri, ViewName, Yes
-from fiftyone_milvus.cli.output import Json, print_facts, print_json, print_table, unlogged
+from fiftyone_milvus.cli.output import Json, print_facts, print_json, print_table, show, unlogged
+from fiftyone_milvus.cli.registry import INDEXES, command
 from fiftyone_milvus.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from fiftyone_milvus.inventory import IndexInfo
 
-PANEL = "Indexes"
-
 _Compare = Annotated[
     bool,
     typer.Option(
         "--compare/--no-compare",
-        help="Compare the IDs of dataset and index: seconds for a million samples.",
+        help="Compare the IDs of dataset and index; takes seconds for a million samples.",
     ),
 ]
-_BatchSize = Annotated[int | None, typer.Option(min=1, help="Of the model.", show_default=False)]
+_BatchSize = Annotated[
+    int | None, typer.Option(min=1, help="The model's batch size.", show_default=False)
+]
 _Workers = Annotated[
-    int | None, typer.Option(min=0, help="That load data, for Torch models.", show_default=False)
+    int | None, typer.Option(min=0, help="Processes that load images for it.", show_default=False)
 ]
 
 
-def add_to(app: typer.Typer) -> None:
-    """Adds the commands to the command line."""
-    app.command(
-        "list", rich_help_panel=PANEL, epilog="Example: fiftyone-milvus list --dataset quickstart"
-    )(list_)
-    app.command(
-        rich_help_panel=PANEL, epilog="Example: fiftyone-milvus info quickstart similar --json"
-    )(info)
-    app.command(
-        rich_help_panel=PANEL,
-        epilog="Examples:\n\n"
-        "  fiftyone-milvus create quickstart similar --model clip-vit-base32-torch\n\n"
-        "  fiftyone-milvus create quickstart objects --model clip-vit-base32-torch --patches-field "
-        "ground_truth --metric cosine\n\n"
-        "  fiftyone-milvus create quickstart theirs --collection-name vectors_of_theirs\n\n"
-        "  fiftyone-milvus create quickstart large --model clip-vit-base32-torch --index-type HNSW "
-        "--set 'index_params={\"M\": 32}' --set num_shards=2",
-    )(create)
-    app.command(rich_help_panel=PANEL, epilog="Example: fiftyone-milvus sync quickstart similar")(
-        sync
-    )
-    app.command(
-        rich_help_panel=PANEL, epilog="Example: fiftyone-milvus delete quickstart similar --yes"
-    )(delete)
-    app.command(
-        rich_help_panel=PANEL,
-        epilog="Examples:\n\n  fiftyone-milvus cleanup\n\n"
-        "  fiftyone-milvus cleanup fiftyone_old_similar --yes",
-    )(cleanup)
-
-
+@command(INDEXES, "list --dataset quickstart", name="list")
 def list_(
     dataset: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="Of this dataset only; repeatable.", show_default="all"),
+        typer.Option(metavar="NAME", help="A dataset; repeatable.", show_default="all"),
     ] = None,
     compare: _Compare = True,
     as_json: Json = False,
 ) -> None:
-    """List the Milvus indexes of all datasets, and whether they are in step."""
+    """List the Milvus indexes of all datasets, and whether they are up to date."""
     arguments.fiftyone()
     from fiftyone_milvus import inventory
 
@@ -78,39 +50,39 @@ def list_(
         for name in names
         for entry in inventory.indexes(arguments.dataset(name), compare=compare)
     ]
-    # Those of all datasets: whoever comes from the built-in has no index of ours yet
+    # Of datasets without an index of this package too
     others = [run for run in inventory.built_in_runs() if not dataset or run.dataset in dataset]
     if as_json:
         print_json({"indexes": [_as_dict(entry) for entry in found], "built_in": others})
         return
     if not found and not others:
         typer.echo(
-            "There is no Milvus index yet; make one with `fiftyone-milvus create`, or see "
-            "`fiftyone-milvus demo`"
+            "There is no Milvus index yet; run `fiftyone-milvus create` or `fiftyone-milvus demo`"
         )
         return
     if found:
         print_table(
-            ("dataset", "brain key", "of", "collection", "vectors", "metric", "index", "in step"),
+            ("dataset", "brain key", "of", "collection", "vectors", "metric", "index", "status"),
             [
                 (
                     e.dataset, e.brain_key, e.patches_field or "samples", e.collection, e.vectors,
-                    e.metric, e.index_type, _step(e),
+                    e.metric, e.index_type, _status(e),
                 )
                 for e in found
             ],
         )  # fmt: skip
     for run in others:
         typer.echo(
-            f"'{run.brain_key}' of '{run.dataset}' is of FiftyOne's built-in backend; take it over "
-            f"with `fiftyone-milvus adopt {run.dataset} {run.brain_key}`"
+            f"'{run.brain_key}' of '{run.dataset}' is of FiftyOne's built-in backend; to adopt it, "
+            f"run `fiftyone-milvus adopt {run.dataset} {run.brain_key}`"
         )
 
 
+@command(INDEXES, "info quickstart similar --json")
 def info(
     dataset: DatasetName, brain_key: BrainKey, compare: _Compare = True, as_json: Json = False
 ) -> None:
-    """Show what there is to know of an index."""
+    """Show an index in detail."""
     found = arguments.dataset(dataset)
     from fiftyone_milvus import inventory
 
@@ -127,7 +99,7 @@ def info(
             "embeddings field": entry.embeddings_field,
             "metric": entry.metric,
             "consistency level": entry.consistency_level,
-            "fields": entry.fields,
+            "metadata fields": entry.fields,
             "Milvus": entry.address and f"{entry.address} ({entry.deployment})",
             "collection": entry.collection,
             "vectors": entry.vectors,
@@ -136,11 +108,20 @@ def info(
             "index type": entry.index_type,
             "index params": entry.index_params,
             "built": None if entry.built is None else f"{entry.built:.0%}",
-            "in step": _step(entry),
+            "status": _status(entry),
         }
     )
 
 
+@command(
+    INDEXES,
+    "create quickstart similar --model clip-vit-base32-torch",
+    "create quickstart objects --model clip-vit-base32-torch --patches-field ground_truth "
+    "--metric cosine",
+    "create quickstart theirs --collection-name vectors_of_theirs",
+    "create quickstart large --model clip-vit-base32-torch --index-type HNSW "
+    "--set 'index_params={\"M\": 32}' --set num_shards=2",
+)
 def create(
     dataset: DatasetName,
     brain_key: BrainKey,
@@ -152,7 +133,7 @@ def create(
     ] = None,
     collection_name: Annotated[
         str | None,
-        typer.Option(help="The collection to make; without a model or field, to connect to."),
+        typer.Option(help="The new collection; without model and field, an existing one."),
     ] = None,
     patches_field: Annotated[
         str | None, typer.Option(help="Index the objects in this field.")
@@ -162,16 +143,18 @@ def create(
         str | None,
         typer.Option(
             help="cosine, dotproduct or euclidean.",
-            show_default="cosine; of a collection, its own",
+            show_default="cosine; for an existing collection, its own",
         ),
     ] = None,
     index_type: Annotated[
         str | None,
-        typer.Option(help="As HNSW.", show_default="HNSW on a server, FLAT on the embedded engine"),
+        typer.Option(
+            help="Such as HNSW.", show_default="HNSW on a server, FLAT on the embedded engine"
+        ),
     ] = None,
     fields: Annotated[
         list[str] | None,
-        typer.Option("--field", help="A field to store beside the vectors; repeatable."),
+        typer.Option("--field", help="A metadata field to store with the vectors; repeatable."),
     ] = None,
     consistency_level: Annotated[
         str, typer.Option(help="Strong, Session, Bounded or Eventually.")
@@ -182,16 +165,15 @@ def create(
     num_workers: _Workers = None,
     as_json: Json = False,
 ) -> None:
-    """Index a dataset: with a model, of a field of embeddings, or on an existing collection.
+    """Create an index with a model, from a field of embeddings, or on an existing collection.
 
-    What fails or is interrupted leaves nothing behind. Where only some samples can't be embedded,
-    the index of the others is kept, each is named with its reason, and the exit code is 1.
+    If it fails or is interrupted, neither run nor new collection is left. If only some samples
+    can't be embedded, the index has the others, each reason is printed, and the exit code is 1.
     """
     samples = arguments.samples(dataset, view)
     from fiftyone_milvus.inventory import lifecycle
 
-    connecting = model is None and embeddings_field is None
-    if metric is None and not connecting:
+    if metric is None and (model, embeddings_field) != (None, None):
         metric = "cosine"
     settings = arguments.settings(
         more,
@@ -212,32 +194,26 @@ def create(
         settings=settings,
         options={"batch_size": batch_size, "num_workers": num_workers},
     )
-    if as_json:
-        print_json(done)
-    else:
-        typer.echo(f"Index '{brain_key}' of '{dataset}' has {done.vectors:,} vectors")
-        _tell_failed(done.failed)
-    if done.failed:
-        raise typer.Exit(1)
+    show(done, as_json, f"Index '{brain_key}' of '{dataset}' has {done.vectors:,} vectors")
+    _exit_if_failed(done.failed, as_json)
 
 
+@command(INDEXES, "sync quickstart similar")
 def sync(
     dataset: DatasetName,
     brain_key: BrainKey,
     view: ViewName = None,
     prune: Annotated[
-        bool, typer.Option("--prune/--no-prune", help="Remove vectors of samples that are gone.")
+        bool, typer.Option("--prune/--no-prune", help="Remove stale vectors, of deleted samples.")
     ] = True,
-    refresh: Annotated[
-        bool, typer.Option("--refresh", help="Embed again what was edited since.")
-    ] = False,
+    refresh: Annotated[bool, typer.Option("--refresh", help="Embed edited samples again.")] = False,
     batch_size: _BatchSize = None,
     num_workers: _Workers = None,
     as_json: Json = False,
 ) -> None:
-    """Bring an index in step with its dataset: embed what is missing, remove what is gone.
+    """Bring an index up to date: embed missing samples, remove stale vectors.
 
-    Interrupted, it goes on from there the next time.
+    If it is interrupted, the next run continues.
     """
     index = arguments.index(dataset, brain_key)
     samples = arguments.samples(dataset, view)
@@ -245,28 +221,24 @@ def sync(
         report = index.sync(
             samples, prune=prune, refresh=refresh, batch_size=batch_size, num_workers=num_workers
         )
-    if as_json:
-        print_json(report)
-    else:
-        typer.echo(str(report))
-        _tell_failed(report.failed)
-    if report.failed:
-        raise typer.Exit(1)
+    show(report, as_json)
+    _exit_if_failed(report.failed, as_json)
 
 
+@command(INDEXES, "delete quickstart similar --yes")
 def delete(
     dataset: DatasetName,
     brain_key: BrainKey,
     part: Annotated[
-        str, typer.Option("--only", help="`run` or `collection`.", show_default="both of them")
+        str, typer.Option("--only", help="`run` or `collection`.", show_default="both")
     ] = "both",
     yes: Yes = False,
     drop_shared: Annotated[
         bool,
         typer.Option(
             "--drop-shared",
-            help="With --yes: drop the collection even if it was not made for this index, or if "
-            "others use it.",
+            help="With --yes: also drop a collection that other runs use, or that was not made "
+            "for this index.",
         ),
     ] = False,
     as_json: Json = False,
@@ -280,39 +252,37 @@ def delete(
 
     collection = inventory.stored_index.open_index(found, brain_key).config.collection_name
     if part == "run":
-        question = f"Delete brain run '{brain_key}', and leave collection '{collection}'?"
+        question = f"Delete brain run '{brain_key}', and keep collection '{collection}'?"
     else:
-        # Before the question: a Milvus that is silent can't be asked what would be lost
+        # Raises before the question if Milvus does not answer
         loss = lifecycle.loss(found, brain_key)
         if loss.shared and yes and not drop_shared:
             raise InvalidInputError(
-                f"Not deleted: {loss}; pass --only run to leave the collection, or --drop-shared"
+                f"Not deleted: {loss}; pass --only run to keep the collection, or --drop-shared"
             )
         what = "all of it" if part == "both" else "the collection"
-        question = f"{_sentence(str(loss))}. Delete {what}?"
+        text = str(loss)
+        question = f"{text[:1].upper()}{text[1:]}. Delete {what}?"
     if not arguments.confirm(question, yes):
         raise typer.Exit(1)
     vectors = lifecycle.delete(found, brain_key, part)
-    if as_json:
-        print_json(
-            {"brain_key": brain_key, "part": part, "collection": collection, "vectors": vectors}
-        )
-    else:
-        typer.echo(f"Deleted {brain_key} ({part}), {vectors:,} vectors")
+    deleted = {"brain_key": brain_key, "part": part, "collection": collection, "vectors": vectors}
+    show(deleted, as_json, f"Deleted {brain_key} ({part}), {vectors:,} vectors")
 
 
+@command(INDEXES, "cleanup", "cleanup fiftyone_old_similar --yes")
 def cleanup(
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[COLLECTION]...", help="Which.", show_default="every orphan"),
+        typer.Argument(metavar="[COLLECTION]...", help="Their names.", show_default="all of them"),
     ] = None,
     uri: Uri = None,
     yes: Yes = False,
     as_json: Json = False,
 ) -> None:
-    """Drop collections whose dataset or brain run is gone; FiftyOne leaves them behind.
+    """Drop orphaned collections: FiftyOne deleted their dataset or brain run.
 
-    With `--json` and neither a name nor `--yes` it only lists them, and exits with 1 if there are.
+    With `--json` and without a name or `--yes`, only lists them, and exits with 1 if there are any.
     """
     arguments.fiftyone()
     from fiftyone_milvus import inventory
@@ -335,37 +305,30 @@ def cleanup(
     elif dropped:
         typer.echo(f"Dropped {', '.join(dropped)}")
     else:
-        typer.echo("Nothing was dropped" if chosen else "There are no orphans")
+        typer.echo("Nothing was dropped" if chosen else "There are no orphaned collections")
     if chosen and not dropped:
         raise typer.Exit(1)
 
 
-def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:]
-
-
-def _step(entry: IndexInfo) -> str:
+def _status(entry: IndexInfo) -> str:
     if entry.error is not None:
         return entry.error
     if entry.exists is False:
-        return "no collection yet, or it was dropped: sync it"
-    parts = [
-        f"{entry.missing:,} missing" if entry.missing else "",
-        f"{entry.stale:,} stale" if entry.stale else "",
-        "fields out of date" if entry.fields_stale else "",
-    ]
-    found = ", ".join(filter(None, parts))
-    return found or ("not compared" if entry.in_step is None else "in step")
+        return "no collection: run `fiftyone-milvus sync`"
+    return entry.difference
 
 
 def _as_dict(entry: IndexInfo) -> dict[str, Any]:
-    import dataclasses
-
     return {**dataclasses.asdict(entry), "bytes": entry.bytes, "in_step": entry.in_step}
 
 
-def _tell_failed(failed: Any) -> None:
-    for key, why in list(failed.items())[:10]:
-        typer.secho(f"{key}: {why}", fg=typer.colors.YELLOW, err=True)
-    if len(failed) > 10:
-        typer.secho(f"... and {len(failed) - 10:,} more", fg=typer.colors.YELLOW, err=True)
+def _exit_if_failed(failed: Any, as_json: bool) -> None:
+    """Prints the first failures, and exits with 1 if there are any."""
+    if not failed:
+        return
+    if not as_json:
+        lines = [f"{key}: {why}" for key, why in list(failed.items())[:10]]
+        if len(failed) > 10:
+            lines.append(f"... and {len(failed) - 10:,} more")
+        typer.secho("\n".join(lines), fg=typer.colors.YELLOW, err=True)
+    raise typer.Exit(1)

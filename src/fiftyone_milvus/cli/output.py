@@ -1,4 +1,4 @@
-"""What commands print: tables for people, JSON for programs."""
+"""Prints tables for people and JSON for programs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _output: TextIO | None = None
 
 @contextmanager
 def own_output() -> Iterator[None]:
-    """Keeps the standard output for what a command prints, if that is JSON."""
+    """Reserves the standard output for the JSON that a command prints."""
     global _output
     _output = sys.stdout
     try:
@@ -30,26 +30,41 @@ def own_output() -> Iterator[None]:
         sys.stdout = _output
 
 
-def _only_json(wanted: bool) -> bool:
-    if wanted:
+def _only_json(given: bool) -> bool:
+    if given:
         # FiftyOne logs, and shows its progress, on the standard output
         sys.stdout = sys.stderr
-    return wanted
+    return given
 
 
 Json = Annotated[
-    bool, typer.Option("--json", callback=_only_json, help="Print JSON, and the rest to stderr.")
+    bool,
+    typer.Option("--json", callback=_only_json, help="Print JSON; messages go to stderr."),
 ]
 
 
+def show(value: Any, as_json: bool, text: Any = None) -> None:
+    """Prints a value as JSON, or as text.
+
+    Args:
+        value: see :func:`print_json`
+        as_json: whether to print JSON
+        text (None): the text; by default, the value's own
+    """
+    if as_json:
+        print_json(value)
+    else:
+        typer.echo(value if text is None else text)
+
+
 def print_json(value: Any) -> None:
-    """Prints a dataclass, or anything that consists of JSON types, paths and numpy numbers."""
+    """Prints a dataclass, or a value of JSON types, paths and numpy numbers."""
     print(json.dumps(_plain(value), indent=2, default=_as_text), file=_output, flush=True)
 
 
 @contextmanager
 def unlogged(module: str) -> Iterator[None]:
-    """Keeps a module from logging what the command prints itself."""
+    """Silences the log of a module, if the command prints the same."""
     logger = logging.getLogger(f"fiftyone_milvus.{module}")
     level = logger.level
     logger.setLevel(logging.WARNING)
@@ -62,26 +77,26 @@ def unlogged(module: str) -> Iterator[None]:
 def print_table(
     columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str | None = None
 ) -> None:
-    """Prints a table; numbers stand to the right.
+    """Prints a table; numbers are aligned right.
 
     Args:
-        columns: the heads
-        rows: of each column a string, a number, or None for nothing
+        columns: the column heads
+        rows: for each column a string, a number, or None for an empty cell
         title (None): of the table
     """
     from rich import box
     from rich.console import Console
     from rich.table import Table
 
-    # Paths and texts are data, in which [brackets] and :colons: mean nothing
+    # Data may contain [brackets] and :colons:, which are no markup
     console = Console(markup=False, emoji=False, highlight=False)
     if not console.is_terminal:
-        # What is piped into a file must not be cut to the width of a terminal that is not there
+        # Without a terminal, nothing is cut to its width
         console.width = _UNLIMITED
     rows = list(rows)
     shown = [[_cell(value) for value in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(columns, *shown)]
-    # Where there is room for that, what is long gives way to what is short
+    # If there is room, short columns keep their width, and long ones are folded
     least = [min(width, _SHORT) for width in widths]
     roomy = sum(least) + _GAP * len(least) <= console.width
     table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left")
@@ -99,7 +114,7 @@ def print_table(
 
 
 def print_facts(facts: Mapping[str, Any]) -> None:
-    """Prints names and values, a line each; leaves out what is None."""
+    """Prints a line for each name and value; leaves out None and empty values."""
     shown = {name: _cell(value) for name, value in facts.items() if value not in (None, "")}
     width = max(map(len, shown), default=0)
     for name, value in shown.items():

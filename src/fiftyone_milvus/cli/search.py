@@ -1,4 +1,4 @@
-"""Searches: search, duplicates."""
+"""The commands that search: search, duplicates."""
 
 from __future__ import annotations
 
@@ -12,39 +12,28 @@ import typer
 from fiftyone_milvus.cli import arguments
 from fiftyone_milvus.cli.arguments import BrainKey, DatasetName, ViewName
 from fiftyone_milvus.cli.output import Json, print_json, print_table
+from fiftyone_milvus.cli.registry import SEARCH, command
 from fiftyone_milvus.errors import InvalidInputError
 
-PANEL = "Search"
-
 _SELECTED = 100_000
-"""IDs in one pipeline, of which MongoDB takes 16 MB."""
+"""IDs in one pipeline, which MongoDB limits to 16 MB."""
 
-_Open = Annotated[bool, typer.Option("--open", help="Show it in the App, until Ctrl-C.")]
+_Open = Annotated[bool, typer.Option("--open", help="Show the result in the App, until Ctrl-C.")]
 _Port = Annotated[int, typer.Option(help="The App's port.")]
 
 
-def add_to(app: typer.Typer) -> None:
-    """Adds the commands to the command line."""
-    app.command(
-        rich_help_panel=PANEL,
-        epilog="Examples:\n\n"
-        '  fiftyone-milvus search quickstart similar --text "a cat" -k 5\n\n'
-        "  fiftyone-milvus search quickstart similar --image cat.jpg --open\n\n"
-        "  fiftyone-milvus search --everywhere --image cat.jpg",
-    )(search)
-    app.command(
-        rich_help_panel=PANEL,
-        epilog="Examples:\n\n  fiftyone-milvus duplicates quickstart similar --fraction 0.05\n\n"
-        "  fiftyone-milvus duplicates quickstart similar --thresh 0.02 --tag duplicate",
-    )(duplicates)
-
-
+@command(
+    SEARCH,
+    'search quickstart similar --text "a cat" -k 5',
+    "search quickstart similar --image cat.jpg --open",
+    "search --everywhere --image cat.jpg",
+)
 def search(
     dataset: Annotated[str | None, typer.Argument(help="The name of a dataset.")] = None,
     brain_key: Annotated[str | None, typer.Argument(help="The brain key of an index.")] = None,
     ids: Annotated[
         list[str] | None,
-        typer.Option("--id", help="Search by a sample or label in the index; repeatable."),
+        typer.Option("--id", help="Search by a sample or label of the index; repeatable."),
     ] = None,
     image: Annotated[
         Path | None, typer.Option(help="Search by an image file.", exists=True, dir_okay=False)
@@ -52,13 +41,15 @@ def search(
     text: Annotated[str | None, typer.Option(help="Search by a text.")] = None,
     k: Annotated[
         int | None,
-        typer.Option("-k", min=1, help="How many.", show_default="10, or all within a distance"),
+        typer.Option(
+            "-k", min=1, help="The number of results.", show_default="10; all with --max-distance"
+        ),
     ] = None,
     max_distance: Annotated[float | None, typer.Option(help="The largest distance.")] = None,
     filter: Annotated[
-        str | None, typer.Option(help="A Milvus expression over the collection's fields.")
+        str | None, typer.Option(help="A Milvus expression over the fields of the collection.")
     ] = None,
-    reverse: Annotated[bool, typer.Option("--reverse", help="The least similar.")] = False,
+    reverse: Annotated[bool, typer.Option("--reverse", help="Find the least similar.")] = False,
     view: ViewName = None,
     everywhere: Annotated[
         bool, typer.Option("--everywhere", help="Search the indexes of all datasets.")
@@ -71,19 +62,21 @@ def search(
     ] = None,
     brain_keys: Annotated[
         list[str] | None,
-        typer.Option("--brain-key", help="With --everywhere: only indexes of it; repeatable."),
+        typer.Option(
+            "--brain-key", help="With --everywhere: a brain key of the indexes; repeatable."
+        ),
     ] = None,
     open_app: _Open = False,
     port: _Port = 5151,
     as_json: Json = False,
 ) -> None:
-    """Find what is most similar to a sample, an image or a text."""
+    """Find the samples or patches that are most similar to a sample, an image or a text."""
     if sum(given is not None and given != [] for given in (ids, image, text)) != 1:
         raise typer.BadParameter("give one of --id, --image and --text")
     if everywhere:
         if (dataset, brain_key, max_distance, filter, view) != (None,) * 5 or reverse or open_app:
             raise typer.BadParameter(
-                "--everywhere goes with a query, -k, --model, --metric and --brain-key"
+                "with --everywhere, give only a query, -k, --model, --metric and --brain-key"
             )
         query = _query_everywhere(ids, image, text)
         chosen = {"model": model, "metric": metric, "brain_keys": brain_keys or None}
@@ -92,7 +85,7 @@ def search(
     if dataset is None or brain_key is None:
         raise typer.BadParameter("give DATASET and BRAIN_KEY, or --everywhere")
     if model is not None or metric is not None or brain_keys:
-        raise typer.BadParameter("--model, --metric and --brain-key go with --everywhere")
+        raise typer.BadParameter("--model, --metric and --brain-key need --everywhere")
     index = arguments.index(dataset, brain_key)
     samples = arguments.samples(dataset, view)
     query = _query(index, ids, image, text)
@@ -106,28 +99,27 @@ def search(
         reverse=reverse,
     )
     paths = _paths(samples, found.sample_ids)
+    names = ("distance", "sample_id", "label_id")
     rows = [
-        {
-            "distance": r.distance,
-            "sample_id": r.sample_id,
-            "label_id": r.label_id,
-            "filepath": paths.get(r.sample_id),
-        }
-        for r in found
+        {**{n: getattr(r, n) for n in names}, "filepath": paths.get(r.sample_id)} for r in found
     ]
     if as_json:
         print_json(rows)
     elif not rows:
-        typer.echo("Nothing was found")
+        typer.echo("No results")
     else:
         columns = [name for name in rows[0] if any(row[name] is not None for row in rows)]
-        print_table(
-            ("", *columns), [(i + 1, *(row[n] for n in columns)) for i, row in enumerate(rows)]
-        )
+        cells = [(i + 1, *(row[n] for n in columns)) for i, row in enumerate(rows)]
+        print_table(("", *columns), cells)
     if open_app:
         _show(found.view(), port)
 
 
+@command(
+    SEARCH,
+    "duplicates quickstart similar --fraction 0.05",
+    "duplicates quickstart similar --thresh 0.02 --tag duplicate",
+)
 def duplicates(
     dataset: DatasetName,
     brain_key: BrainKey,
@@ -143,7 +135,7 @@ def duplicates(
     port: _Port = 5151,
     as_json: Json = False,
 ) -> None:
-    """Find near-duplicates: of each group all but one, with what they are duplicates of."""
+    """Find near-duplicates, each with the original that is kept."""
     if (thresh is None) == (fraction is None):
         raise typer.BadParameter("give one of --thresh and --fraction")
     index = arguments.index(dataset, brain_key)
@@ -176,9 +168,9 @@ def _query_everywhere(ids: Sequence[str] | None, image: Path | None, text: str |
     if ids and len(ids) > 1:
         raise typer.BadParameter("--everywhere takes one --id")
     if ids and not re.fullmatch("[0-9a-fA-F]{24}", ids[0]):
-        # It would be searched for as a text
+        # A search would take it for a text
         raise InvalidInputError(
-            f"'{ids[0]}' is no ID of a sample or label; expected 24 hexadecimal digits"
+            f"Invalid ID '{ids[0]}' of a sample or label; expected 24 hexadecimal digits"
         )
     return ids[0] if ids else image if image is not None else text
 
@@ -191,22 +183,19 @@ def _everywhere(query: Any, k: int, chosen: Mapping[str, Any], as_json: bool) ->
     if not found.searched and found.skipped:
         first = found.skipped[0]
         raise InvalidInputError(
-            f"None of {len(found.skipped)} indexes could be searched, eg '{first.brain_key}' of "
-            f"dataset '{first.dataset}': {first.reason}"
+            f"None of {len(found.skipped)} indexes could be searched, for example "
+            f"'{first.brain_key}' of dataset '{first.dataset}': {first.reason}"
         )
     if as_json:
         print_json(found.to_dict())
-        return
-    if not len(found):
-        typer.echo("Nothing was found")
+    elif not len(found):
+        typer.echo("No results")
     else:
-        print_table(
-            ("", "distance", "dataset", "index", "sample", "label"),
-            [
-                (i + 1, r.distance, r.dataset, r.brain_key, r.sample_id, r.label_id)
-                for i, r in enumerate(found)
-            ],
-        )
+        cells = [
+            (i + 1, r.distance, r.dataset, r.brain_key, r.sample_id, r.label_id)
+            for i, r in enumerate(found)
+        ]
+        print_table(("", "distance", "dataset", "index", "sample", "label"), cells)
 
 
 def _query(index: Any, ids: Sequence[str] | None, image: Path | None, text: str | None) -> Any:

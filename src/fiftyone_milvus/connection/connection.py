@@ -19,7 +19,7 @@ from fiftyone_milvus.connection.client import open_client
 from fiftyone_milvus.connection.failures import Failure, describe, translate
 from fiftyone_milvus.connection.quiet_logs import quiet
 from fiftyone_milvus.connection.retries import RETRY_SECONDS, Retry
-from fiftyone_milvus.connection.target import Target
+from fiftyone_milvus.connection.target import ENGINE_NAMES, Target
 from fiftyone_milvus.errors import FiftyOneMilvusError
 
 T = TypeVar("T")
@@ -51,7 +51,7 @@ class Engine:
     @property
     def title(self) -> str:
         """The name and version, for messages."""
-        return f"Milvus {'Lite ' * self.lite}{self.version}"
+        return f"{ENGINE_NAMES['embedded' if self.lite else 'server']} {self.version}"
 
     @property
     def release(self) -> tuple[int, int, int] | None:
@@ -64,6 +64,11 @@ class Engine:
         """The build: ``"gpu"``, ``"lite"`` for the one on PyPI, else ``""``; None if unknown."""
         found = _VERSION.match(self.version)
         return found[4] or "" if found else None
+
+
+def plain_version(reported: str) -> str:
+    """Returns the version that a Milvus reports, without a prefix."""
+    return reported.removeprefix("milvus_lite-").removeprefix("v")
 
 
 class Connection:
@@ -105,7 +110,7 @@ class Connection:
             lite = version.startswith("milvus_lite")
             self._engine = Engine(
                 lite=lite,
-                version=version.removeprefix("milvus_lite-").removeprefix("v"),
+                version=plain_version(version),
                 max_window=None if lite else _SERVER_WINDOW,
                 max_message_bytes=(256 if lite else 64) * _MIB,
                 index_types=_LITE_INDEX_TYPES if lite else None,

@@ -24,8 +24,9 @@ from fiftyone_milvus.errors import (
 
 logger = logging.getLogger(__name__)
 
-LOCAL_SERVER = "http://localhost:19530"
-"""The server that is tried if no address is given."""
+LOCAL_SERVER = os.environ.get("FIFTYONE_MILVUS_LOCAL_SERVER", "http://localhost:19530")
+"""The server that is tried if no address is given. Tests set the variable, so that they never reach
+a server of the user."""
 
 _SERVER_SCHEMES = {"http", "https", "tcp", "grpc"}
 _HOST_PORT = re.compile(r"(?P<host>[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):(?P<port>\d{1,5})")

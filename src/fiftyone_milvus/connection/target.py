@@ -13,6 +13,8 @@ Deployment = Literal["embedded", "server"]
 
 DEFAULT_PORT = 19530
 
+ENGINE_NAMES: dict[Deployment, str] = {"embedded": "Milvus Lite", "server": "Milvus"}
+
 
 @dataclass(frozen=True)
 class Target:

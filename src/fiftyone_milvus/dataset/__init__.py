@@ -1,1 +1,1 @@
-"""What we ask of FiftyOne and its MongoDB: IDs as bytes, limits of a view, images, progress."""
+"""What this package asks of FiftyOne and its MongoDB: IDs, limits of views, images, progress."""

@@ -1,4 +1,4 @@
-"""Images that are no samples, as queries."""
+"""Images outside the dataset, as queries."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from fiftyone_milvus.metrics import Array
 
 
 def read(path: str | os.PathLike[str]) -> Array:
-    """Returns the pixels of an image file.
+    """Returns the pixels of an image file as a ``height x width x 3`` uint8 array.
 
     Raises:
-        InvalidInputError: if there is no such file, or it is no image
+        InvalidInputError: if the file can't be read, or is not an image
     """
     try:
         content = Path(path).read_bytes()
@@ -29,26 +29,26 @@ def read(path: str | os.PathLike[str]) -> Array:
 
 
 def decode(content: bytes, name: str) -> Array:
-    """Returns the pixels of an image, as a ``height x width x 3`` array.
+    """Returns the pixels of an image as a ``height x width x 3`` uint8 array.
 
     Args:
-        content: of the image file
-        name: of the image, for messages
+        content: the content of the image file
+        name: the name of the image in messages
 
     Raises:
-        InvalidInputError: if it is no image
+        InvalidInputError: if it is not an image
     """
     try:
         image = etai.decode(content)
-    except Exception:  # OpenCV has errors of its own, as for too many pixels
+    except Exception:  # OpenCV's own errors, for example for too many pixels
         image = None
     if image is None or not getattr(image, "size", 0):
-        raise InvalidInputError(f"'{name}' is no image that can be read; give a PNG or a JPEG")
+        raise InvalidInputError(f"'{name}' can't be read as an image; give a PNG or a JPEG")
     return image
 
 
 def check_model(index: Any) -> None:
-    """Checks that an index can embed an image: which asks nothing of the image yet.
+    """Checks that an index has a model to embed images with.
 
     Raises:
         InvalidInputError: if the index was made without a model
@@ -60,10 +60,10 @@ def check_model(index: Any) -> None:
 
 
 def embed(index: Any, image: Array) -> Array:
-    """Embeds an image with the model of an index, as FiftyOne's panel embeds an uploaded one.
+    """Embeds an image with the model of an index, like FiftyOne's panel does.
 
     Returns:
-        a ``num_dims`` array
+        an array of shape ``(num_dims,)``
 
     Raises:
         InvalidInputError: if the index was made without a model

@@ -1,8 +1,8 @@
-"""FiftyOne's IDs as 12 bytes each, and a view's IDs from MongoDB as such.
+"""FiftyOne's IDs as arrays of 12 bytes each, and fast ways to read them from MongoDB.
 
-A million IDs are 12 MB so, and some 80 MB as strings. The database's answer is read as bytes: an
-object per document and per ID would cost more than finding them. One array of all IDs (``$push``)
-is no way: asked for a million, a MongoDB 6.0.5 went away.
+A million IDs take 12 MB this way, and some 80 MB as strings. MongoDB's answer is read as bytes, as
+an object for each document would cost more than the query. Collecting all IDs in one array
+(``$push``) crashed a MongoDB 6.0.5 at a million.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from bson import ObjectId
 from fiftyone_milvus.dataset import raw_documents
 
 IdArray = npt.NDArray[np.bytes_]
-"""An array of dtype ``S12``: the bytes of ObjectIds, in whose order FiftyOne's IDs sort."""
+"""An array of dtype ``S12``: the bytes of ObjectIds, which sort like FiftyOne's IDs."""
 
 DTYPE = np.dtype("S12")
-"""NumPy hides zeros at the end of such a value from Python, but neither loses nor confuses them."""
+"""NumPy hides trailing zeros of such a value from Python, but keeps and compares them."""
 
 # {"_id": ...} in BSON (https://bsonspec.org)
 _DOCUMENT = 4 + 1 + len(b"_id\x00") + 12 + 1
@@ -33,13 +33,13 @@ def sample_ids(view: Any, limit: int | None = None) -> list[str]:
 
     Args:
         view: a view of samples: not of patches, frames, clips or groups
-        limit: how many to read at most; None for all
+        limit (None): the most IDs to read; None for all
     """
     return to_strings(read(view, limit))
 
 
 def read(view: Any, limit: int | None = None) -> IdArray:
-    """Returns what :func:`sample_ids` does as an array."""
+    """Returns the IDs of a view's samples like :func:`sample_ids`, but as an array."""
     stages = view._pipeline()
     if limit is not None:
         stages = [*stages, {"$limit": limit}]
@@ -49,7 +49,7 @@ def read(view: Any, limit: int | None = None) -> IdArray:
 
 
 def to_strings(ids: IdArray) -> list[str]:
-    """Returns IDs as FiftyOne writes them: 24 hexadecimal digits each."""
+    """Returns IDs as FiftyOne's strings of 24 hexadecimal digits."""
     text = np.ascontiguousarray(ids).tobytes().hex()
     return [text[i : i + _DIGITS] for i in range(0, len(text), _DIGITS)]
 
@@ -63,8 +63,8 @@ def from_strings(ids: Sequence[str]) -> tuple[IdArray, npt.NDArray[np.intp]]:
     Returns:
         a tuple of
 
-        -   the IDs, in order, of those that are FiftyOne's
-        -   the positions in ``ids`` of those that are not
+        -   an :data:`IdArray` of those that are FiftyOne's, in order
+        -   an integer array of the positions in ``ids`` of the others
     """
     parsed = _from_text(ids)
     if parsed is not None:
@@ -76,13 +76,13 @@ def from_strings(ids: Sequence[str]) -> tuple[IdArray, npt.NDArray[np.intp]]:
 
 
 def to_object_ids(ids: IdArray) -> list[ObjectId]:
-    """Returns IDs as MongoDB takes them."""
+    """Returns IDs as MongoDB's objects."""
     data = np.ascontiguousarray(ids).tobytes()
     return [ObjectId(data[i : i + 12]) for i in range(0, len(data), 12)]
 
 
 def from_object_ids(ids: Iterable[ObjectId]) -> IdArray:
-    """Returns what MongoDB gave as an array."""
+    """Returns MongoDB's IDs as an array."""
     return np.frombuffer(b"".join(i.binary for i in ids), DTYPE)
 
 
@@ -94,5 +94,5 @@ def _from_text(ids: Sequence[str]) -> IdArray | None:
         data = bytes.fromhex(text)
     except ValueError:
         return None
-    # Capital digits would name another key, and fromhex() skips blanks
+    # Uppercase digits would be another key, and fromhex() skips spaces
     return np.frombuffer(data, DTYPE) if data.hex() == text else None

@@ -1,8 +1,7 @@
-"""FiftyOne's own progress bar, shown as ``fiftyone.config.show_progress_bars`` says."""
+"""FiftyOne's progress bar, shown if ``fiftyone.config.show_progress_bars`` says so."""
 
 from __future__ import annotations
 
-from types import TracebackType
 from typing import Any
 
 
@@ -11,10 +10,11 @@ class ProgressBar:
 
     Args:
         total: the number of rows
-        title: what is being done
-        show: False to show nothing, as for work that takes a moment
-        what: what is counted
-        progress: whether to show it where it is shown; None for FiftyOne's own setting
+        title: the text in front of the bar
+        show: False to show nothing, for example for short work
+        what ("vectors"): the unit that is counted
+        progress (None): True, False, or a function as FiftyOne's progress bars take it; None for
+            FiftyOne's own setting
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class ProgressBar:
             )
 
     def update(self, count: int) -> None:
-        """Says that ``count`` more rows are done."""
+        """Adds ``count`` finished rows."""
         if self._bar is not None:
             self._bar.update(count)
 
@@ -44,11 +44,6 @@ class ProgressBar:
             self._bar.__enter__()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: Any) -> None:
         if self._bar is not None:
-            self._bar.__exit__(kind, error, trace)
+            self._bar.__exit__(*error)

@@ -1,7 +1,7 @@
-"""MongoDB's answers as bytes, where all documents are of one size.
+"""MongoDB's answers as bytes, for documents that all have the same size.
 
-pymongo's own way to these, ``aggregate_raw_batches``, makes an object of each document all the
-same: 2 s of Python for a million IDs that MongoDB lists in half a second.
+pymongo's own ``aggregate_raw_batches`` still makes an object of each document: 2 s of Python for a
+million IDs that MongoDB lists in half a second.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pymongo.errors import PyMongoError
 logger = logging.getLogger(__name__)
 
 Documents = npt.NDArray[np.uint8]
-"""A ``num_documents x num_bytes`` array: the BSON of one document in each row."""
+"""A ``num_documents x num_bytes`` uint8 array: the BSON of one document in each row."""
 
 _BATCH = 1 << 18
 _RAW: CodecOptions[RawBSONDocument] = CodecOptions(document_class=RawBSONDocument)
@@ -36,16 +36,19 @@ def aggregate(
     Args:
         collection: a :class:`pymongo.collection.Collection`
         stages: a pipeline whose documents all have ``size`` bytes
-        size: that size
-        part: the bytes to return of each
+        size: the size of each document
+        part: the bytes of each document to return
+
+    Returns:
+        a ``num_documents x num_bytes`` uint8 array
     """
     try:
-        # A cursor lives on one server; among several, only pymongo's own cursors find it again
+        # A cursor lives on one server; with several, only pymongo's own cursors stay on it
         primary = collection.read_preference == ReadPreference.PRIMARY
         if primary and not collection.database.client.is_mongos:
             return _joined(_by_commands(collection, stages, size), part)
     except PyMongoError as error:
-        # Such as a change of the primary, after which pymongo reads once more
+        # For example a new primary, from which pymongo can read
         logger.debug("Reading %s again: %s", collection.full_name, error)
     batches = collection.aggregate_raw_batches(stages, allowDiskUse=True, batchSize=_BATCH)
     return _joined((np.frombuffer(b, np.uint8).reshape(-1, size) for b in batches), part)
@@ -77,13 +80,13 @@ def _by_commands(
 
 
 def _split(answer: bytes, name: bytes) -> tuple[bytes, int]:
-    """Returns a batch, a BSON array in the field ``name``, and the cursor's ID; 0 at the end."""
+    """Returns the BSON array in the field ``name``, and the cursor's ID, which is 0 at the end."""
     field = b"\x04" + name + b"\x00"
     at = answer.index(field)
     start = at + len(field)
     stop = start + int.from_bytes(answer[start : start + 4], "little")
     rest = answer[4:at] + answer[stop:]
-    # Without the array, which would be an object per document
+    # Decoded without the array, which would become an object for each document
     found = bson.decode((len(rest) + 4).to_bytes(4, "little") + rest)
     return answer[start + 4 : stop - 1], int(found["id"])
 

@@ -1,4 +1,4 @@
-"""``fiftyone-milvus demo``: index and search real images, from an empty machine to a picture."""
+"""The demo: indexes and searches images, and draws the results."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ def run(
     port: int = 5151,
     address: str = "127.0.0.1",
 ) -> None:
-    """Builds the datasets, runs every step and leaves a picture, a page and the code in ``out``.
+    """Builds the datasets, runs every step, and writes a picture, a page and the code to ``out``.
 
     Args:
-        dataset: ``"digits"``, the scans that scikit-learn brings, or the name of a dataset of
-            FiftyOne's zoo with a ``ground_truth`` field of detections
-        model: the name of a model of FiftyOne's zoo; by default the digits' own. A dataset other
-            than the digits needs one that embeds images and text
-        prompt: what to search for by text, by default something that the dataset holds
-        out: the directory to write to, made where it is missing
+        dataset: ``"digits"``, the scans in scikit-learn, or the name of a dataset of FiftyOne's
+            zoo with detections in ``ground_truth``
+        model: the name of a model of FiftyOne's zoo that embeds images and text; by default a
+            small one for the digits, and CLIP for other datasets
+        prompt: the text to search for, by default one that fits the dataset
+        out: the directory to write to, created if it is missing
         app: whether to open the FiftyOne App at the end, and wait until it is closed
         port: the App's port
         address: the address that the App listens on
 
     Raises:
-        FiftyOneMilvusError: if the dataset or the model can't be had
+        FiftyOneMilvusError: if the dataset or the model can't be loaded
     """
     from fiftyone_milvus.demo import tour
 

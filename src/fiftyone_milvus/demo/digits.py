@@ -1,7 +1,6 @@
-"""The demo's images: scikit-learn's handwritten digits, alone and scattered over pages.
+"""The demo's images: scikit-learn's handwritten digits, alone and on pages.
 
-The scans come with scikit-learn, so that nothing is downloaded: 1,797 digits of 8 x 8 pixels,
-written by people, from NIST's test forms.
+scikit-learn contains 1,797 scans of 8 x 8 pixels, so nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ PAGES = "milvus-digit-pages"
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 SEED = 51
 
-# The scans are in the order in which people wrote them: the last third is by other hands
+# The scans are in the order of their writers: other people wrote the last third
 NUM_TRAIN = 1200
 
 _IMAGE_SIZE = 96
@@ -28,21 +27,21 @@ _NUM_PAGES = 120
 _PAPER = (250, 247, 240)
 _INK = (32, 38, 66)
 
-# Eight pixels blown up are a blur; a steep curve around half makes a pen's edge of it
+# Enlarged pixels are blurred; a steep curve makes the sharp edge of a pen
 _LEVELS = np.arange(256) / 255
 _STROKES = np.where(_LEVELS > 0.1, 255 / (1 + np.exp(-14 * (_LEVELS - 0.45))), 0).round()
 _STROKES = _STROKES.astype(np.uint8)
 
 
 def scans() -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Returns the 1797 x 8 x 8 scans, ink in [0, 1], and the digit that each of them is."""
+    """Returns the scans (1797 x 8 x 8, ink in [0, 1]) and their digits (1797)."""
     bunch = load_digits()
     return bunch.images / 16.0, bunch.target
 
 
 def draw(scan: NDArray[np.float64], size: int = _IMAGE_SIZE, angle: float = 0.0) -> Image.Image:
-    """Returns a scan as dark ink on paper, ``size`` pixels wide and turned by ``angle`` degrees."""
-    # People wrote up to the edge: a margin of one pixel keeps turned digits whole
+    """Returns a scan as dark ink on paper, ``size`` pixels wide, rotated by ``angle`` degrees."""
+    # A margin of one pixel, as digits reach the edge and may be rotated
     margined = np.pad(np.uint8(255 * scan), 1)
     ink = Image.fromarray(margined).resize((size, size), Image.Resampling.BICUBIC)
     if angle:
@@ -54,9 +53,9 @@ def draw(scan: NDArray[np.float64], size: int = _IMAGE_SIZE, angle: float = 0.0)
 
 
 def build_images(folder: Path) -> fo.Dataset:
-    """Writes one image per scan and returns the dataset of them, ``milvus-digits``.
+    """Writes an image for each scan, and returns their dataset, ``milvus-digits``.
 
-    Samples carry their digit as ``ground_truth``, and the tag ``train`` or ``test``.
+    A sample has its digit as ``ground_truth``, and the tag ``train`` or ``test``.
     """
     folder.mkdir(parents=True, exist_ok=True)
     samples = []
@@ -75,9 +74,9 @@ def build_images(folder: Path) -> fo.Dataset:
 
 
 def build_pages(folder: Path) -> fo.Dataset:
-    """Writes pages of six to ten scans each and returns their dataset, ``milvus-digit-pages``.
+    """Writes pages of six to ten scans, and returns their dataset, ``milvus-digit-pages``.
 
-    Every digit on a page is one of the ``ground_truth`` detections.
+    Each digit on a page is a detection in ``ground_truth``.
     """
     folder.mkdir(parents=True, exist_ok=True)
     random = np.random.default_rng(SEED)
@@ -87,11 +86,9 @@ def build_pages(folder: Path) -> fo.Dataset:
         page = Image.new("RGB", _PAGE_SIZE, _PAPER)
         detections = []
         for cell in random.permutation(12)[: random.integers(6, 11)]:
-            chosen = int(random.integers(len(everything)))
-            box = _place(page, everything[chosen], int(cell), random)
-            detections.append(
-                fo.Detection(label=WORDS[digits[chosen]], bounding_box=box, scan=chosen)
-            )
+            at = int(random.integers(len(everything)))
+            box = _place(page, everything[at], int(cell), random)
+            detections.append(fo.Detection(label=WORDS[digits[at]], bounding_box=box, scan=at))
         path = folder / f"{i:03}.png"
         page.save(path, compress_level=1)
         samples.append(
@@ -105,10 +102,7 @@ def build_pages(folder: Path) -> fo.Dataset:
 
 
 def _place(
-    page: Image.Image,
-    scan: NDArray[np.float64],
-    cell: int,
-    random: np.random.Generator,
+    page: Image.Image, scan: NDArray[np.float64], cell: int, random: np.random.Generator
 ) -> list[float]:
     """Draws a scan in one of the page's 4 x 3 cells and returns its relative [x, y, w, h]."""
     width, height = page.size

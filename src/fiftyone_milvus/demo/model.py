@@ -1,8 +1,8 @@
 """A model that embeds digits and text into one space: ``model="digits-prompt"``.
 
-It stands in for CLIP where there is no torch and no internet. It is trained in a second or two
-from the first two thirds of scikit-learn's digits, and lives in FiftyOne's model zoo directory, so
-that every process finds it by its name, the FiftyOne App's server included.
+It replaces CLIP where there is no torch and no internet. It is trained in two seconds on the first
+two thirds of scikit-learn's digits. It is in FiftyOne's model zoo directory, so that every process
+finds it by its name, the App's server too.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ _TURNS = (-12, -6, 0, 6, 12)
 class DigitsModel(fom.Model, fom.EmbeddingsMixin, fom.PromptMixin):
     """Embeds images of a digit, and texts that name one, as unit vectors of 73 floats.
 
-    Nine of them say which digit it is (a discriminant analysis of random Fourier features), the
-    rest what it looks like. A text is embedded at the mean of the digits that it names.
+    Nine floats are for the digit (a discriminant analysis of random Fourier features), the others
+    for its look. The vector of a text is the mean of the digits that it names.
 
     Args:
         weights: the arrays that :func:`train` returns
@@ -46,22 +46,13 @@ class DigitsModel(fom.Model, fom.EmbeddingsMixin, fom.PromptMixin):
     def __init__(self, weights: dict[str, NDArray[np.float32]]) -> None:
         self._weights = weights
         self._last: NDArray[np.float32] | None = None
-        self._preprocess = True
 
     media_type = "image"
+    preprocess = True
     has_embeddings = True
     can_embed_prompts = True
     ragged_batches = False
     transforms = None
-
-    @property
-    def preprocess(self) -> bool:
-        """Whether images are prepared by the model; they always are."""
-        return self._preprocess
-
-    @preprocess.setter
-    def preprocess(self, value: bool) -> None:
-        self._preprocess = value
 
     def predict(self, arg: ArrayLike) -> fo.Classification:
         """Returns the digit in one image.
@@ -80,7 +71,7 @@ class DigitsModel(fom.Model, fom.EmbeddingsMixin, fom.PromptMixin):
     def get_embeddings(self) -> NDArray[np.float32]:
         """Returns the ``num_images x 73`` embeddings of the last prediction."""
         if self._last is None:
-            raise InvalidInputError("There are no embeddings before predict() was called")
+            raise InvalidInputError("There are no embeddings yet; call predict() first")
         return self._last
 
     def embed(self, arg: ArrayLike) -> NDArray[np.float32]:
@@ -101,18 +92,14 @@ class DigitsModel(fom.Model, fom.EmbeddingsMixin, fom.PromptMixin):
         named = _digits_in(arg)
         if not named:
             raise InvalidInputError(
-                f"Prompt {arg!r} names no digit; this model knows 0-9 and zero-nine, "
-                "as in 'a handwritten seven'"
+                f"Prompt {arg!r} names no digit; use 0-9 or zero-nine, such as 'a handwritten "
+                "seven'"
             )
         return _unit(self._weights["prototypes"][named].mean(axis=0))
 
-    def embed_prompts(self, args: Any) -> NDArray[np.float32]:
-        """Returns the ``num_texts x 73`` embeddings of several texts."""
-        return np.stack([self.embed_prompt(arg) for arg in args])
-
 
 def install() -> Path:
-    """Puts the model into FiftyOne's zoo directory and returns its folder there."""
+    """Installs the model in FiftyOne's zoo directory and returns its folder there."""
     folder = Path(fo.config.model_zoo_dir) / _SOURCE
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "__init__.py").write_text(
@@ -132,13 +119,13 @@ def install() -> Path:
     }
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=4) + "\n")
     download_model(NAME, folder / _WEIGHTS)
-    # FiftyOne remembers what models there were when it last looked
+    # FiftyOne caches its list of models
     getattr(fozm, "_invalidate_zoo_models_manifest", lambda: None)()
     return folder
 
 
 def download_model(model_name: str, model_path: str | Path) -> None:
-    """Trains the weights; FiftyOne calls this where they are missing."""
+    """Trains the weights; FiftyOne calls this if they are missing."""
     np.savez(model_path, **train())  # type: ignore[arg-type]
 
 
@@ -149,7 +136,7 @@ def load_model(model_name: str, model_path: str | Path, **kwargs: Any) -> Digits
 
 
 def train() -> dict[str, NDArray[np.float32]]:
-    """Returns the model's weights, from the first 1,200 scans, each turned a little both ways."""
+    """Returns the weights, trained on the first 1,200 scans, each rotated a little both ways."""
     from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
     everything, labels = digits.scans()
@@ -187,8 +174,8 @@ def _ink(image: Any) -> NDArray[np.float32]:
     if not isinstance(image, Image.Image):
         image = Image.fromarray(np.asarray(image, dtype=np.uint8))
     small = image.convert("L").resize((_SIDE + 2, _SIDE + 2), Image.Resampling.BOX)
-    grey = np.asarray(small, dtype=np.float32)[1:-1, 1:-1].ravel()
-    return (grey.max() - grey) / max(float(np.ptp(grey)), 1.0)
+    gray = np.asarray(small, dtype=np.float32)[1:-1, 1:-1].ravel()
+    return (gray.max() - gray) / max(float(np.ptp(gray)), 1.0)
 
 
 def _digits_in(text: str) -> list[int]:

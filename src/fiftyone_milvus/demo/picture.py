@@ -1,4 +1,4 @@
-"""Queries and what they found, as a contact sheet (PNG) and as a page (HTML)."""
+"""Draws queries and their results as a contact sheet (PNG) and as a page (HTML)."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _ROW_HEIGHT = 26 + _TILE + 30
 
 _PAPER = "#ffffff"
 _INK = "#1d2433"
-_GREY = "#6b7487"
+_GRAY = "#6b7487"
 _LINE = "#dfe3ea"
 _ACCENT = "#00a1ea"
 
 
 @dataclass(frozen=True)
 class Hit:
-    """One neighbor: its image, its label, and how far it is from the query."""
+    """One neighbor: its image, its label, and its distance from the query."""
 
     image: Image.Image
     label: str
@@ -39,10 +39,10 @@ class Row:
     """One search.
 
     Attributes:
-        title: what kind of search it was
-        code: the Python that did it
-        query: the images, the vector or the text that was searched for
-        hits: what was found, nearest first
+        title: the kind of search
+        code: its Python code
+        query: images, a vector or a text
+        hits: the results, nearest first
     """
 
     title: str
@@ -52,7 +52,7 @@ class Row:
 
 
 def draw_sheet(title: str, rows: list[Row]) -> Image.Image:
-    """Returns the rows as one picture: on the left the query, on the right its neighbors."""
+    """Returns the rows as one picture: the query on the left, its neighbors on the right."""
     columns = max((len(row.hits) for row in rows), default=0)
     hits_left = _MARGIN + _QUERY_WIDTH + 3 * _GAP
     width = hits_left + columns * (_TILE + _GAP) - _GAP + _MARGIN
@@ -63,7 +63,7 @@ def draw_sheet(title: str, rows: list[Row]) -> Image.Image:
     pen.text((_MARGIN, _MARGIN - 10), title, _INK, _font(26))
     legend = "neighbors, nearest first, with their distance"
     right = width - _MARGIN - pen.textlength(legend, _font(15))
-    pen.text((right, _MARGIN), legend, _GREY, _font(15))
+    pen.text((right, _MARGIN), legend, _GRAY, _font(15))
 
     for i, row in enumerate(rows):
         y = top + i * (_ROW_HEIGHT + _GAP)
@@ -77,7 +77,7 @@ def draw_sheet(title: str, rows: list[Row]) -> Image.Image:
             pen.rectangle((x, tiles, x + _TILE - 1, tiles + _TILE - 1), outline=_LINE)
             distance = f"{hit.distance:.3f}"
             below = tiles + _TILE + 6
-            pen.text((x + 1, below), distance, _GREY, _font(14))
+            pen.text((x + 1, below), distance, _GRAY, _font(14))
             space = _TILE - 8 - pen.textlength(distance, _font(14))
             label = _shorten(hit.label, space, pen)
             end = x + _TILE - 1 - pen.textlength(label, _font(14))
@@ -86,7 +86,7 @@ def draw_sheet(title: str, rows: list[Row]) -> Image.Image:
 
 
 def write_page(title: str, rows: list[Row]) -> str:
-    """Returns the rows as an HTML page that needs nothing but itself."""
+    """Returns the rows as an HTML page without links to other files."""
     sections = "\n".join(_section(row) for row in rows)
     return f"""<!doctype html>
 <html lang="en">
@@ -110,7 +110,7 @@ figcaption {{ display: flex; font-size: .85rem; gap: .5rem; justify-content: spa
 figcaption span {{ opacity: .65; }}
 </style>
 <h1>{html.escape(title)}</h1>
-<p>On the left what was searched for; then what Milvus found, nearest first, with distances.</p>
+<p>The query on the left, then its results in Milvus, nearest first, with their distances.</p>
 {sections}
 </html>
 """
@@ -163,7 +163,7 @@ def _tile(image: Image.Image, side: int) -> Image.Image:
 
 
 def _vector_tile(vector: NDArray[np.floating[Any]], width: int, height: int) -> Image.Image:
-    """Returns a vector's numbers as bars around a line."""
+    """Returns the numbers of a vector as bars around a line."""
     tile = Image.new("RGB", (width, height), _PAPER)
     pen = ImageDraw.Draw(tile)
     shown = np.asarray(vector, dtype=float)[: width // 3]
@@ -171,7 +171,7 @@ def _vector_tile(vector: NDArray[np.floating[Any]], width: int, height: int) -> 
     middle = height // 2
     for i, value in enumerate(shown):
         end = middle - value / peak * (middle - 4)
-        pen.line((i * 3 + 1, middle, i * 3 + 1, end), _ACCENT if value > 0 else _GREY, 2)
+        pen.line((i * 3 + 1, middle, i * 3 + 1, end), _ACCENT if value > 0 else _GRAY, 2)
     pen.line((0, middle, width, middle), _LINE)
     return tile
 

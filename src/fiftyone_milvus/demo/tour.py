@@ -1,4 +1,4 @@
-"""The steps of the demo, each a piece of code that is printed, run, and written down to paste."""
+"""The steps of the demo: each is code that is printed, run and written to a file."""
 
 from __future__ import annotations
 
@@ -6,14 +6,12 @@ import itertools
 import json
 import time
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import fiftyone as fo
 import fiftyone.zoo as foz
-import numpy as np
 from PIL import Image
 from rich.console import Console
 from rich.syntax import Syntax
@@ -24,16 +22,84 @@ from fiftyone_milvus.errors import FiftyOneMilvusError
 _ZOO_MODEL = "clip-vit-base32-torch"
 _NUM_HITS = 8
 
+_SCRIPT = """\
+#: Open the datasets, and make Milvus the engine
+import fiftyone as fo
+import fiftyone.brain as fob
+import fiftyone_milvus  # from here on, backend="milvus" is this package
+from fiftyone import ViewField as F
+
+images = fo.load_dataset("{images}")
+pages = fo.load_dataset("{pages}")
+
+# Remove the indexes of an earlier run
+for dataset, key in [(images, "image_index"), (pages, "patch_index")]:
+    if dataset.has_brain_run(key):
+        dataset.load_brain_results(key).cleanup()
+        dataset.delete_brain_run(key)
+#: Index the images
+image_index = fob.compute_similarity(
+    images, model="{model}", brain_key="image_index", backend="milvus"
+)
+print(image_index.total_index_size, "images")
+#: Index the patches
+patch_index = fob.compute_similarity(
+    pages,
+    patches_field="ground_truth",
+    model="{model}",
+    brain_key="patch_index",
+    backend="milvus",
+)
+print(patch_index.total_index_size, "patches")
+#: Search by image | [image]
+image = images.last()
+view = images.sort_by_similarity(
+    image.id, k=9, brain_key="image_index", dist_field="distance"
+)
+#: Search by patch | [patch]
+patches = pages.to_patches("ground_truth")
+patch = patches.first()
+view = patches.sort_by_similarity(
+    patch.id, k=9, brain_key="patch_index", dist_field="distance"
+)
+#: Search by several images | list(some)
+some = images.match({condition}).limit(3)
+view = images.sort_by_similarity(
+    some.values("id"), k=11, brain_key="image_index", dist_field="distance"
+)
+#: Search by vector | vector
+two = [images.first().id, image.id]
+embeddings, _, _ = image_index.get_embeddings(sample_ids=two)
+vector = embeddings.mean(axis=0)  # halfway between two images
+view = images.sort_by_similarity(
+    vector, k=8, brain_key="image_index", dist_field="distance"
+)
+#: Search by text | {prompt}
+view = images.sort_by_similarity(
+    {prompt}, k=8, brain_key="image_index", dist_field="distance"
+)
+#: Search patches by text | {prompt}
+view = patches.sort_by_similarity(
+    {prompt}, k=8, brain_key="patch_index", dist_field="distance"
+)
+#: Search in a view | [images.first()]
+subset = {view}
+view = subset.sort_by_similarity(
+    images.first().id, k=8, brain_key="image_index", dist_field="distance"
+)
+print("searched", len(subset), "of", len(images))
+"""
+"""The code of the demo: for each step its title, what it searches with, and its lines."""
+
 
 @dataclass(frozen=True)
 class Step:
-    """One thing to do.
+    """One step.
 
     Attributes:
         title: what it does
-        code: the Python that does it; names that it sets are there for the steps after it
-        query: what the code searches with, as an expression of names that it sets, or None where
-            it does not search
+        code: Python code, which may use the names that earlier steps set
+        query: an expression for what the code searches with, or None if it does not search
     """
 
     title: str
@@ -43,13 +109,13 @@ class Step:
 
 @dataclass(frozen=True)
 class Subject:
-    """What the demo is run on.
+    """The datasets and the model of a demo.
 
     Attributes:
         images: the dataset whose images are searched
         pages: the dataset whose patches are searched; may be the same
         model: the name of the zoo model that embeds them
-        prompt: what to search for by text
+        prompt: the text to search for
         label: a label that several of the images have
         view: code of a view into ``images``
     """
@@ -63,10 +129,10 @@ class Subject:
 
 
 def prepare(dataset: str, model_name: str | None, prompt: str | None) -> Subject:
-    """Builds or downloads what the demo runs on.
+    """Builds or downloads the datasets and the model.
 
     Raises:
-        FiftyOneMilvusError: if the dataset or the model can't be had
+        FiftyOneMilvusError: if the dataset or the model can't be loaded
     """
     console = Console()
     if dataset == "digits":
@@ -101,132 +167,20 @@ def prepare(dataset: str, model_name: str | None, prompt: str | None) -> Subject
 
 
 def steps(subject: Subject) -> list[Step]:
-    """Returns the demo's steps; run one after the other they are a script."""
-    label, prompt = _literal(subject.label), _literal(subject.prompt)
+    """Returns the demo's steps; run one after the other, they are a script."""
+    label, prompt = (
+        json.dumps(text, ensure_ascii=False) for text in (subject.label, subject.prompt)
+    )
+    condition = f'F("ground_truth.label") == {label}'
     if subject.images == subject.pages:
         condition = f'F("ground_truth.detections.label").contains({label})'
-    else:
-        condition = f'F("ground_truth.label") == {label}'
-
-    return [
-        Step(
-            "Open the datasets, and make Milvus the engine",
-            f'''\
-import fiftyone as fo
-import fiftyone.brain as fob
-import fiftyone_milvus  # from here on, backend="milvus" is this package
-from fiftyone import ViewField as F
-
-images = fo.load_dataset("{subject.images}")
-pages = fo.load_dataset("{subject.pages}")
-
-# Where this was run before
-for dataset, key in [(images, "image_index"), (pages, "patch_index")]:
-    if dataset.has_brain_run(key):
-        dataset.load_brain_results(key).cleanup()
-        dataset.delete_brain_run(key)
-''',
-        ),
-        Step(
-            "Index the images",
-            f'''\
-image_index = fob.compute_similarity(
-    images, model="{subject.model}", brain_key="image_index", backend="milvus"
-)
-print(image_index.total_index_size, "images")
-''',
-        ),
-        Step(
-            "Index the patches",
-            f'''\
-patch_index = fob.compute_similarity(
-    pages,
-    patches_field="ground_truth",
-    model="{subject.model}",
-    brain_key="patch_index",
-    backend="milvus",
-)
-print(patch_index.total_index_size, "patches")
-''',
-        ),
-        Step(
-            "Search by image",
-            """\
-image = images.last()
-view = images.sort_by_similarity(
-    image.id, k=9, brain_key="image_index", dist_field="distance"
-)
-""",
-            query="[image]",
-        ),
-        Step(
-            "Search by patch",
-            """\
-patches = pages.to_patches("ground_truth")
-patch = patches.first()
-view = patches.sort_by_similarity(
-    patch.id, k=9, brain_key="patch_index", dist_field="distance"
-)
-""",
-            query="[patch]",
-        ),
-        Step(
-            "Search by several images",
-            f"""\
-some = images.match({condition}).limit(3)
-view = images.sort_by_similarity(
-    some.values("id"), k=11, brain_key="image_index", dist_field="distance"
-)
-""",
-            query="list(some)",
-        ),
-        Step(
-            "Search by vector",
-            """\
-two = [images.first().id, image.id]
-embeddings, _, _ = image_index.get_embeddings(sample_ids=two)
-vector = embeddings.mean(axis=0)  # halfway between two images
-view = images.sort_by_similarity(
-    vector, k=8, brain_key="image_index", dist_field="distance"
-)
-""",
-            query="vector",
-        ),
-        Step(
-            "Search by text",
-            f"""\
-view = images.sort_by_similarity(
-    {prompt}, k=8, brain_key="image_index", dist_field="distance"
-)
-""",
-            query=prompt,
-        ),
-        Step(
-            "Search patches by text",
-            f"""\
-view = patches.sort_by_similarity(
-    {prompt}, k=8, brain_key="patch_index", dist_field="distance"
-)
-""",
-            query=prompt,
-        ),
-        Step(
-            "Search in a view",
-            f"""\
-subset = {subject.view}
-view = subset.sort_by_similarity(
-    images.first().id, k=8, brain_key="image_index", dist_field="distance"
-)
-print("searched", len(subset), "of", len(images))
-""",
-            query="[images.first()]",
-        ),
-    ]
-
-
-def _literal(text: str) -> str:
-    """Returns a text as code, in the double quotes of the code around it."""
-    return json.dumps(text, ensure_ascii=False)
+    names = {**vars(subject), "condition": condition, "prompt": prompt}
+    found = []
+    for part in _SCRIPT.format(**names).removeprefix("#: ").split("\n#: "):
+        head, _, code = part.partition("\n")
+        title, _, query = head.partition(" | ")
+        found.append(Step(title, code.rstrip() + "\n", query or None))
+    return found
 
 
 def run(subject: Subject, out: Path) -> None:
@@ -238,7 +192,7 @@ def run(subject: Subject, out: Path) -> None:
     highlight = Syntax("", "python", background_color="default")
     for step in todo:
         console.rule(f"[bold]{step.title}", align="left")
-        # Soft-wrapped: a line that is cut or broken can't be pasted
+        # Soft-wrapped, so that the lines can be pasted
         console.print(highlight.highlight(step.code.rstrip()), soft_wrap=True, end="")
         start = time.perf_counter()
         exec(compile(step.code, f"<{step.title}>", "exec"), names)
@@ -263,7 +217,7 @@ def run(subject: Subject, out: Path) -> None:
 
 
 def open_app(dataset: str, port: int, address: str) -> None:
-    """Opens the App on what was indexed and waits until its last tab is closed."""
+    """Opens the App on the indexed dataset and waits until its last tab is closed."""
     name = digits.PAGES if dataset == "digits" else dataset
     session = fo.launch_app(fo.load_dataset(name), port=port, address=address)
     session.wait()
@@ -277,28 +231,24 @@ def _load_from_zoo(dataset: str, model_name: str) -> fo.Dataset:
             f"Can't load {dataset!r} from FiftyOne's zoo ({_one_line(e)}); it needs internet "
             "access, which `fiftyone-milvus demo` without --dataset does not"
         ) from e
-
-    if not isinstance(loaded.get_field("ground_truth"), fo.EmbeddedDocumentField) or (
-        loaded.get_field("ground_truth").document_type is not fo.Detections
-    ):
+    field = loaded.get_field("ground_truth")
+    if getattr(field, "document_type", None) is not fo.Detections:
         raise FiftyOneMilvusError(
             f"Dataset {dataset!r} has no detections in 'ground_truth', which the demo searches; "
             "try --dataset quickstart"
         )
-
     try:
         can_embed_text = foz.load_zoo_model(model_name).can_embed_prompts
     except Exception as e:
         raise FiftyOneMilvusError(
             f"Can't load the model {model_name!r} from FiftyOne's zoo ({_one_line(e)}); install "
-            "what it requires (`pip install torch torchvision`), or run without --dataset"
+            "its requirements (`pip install torch torchvision`), or run without --dataset"
         ) from e
     if not can_embed_text:
         raise FiftyOneMilvusError(
             f"Model {model_name!r} can't embed text, which the demo searches by; "
             f"try --model {_ZOO_MODEL}"
         )
-
     loaded.persistent = True
     return loaded
 
@@ -309,23 +259,15 @@ def _one_line(error: Exception) -> str:
 
 
 def _row(step: Step, query: Any, view: Any) -> picture.Row:
-    asked: list[Image.Image] | np.ndarray[Any, Any] | str
-    ids: set[str] = set()
+    without: set[str] = set()
     if isinstance(query, list):
-        asked = [_thumbnail(sample) for sample in query]
-        ids = {sample.id for sample in query}
-    else:
-        asked = query
-    hits = itertools.islice(_hits(view, ids), _NUM_HITS)
-    return picture.Row(step.title, step.code, asked, list(hits))
-
-
-def _hits(view: Any, without: set[str]) -> Iterator[picture.Hit]:
-    for sample in view:
-        if sample.id in without:
-            continue
-        caption = _caption(sample["ground_truth"])
-        yield picture.Hit(_thumbnail(sample), caption, float(sample["distance"]))
+        without = {sample.id for sample in query}
+        query = [_thumbnail(sample) for sample in query]
+    found = itertools.islice((s for s in view if s.id not in without), _NUM_HITS)
+    hits = [
+        picture.Hit(_thumbnail(s), _caption(s["ground_truth"]), float(s["distance"])) for s in found
+    ]
+    return picture.Row(step.title, step.code, query, hits)
 
 
 def _caption(label: fo.Label | None) -> str:

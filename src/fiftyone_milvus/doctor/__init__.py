@@ -1,4 +1,4 @@
-"""Whether everything that is needed is there, and works.
+"""Checks that everything that is needed is installed and works.
 
 Example::
 
@@ -19,21 +19,21 @@ __all__ = ["Verdict", "examine"]
 
 
 def examine(uri: str | None = None) -> Iterator[Verdict]:
-    """Checks FiftyOne, its database, the brain config, the plugin and Milvus, one after the other.
+    """Checks FiftyOne, its database, the brain config, the plugin and Milvus.
 
-    Makes, searches and drops a small Milvus collection of its own; changes nothing else.
+    Creates, searches and drops a small Milvus collection of its own; changes nothing else.
 
     Args:
-        uri (None): another Milvus than the one that FiftyOne's brain config names
+        uri (None): another Milvus than the one in FiftyOne's brain config
 
     Yields:
-        a :class:`Verdict` on each, as soon as it is known
+        a :class:`Verdict` for each check, as soon as it is done
     """
     yield installation.packages()
     database = installation.database()
     yield database
     if database.level == "problem":
-        # FiftyOne can't be imported without it, nor anything that imports FiftyOne
+        # Without it, FiftyOne can't be imported
         return
     yield installation.brain_config()
     yield installation.plugin()

@@ -1,4 +1,4 @@
-"""What is installed and configured on this machine."""
+"""Checks what is installed and configured on this machine."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 
 from packaging.requirements import Requirement
 
-from fiftyone_milvus.doctor.verdict import Verdict, checked
+from fiftyone_milvus.doctor.verdict import checked
 
-_SHOWN = ("fiftyone", "fiftyone-brain", "pymilvus", "milvus-lite")
+_SHOWN = ("fiftyone-milvus", "fiftyone", "fiftyone-brain", "pymilvus", "milvus-lite")
 
 
 @checked("packages")
-def packages() -> Verdict:
-    """Checks the versions of what this package needs."""
+def packages() -> tuple[str, ...]:
+    """Checks the versions of this package's dependencies."""
     wrong = []
     for text in importlib.metadata.requires("fiftyone-milvus") or ():
         needed = Requirement(text)
@@ -30,47 +30,38 @@ def packages() -> Verdict:
         if not needed.specifier.contains(version, prereleases=True):
             wrong.append(f"{needed.name} {version} is not {needed.specifier}")
     if wrong:
-        remedy = "pip install --upgrade fiftyone-milvus"
-        return Verdict("packages", "problem", "; ".join(wrong), remedy)
+        return "problem", "; ".join(wrong), "pip install --upgrade fiftyone-milvus"
     versions = [f"{name} {importlib.metadata.version(name)}" for name in _SHOWN]
-    own = f"fiftyone-milvus {importlib.metadata.version('fiftyone-milvus')}"
-    return Verdict(
-        "packages", "ok", ", ".join([own, *versions, f"Python {platform.python_version()}"])
-    )
+    return "ok", ", ".join([*versions, f"Python {platform.python_version()}"])
 
 
 @checked("MongoDB")
-def database() -> Verdict:
+def database() -> tuple[str, ...]:
     """Checks that FiftyOne's database answers."""
     from fiftyone_milvus.setup import mongod
 
     found = mongod.find_mongod()
     if found is None:
-        return Verdict(
-            "MongoDB", "problem", "FiftyOne has no database", "run `fiftyone-milvus setup`"
-        )
+        return "problem", "FiftyOne has no database", "run `fiftyone-milvus setup`"
     try:
-        # Which asks it already
+        # The import connects already
         import fiftyone as fo
         import fiftyone.core.odm as foo
 
         version = foo.get_db_conn().client.server_info()["version"]
         count = len(fo.list_datasets())
     except Exception as error:
-        named = "FIFTYONE_DATABASE_URI, or database_uri in FiftyOne's config"
-        where = named if found.source == "uri" else f"FiftyOne's mongod ({found.path})"
-        return Verdict(
-            "MongoDB",
-            "problem",
-            f"it does not answer: {' '.join(str(error).split())[:200]}",
-            f"check {where}, and that MongoDB runs",
-        )
-    return Verdict("MongoDB", "ok", f"version {version}, {count} datasets")
+        where = f"FiftyOne's mongod ({found.path})"
+        if found.source == "uri":
+            where = "FIFTYONE_DATABASE_URI, or database_uri in FiftyOne's config"
+        reason = " ".join(str(error).split())[:200]
+        return "problem", f"no answer: {reason}", f"check {where}, and that MongoDB runs"
+    return "ok", f"version {version}, {count} datasets"
 
 
 @checked("brain config")
-def brain_config() -> Verdict:
-    """Checks whose ``backend="milvus"`` is, and that its parameters are known."""
+def brain_config() -> tuple[str, ...]:
+    """Checks that ``backend="milvus"`` is this package, and that its parameters are known."""
     import fiftyone.brain as fob
 
     from fiftyone_milvus.backend import parameter_names
@@ -85,35 +76,25 @@ def brain_config() -> Verdict:
         if named is None:
             why = f"FIFTYONE_BRAIN_SIMILARITY_BACKENDS is '{exposed}'"
             remedy = "add milvus to FIFTYONE_BRAIN_SIMILARITY_BACKENDS, or unset it"
-        return Verdict(
-            "brain config", "problem", f'backend="milvus" is not this package: {why}', remedy
-        )
+        return "problem", f'backend="milvus" is not this package: {why}', remedy
     unknown = sorted(set(parameters) - {"config_cls", *parameter_names()})
     if unknown:
-        return Verdict(
-            "brain config",
-            "problem",
-            f"backend 'milvus' has no parameter '{unknown[0]}'",
-            f"correct it in {path}, or in the variable "
-            f"FIFTYONE_BRAIN_SIMILARITY_MILVUS_{unknown[0].upper()}",
-        )
+        variable = f"FIFTYONE_BRAIN_SIMILARITY_MILVUS_{unknown[0].upper()}"
+        remedy = f"correct it in {path}, or in the variable {variable}"
+        return "problem", f"backend 'milvus' has no parameter '{unknown[0]}'", remedy
     if not takeover.is_enabled():
-        return Verdict(
-            "brain config",
+        return (
             "warning",
             'backend="milvus" is this package only where fiftyone_milvus is imported',
             "run `fiftyone-milvus enable` for every process, the App's included",
         )
     default = fob.brain_config.default_similarity_backend
-    return Verdict(
-        "brain config",
-        "ok",
-        f'backend="milvus" is this package ({path}); default_similarity_backend is {default}',
-    )
+    found = f'backend="milvus" is this package ({path}); default_similarity_backend is {default}'
+    return "ok", found
 
 
 @checked("plugin")
-def plugin() -> Verdict:
+def plugin() -> tuple[str, ...]:
     """Checks that the App finds the plugin."""
     import fiftyone.plugins as fop
 
@@ -121,11 +102,9 @@ def plugin() -> Verdict:
 
     found = installation.status()
     if not (found.installed and found.current):
-        # Which says itself what to do
+        # The text contains the remedy
         text, _, remedy = str(found).partition("; ")
-        return Verdict("plugin", "warning", text, remedy)
+        return "warning", text, remedy
     if NAME in fop.list_disabled_plugins():
-        return Verdict(
-            "plugin", "warning", "it is disabled", f"run `fiftyone plugins enable {NAME}`"
-        )
-    return Verdict("plugin", "ok", str(found))
+        return "warning", "it is disabled", f"run `fiftyone plugins enable {NAME}`"
+    return "ok", str(found)

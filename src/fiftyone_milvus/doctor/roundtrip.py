@@ -1,4 +1,4 @@
-"""A collection is made, filled, searched, emptied and dropped."""
+"""Checks that a collection can be created, filled, searched and dropped."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ _PRIVILEGES = (
 
 
 def run(connection: Connection) -> Verdict:
-    """Tries what an index needs of a Milvus; names the step that fails.
+    """Runs every operation that an index needs; names the step that fails.
 
-    Leaves nothing; a collection that is left by a crash counts as orphaned.
+    The collection is temporary; after a crash it is an orphaned collection.
     """
     steps = _Steps()
     problem: FiftyOneMilvusError | None = None
@@ -38,7 +38,7 @@ def run(connection: Connection) -> Verdict:
             try:
                 _try(collection, owner, steps)
             except FiftyOneMilvusError as error:
-                # Dropping it may be refused as well, which says less
+                # A following error of the drop says less
                 problem = error
     except FiftyOneMilvusError as error:
         problem = problem or error
@@ -51,7 +51,7 @@ def run(connection: Connection) -> Verdict:
 
 
 class _Steps:
-    """What was done, how long it took, and what is being done."""
+    """The steps that are done, with their times, and the current one."""
 
     def __init__(self) -> None:
         self.done: list[str] = []

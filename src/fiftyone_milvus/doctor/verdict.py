@@ -1,4 +1,4 @@
-"""What a check found."""
+"""The result of a check."""
 
 from __future__ import annotations
 
@@ -6,19 +6,20 @@ import functools
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ParamSpec
 
-# What our errors tell to do, where it stands after a colon
-_ADVICE = re.compile(r": (?=(?:check|create|pass|run|see|use) )")
+P = ParamSpec("P")
 
-LEVELS = ("ok", "warning", "problem")
+# Before the remedy in an error text, if no semicolon is there
+_REMEDY = re.compile(r": (?=(?:check|create|pass|run|see|use) )")
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a check found.
+    """The result of a check.
 
     Attributes:
-        check: what was looked at
+        check: what was checked
         level: ``"ok"``, ``"warning"`` or ``"problem"``
         found: one line
         remedy: one line that says what to do, or ``""``
@@ -30,14 +31,17 @@ class Verdict:
     remedy: str = ""
 
 
-def checked(name: str) -> Callable[[Callable[[], Verdict]], Callable[[], Verdict]]:
-    """Makes a problem of whatever a check raises: the others must still run."""
+def checked(name: str) -> Callable[[Callable[P, tuple[str, ...]]], Callable[P, Verdict]]:
+    """Makes a check of a function that returns a level, a finding and perhaps a remedy.
 
-    def decorate(check: Callable[[], Verdict]) -> Callable[[], Verdict]:
+    An exception becomes a problem, so that the other checks still run.
+    """
+
+    def decorate(check: Callable[P, tuple[str, ...]]) -> Callable[P, Verdict]:
         @functools.wraps(check)
-        def run() -> Verdict:
+        def run(*args: P.args, **kwargs: P.kwargs) -> Verdict:
             try:
-                return check()
+                return Verdict(name, *check(*args, **kwargs))
             except Exception as error:
                 return failed(name, error)
 
@@ -47,17 +51,17 @@ def checked(name: str) -> Callable[[Callable[[], Verdict]], Callable[[], Verdict
 
 
 def failed(name: str, error: Exception) -> Verdict:
-    """Returns the problem that an error is, what it says to do apart."""
+    """Returns the verdict for an error of a check."""
     return Verdict(name, "problem", *advice(error))
 
 
 def advice(error: Exception | str) -> tuple[str, str]:
-    """Returns what an error says is wrong, and what it says to do, or ``""``."""
+    """Splits an error text into what is wrong and what to do, or ``""``."""
     text = " ".join(str(error).split())
     if not text or not isinstance(error, (str, ValueError)):
-        # Not one of those that say by themselves what they are about
+        # Errors of other kinds say too little without their class
         text = f"{type(error).__name__}: {text}".removesuffix(": ")
     found, _, remedy = text.partition("; ")
-    if not remedy and (colon := _ADVICE.search(text)) is not None:
+    if not remedy and (colon := _REMEDY.search(text)) is not None:
         found, remedy = text[: colon.start()], text[colon.end() :]
     return found, remedy

@@ -1,4 +1,4 @@
-"""One search over all datasets.
+"""Searches all datasets at once.
 
 Example::
 
@@ -14,10 +14,4 @@ from fiftyone_milvus.everywhere.results import EverywhereResult, EverywhereResul
 from fiftyone_milvus.everywhere.search import search_everywhere
 from fiftyone_milvus.inventory.runs import NO_MODEL
 
-__all__ = [
-    "NO_MODEL",
-    "EverywhereResult",
-    "EverywhereResults",
-    "Skipped",
-    "search_everywhere",
-]
+__all__ = ["NO_MODEL", "EverywhereResult", "EverywhereResults", "Skipped", "search_everywhere"]

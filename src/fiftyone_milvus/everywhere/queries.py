@@ -1,4 +1,4 @@
-"""What a query over all datasets is."""
+"""Queries for all datasets: texts, images, IDs and vectors."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ _ID_DIGITS = 24
 
 
 def read(query: Any) -> tuple[Any, str]:
-    """Returns a query as what it is, and that.
+    """Returns a query and its kind.
 
     Args:
-        query: what :func:`fiftyone_milvus.everywhere.search_everywhere` takes
+        query: a query of :func:`fiftyone_milvus.everywhere.search_everywhere`
 
     Returns:
-        a text and ``"text"``, the pixels of an image and ``"image"``, an ID and ``"id"``, or a
-        one-dimensional array and ``"vector"``
+        a text and ``"text"``, a ``height x width x 3`` array and ``"image"``, an ID and ``"id"``,
+        or an array of shape ``(num_dims,)`` and ``"vector"``
 
     Raises:
-        InvalidInputError: if it is none of these
+        InvalidInputError: if it is none of these, or the image can't be read
     """
     if isinstance(query, str) and query.strip():
         if len(query) == _ID_DIGITS and ObjectId.is_valid(query):
@@ -55,12 +55,12 @@ def read(query: Any) -> tuple[Any, str]:
 def _is_file(path: Any) -> bool:
     try:
         return Path(path).is_file()
-    except (OSError, ValueError):  # too long for a path, or with a zero in it
+    except (OSError, ValueError):  # too long for a path, or with a null character
         return False
 
 
 def embedded(query: Any, kind: str, index: MilvusSimilarityIndex) -> Array:
-    """Returns the vector of a text or an image, by the model of an index."""
+    """Returns the vector of a text or an image, of shape ``(num_dims,)``, by an index' model."""
     if kind == "text":
         return np.asarray(index._parse_query([query]))[0]
     return images.embed(index, query)

@@ -1,10 +1,10 @@
-"""What a search over all datasets found."""
+"""The results of a search over all datasets."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, overload
+from typing import Any, NamedTuple
 
 import fiftyone as fo
 import numpy as np
@@ -18,10 +18,10 @@ class EverywhereResult(NamedTuple):
 
     Attributes:
         dataset: the name of its dataset
-        brain_key: of the index that found it
+        brain_key: the brain key of the index that found it
         sample_id: the ID of the sample
-        label_id: the ID of the label, or None if the index holds no patches
-        distance: to the query; smaller is closer
+        label_id: the ID of the label, or None if the index holds samples
+        distance: the distance to the query; smaller is closer
     """
 
     dataset: str
@@ -36,8 +36,8 @@ class Skipped(NamedTuple):
 
     Attributes:
         dataset: the name of its dataset
-        brain_key: of the run
-        reason: one line
+        brain_key: the brain key of its run
+        reason: one line that says why
     """
 
     dataset: str
@@ -47,17 +47,16 @@ class Skipped(NamedTuple):
 
 @dataclass(frozen=True)
 class EverywhereResults(Sequence[EverywhereResult]):
-    """What a search over all datasets found, nearest first.
+    """The results of a search over all datasets: a sequence of :class:`EverywhereResult`.
 
-    A sequence of :class:`EverywhereResult`, made by
-    :func:`fiftyone_milvus.everywhere.search_everywhere`.
+    Nearest first; made by :func:`fiftyone_milvus.everywhere.search_everywhere`.
 
     Attributes:
         results: the results
         metric: the metric of the distances
         model: the name of the model of the indexes, or ``"none"``
         searched: the dataset and the brain key of each index that was searched
-        skipped: those that matched, or might have, and could not be
+        skipped: the indexes that could not be searched
     """
 
     results: Sequence[EverywhereResult]
@@ -70,16 +69,7 @@ class EverywhereResults(Sequence[EverywhereResult]):
     def __len__(self) -> int:
         return len(self.results)
 
-    def __iter__(self) -> Iterator[EverywhereResult]:
-        return iter(self.results)
-
-    @overload
-    def __getitem__(self, item: int) -> EverywhereResult: ...
-
-    @overload
-    def __getitem__(self, item: slice) -> Sequence[EverywhereResult]: ...
-
-    def __getitem__(self, item: int | slice) -> EverywhereResult | Sequence[EverywhereResult]:
+    def __getitem__(self, item: Any) -> Any:
         return self.results[item]
 
     @property
@@ -92,7 +82,7 @@ class EverywhereResults(Sequence[EverywhereResult]):
         return [result._asdict() for result in self.results]
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns results, and what was searched and skipped, as what JSON can hold."""
+        """Returns a dict that JSON can hold, with results, searched and skipped indexes."""
         return {
             "results": self.to_dicts(),
             "metric": self.metric,
@@ -106,11 +96,11 @@ class EverywhereResults(Sequence[EverywhereResult]):
 
         Args:
             dataset: a dataset, or its name
-            brain_key (None): of the index whose results to show. By default, those of all; where
-                these are several, as samples, without a filter on labels
+            brain_key (None): the brain key of the index whose results to show. By default, those of
+                all indexes; with several, the view has samples without a filter on labels
 
         Returns:
-            a :class:`fiftyone.core.view.DatasetView`, of one index as of
+            a :class:`fiftyone.core.view.DatasetView`; for one index, like
             :meth:`SearchResults.view() <fiftyone_milvus.search.results.SearchResults.view>`
 
         Raises:

@@ -1,4 +1,4 @@
-"""A query is put to every index that could answer it."""
+"""Searches every index that a query fits."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ def search_everywhere(
 ) -> EverywhereResults:
     """Finds the most similar samples and patches of all datasets of this FiftyOne database.
 
-    Searches every Milvus index of this package that is of the same model and dimension as the
-    query. Samples that are no longer in their dataset don't count. An index that can't be searched,
-    as its Milvus does not answer or its collection is gone, is left out with a warning.
+    Searches every Milvus index of this package that has the model and dimension of the query.
+    Leaves out samples that were deleted from their dataset. Skips an index that can't be searched,
+    for example because its Milvus does not answer, with a warning.
 
     Example::
 
@@ -57,27 +57,27 @@ def search_everywhere(
         session.view = results.view(results[0].dataset)
 
     Args:
-        query: a text; the path of an image, as :class:`pathlib.Path` or as a string that names an
-            existing file; a ``num_dims`` vector; or the ID of a sample or label that is in one of
-            the indexes
-        k (10): how many results, of all datasets together
-        model (None): the name of the indexes' model, ``"none"`` for those without; necessary where
-            indexes of several could answer. Those without count as of one model, as nothing tells
-            them apart; ``brain_keys`` does
-        metric (None): the metric of the indexes; necessary where those that could answer have
-            several, as distances compare within one only
-        datasets (None): the names of the datasets to search in; by default, all
-        brain_keys (None): the brain keys of the indexes to search; by default, all. Necessary
-            where an ID has different vectors in indexes without a model
-        progress (None): whether to show a progress bar over many indexes. By default, as
+        query: a text; the path of an image, as :class:`pathlib.Path` or as the name of an existing
+            file; a vector of shape ``(num_dims,)``; or the ID of a sample or label in one of the
+            indexes
+        k (10): the number of results from all datasets together
+        model (None): the name of the indexes' model, or ``"none"`` for those without; needed where
+            indexes with different models fit. Indexes without a model count as having the same one;
+            tell them apart by ``brain_keys``
+        metric (None): the metric of the indexes; needed where indexes with different metrics fit,
+            as their distances can't be compared
+        datasets (None): the names of the datasets to search; by default, all
+        brain_keys (None): the brain keys of the indexes to search; by default, all. Needed where
+            an ID has different vectors in indexes without a model
+        progress (None): whether to show a progress bar for many indexes. By default, as
             ``fiftyone.config.show_progress_bars`` says
 
     Returns:
         an :class:`EverywhereResults <fiftyone_milvus.everywhere.EverywhereResults>`
 
     Raises:
-        InvalidInputError: if an argument can't be used, no index could answer, or it takes
-            ``model``, ``metric`` or ``brain_keys`` to say which should
+        InvalidInputError: if an argument can't be used, no index fits, or ``model``, ``metric`` or
+            ``brain_keys`` is needed to choose
         MissingIDsError: if the query is an ID that is in none of the indexes
     """
     k = check_integer("k", k)
@@ -109,38 +109,38 @@ def search_everywhere(
         opened = search.open(_of_metric(chosen, metric))
     opened = search.of_dimension(opened, len(vector), strict=kind == "vector")
     _one("model", [run.model for run, _ in opened], f"Indexes of {len(vector)} dimensions are")
-    _one("metric", [run.metric for run, _ in opened], "The indexes that could answer are")
+    _one("metric", [run.metric for run, _ in opened], "The indexes that fit are")
     return search.results(opened, vector, k)
 
 
 class _Search:
-    """What was opened, and what could not be."""
+    """The indexes that were opened or skipped by one search."""
 
     def __init__(self, progress: Any) -> None:
         self.skipped: list[Skipped] = []
         self._progress = progress
-        self._silent: dict[Connection, str | None] = {}
+        self._errors: dict[Connection, str | None] = {}
         self._opened: dict[Run, MilvusSimilarityIndex | None] = {}
         self._dimensions: dict[Run, int] = {}
 
-    def open(self, wanted: Sequence[Run]) -> list[tuple[Run, MilvusSimilarityIndex]]:
-        """Returns the indexes that can be searched, each collection of a dataset once."""
+    def open(self, chosen: Sequence[Run]) -> list[tuple[Run, MilvusSimilarityIndex]]:
+        """Returns the indexes that can be searched, and each collection of a dataset once."""
         found: dict[Any, tuple[Run, MilvusSimilarityIndex]] = {}
-        for run in wanted:
+        for run in chosen:
             index = self._open(run)
             if index is not None:
                 key = (run.dataset, id(index.connection), run.collection)
                 found.setdefault(key, (run, index))
         return list(found.values())
 
-    def holders(self, wanted: Sequence[Run], key: str) -> list[tuple[Run, Array]]:
-        """Returns the indexes that have an ID, and its vector in each."""
+    def holders(self, chosen: Sequence[Run], key: str) -> list[tuple[Run, Array]]:
+        """Returns the indexes that have an ID, each with its vector there."""
         found = []
-        for run, index in self.open(wanted):
+        for run, index in self.open(chosen):
             try:
                 rows = index._collection.fetch([key])
             except FiftyOneMilvusError as error:
-                # It may not be read, or not be loaded; another may have the ID
+                # For example without the permission to read; another index may have the ID
                 self._opened[run] = None
                 self._skip(run, str(error))
                 continue
@@ -148,7 +148,7 @@ class _Search:
                 found.append((run, rows.vectors[0]))
         if not found:
             raise MissingIDsError(
-                f"ID '{key}' is in none of the {len(wanted)} Milvus indexes; add it with sync(), "
+                f"ID '{key}' is in none of the {len(chosen)} Milvus indexes; add it with sync(), "
                 f"or search by another query{self._and_skipped()}"
             )
         return found
@@ -157,41 +157,35 @@ class _Search:
         self, opened: list[tuple[Run, MilvusSimilarityIndex]], dimension: int, *, strict: bool
     ) -> list[tuple[Run, MilvusSimilarityIndex]]:
         """Returns the indexes of a dimension; the others are skipped unless ``strict``."""
-        found, others = [], {}
-        for run, index in opened:
-            size = self._dimensions[run]
-            if size == dimension:
-                found.append((run, index))
-            else:
-                others[run] = size
-        if strict:
-            if not found:
-                there = sorted(set(others.values()))
-                raise InvalidInputError(
-                    f"No index has {dimension} dimensions as the query; there are indexes of "
-                    f"{', '.join(map(str, there)) or 'none'}{self._and_skipped()}"
-                )
-        else:
-            for run, size in others.items():
+        found = [(run, index) for run, index in opened if self._dimensions[run] == dimension]
+        others = {run: self._dimensions[run] for run, _ in opened}
+        if strict and not found:
+            raise InvalidInputError(
+                f"No index has the {dimension} dimensions of the query; there are indexes of "
+                f"{', '.join(map(str, sorted(set(others.values())))) or 'none'}"
+                f"{self._and_skipped()}"
+            )
+        for run, size in others.items():
+            if size != dimension and not strict:
                 self._skip(run, f"it has {size} dimensions, not {dimension}")
         return found
 
     def results(
         self, opened: list[tuple[Run, MilvusSimilarityIndex]], vector: Array, k: int
     ) -> EverywhereResults:
-        """Searches, and returns the best of all."""
+        """Searches indexes, and returns the ``k`` nearest of all."""
         found: list[EverywhereResult] = []
         searched = []
         show = len(opened) >= _SHOW_FROM
-        asked = validation.as_vectors(vector[None, :], "queries")
+        batch = validation.as_vectors(vector[None, :], "queries")
         for run, _ in opened[:1]:
-            validation.check_values(asked, run.metric)
+            validation.check_values(batch, run.metric)
         with ProgressBar(
             len(opened), "Searching", show=show, what="indexes", progress=self._progress
         ) as bar:
             for run, index in opened:
                 try:
-                    found += _search(run, index, asked, k)
+                    found += _search(run, index, batch, k)
                     searched.append((run.dataset, run.brain_key))
                 except FiftyOneMilvusError as error:
                     self._skip(run, str(error))
@@ -211,31 +205,31 @@ class _Search:
     def _open(self, run: Run) -> MilvusSimilarityIndex | None:
         if run not in self._opened:
             try:
-                self._opened[run] = self._opened_now(run)
+                self._opened[run] = self._open_now(run)
             except Exception as error:
-                # A dataset may need what is not installed here, or be deleted just now
+                # A dataset may need packages that are not installed, or may just have been deleted
                 self._opened[run] = None
                 self._skip(run, " ".join(str(error).split()) or type(error).__name__)
         return self._opened[run]
 
-    def _opened_now(self, run: Run) -> MilvusSimilarityIndex:
+    def _open_now(self, run: Run) -> MilvusSimilarityIndex:
         if not run.of_samples:
             raise InvalidInputError("it is of frames or clips, not of samples")
         index = open_index(fo.load_dataset(run.dataset), run.brain_key)
         connection = index.connection
-        if connection not in self._silent:
+        if connection not in self._errors:
             # Once for all indexes there, as it may take seconds
+            self._errors[connection] = None
             try:
                 ask(connection)
-                self._silent[connection] = None
             except FiftyOneMilvusError as error:
-                self._silent[connection] = str(error)
-        silent = self._silent[connection]
-        if silent is not None:
-            raise InvalidInputError(silent)
+                self._errors[connection] = str(error)
+        reason = self._errors[connection]
+        if reason is not None:
+            raise InvalidInputError(reason)
         collection = index._collection
         try:
-            # Which loads nothing: it may turn out that it can't answer
+            # Does not load the collection, which may not fit
             layout = collection.describe()
         except CollectionNotFoundError:
             raise InvalidInputError(
@@ -255,13 +249,13 @@ class _Search:
         return f" ({count} could not be asked: {self.skipped[0].reason})" if count else ""
 
 
-def _search(run: Run, index: MilvusSimilarityIndex, asked: Array, k: int) -> list[EverywhereResult]:
+def _search(run: Run, index: MilvusSimilarityIndex, query: Array, k: int) -> list[EverywhereResult]:
     dataset = index.samples._root_dataset
-    (found,) = index._searcher.nearest(asked, k)
+    (found,) = index._searcher.nearest(query, k)
     scope = index._view_scope(dataset)
     if not scope.keep(found.ids, found.sample_ids).all():
-        # Rows of samples that are gone, or of another dataset that shares the collection
-        (found,) = index._searcher.nearest(asked, k, scope)
+        # Rows of deleted samples, or of another dataset in a shared collection
+        (found,) = index._searcher.nearest(query, k, scope)
     ids, sample_ids, distances = index._with_samples(found)
     labels: Sequence[str | None] = ids if index._patches else [None] * len(ids)
     return [
@@ -281,16 +275,16 @@ def _of_keys(known: list[Run], brain_keys: str | Iterable[str] | None) -> list[R
     missing = [key for key in keys if key not in there]
     if missing:
         raise InvalidInputError(
-            f"There is no Milvus index with brain key '{missing[0]}'; there are some with "
+            f"There is no Milvus index with brain key '{missing[0]}'; the brain keys are "
             f"{', '.join(map(repr, sorted(there)))}"
         )
     return [run for run in known if run.brain_key in keys]
 
 
 def _the_vector(query: str, holders: list[tuple[Run, Array]]) -> Array:
-    """Returns the vector of an ID, unless it has several and no model says which of them belongs.
+    """Returns the vector of an ID; raises if it has several that no model distinguishes.
 
-    Of one model, all are vectors of the same space.
+    With one model, all its vectors are in the same space.
     """
     first, vector = holders[0]
     if first.model == runs.NO_MODEL:
@@ -309,7 +303,7 @@ def _of_model(known: list[Run], model: str | None) -> list[Run]:
     found = [run for run in known if model in (None, run.model)]
     if not found:
         raise InvalidInputError(
-            f"No Milvus index has the model {model!r}; there are indexes of {_listed(known)}"
+            f"No Milvus index has the model {model!r}; the models are {_listed(known)}"
         )
     return found
 
@@ -317,12 +311,12 @@ def _of_model(known: list[Run], model: str | None) -> list[Run]:
 def _with_model(known: list[Run], *, prompts: bool) -> list[Run]:
     found = [run for run in known if run.model != runs.NO_MODEL and (run.prompts or not prompts)]
     if not found:
-        what = "takes text" if prompts else "could embed an image"
+        what = "takes text" if prompts else "can embed an image"
         raise InvalidInputError(
-            f"No Milvus index has a model that {what}; there are indexes of {_listed(known)}; "
-            "search by a vector or an ID"
+            f"No Milvus index has a model that {what}; the models are {_listed(known)}; search by "
+            "a vector or an ID"
         )
-    _one("model", [run.model for run in found], "The indexes that could answer are")
+    _one("model", [run.model for run in found], "The indexes that fit are")
     return found
 
 
@@ -331,14 +325,14 @@ def _of_metric(known: list[Run], metric: str | None) -> list[Run]:
     if not found:
         there = sorted({run.metric for run in known})
         raise InvalidInputError(
-            f"No Milvus index that could answer has the metric {metric!r}; there are some of "
+            f"No Milvus index that fits has the metric {metric!r}; their metrics are "
             f"{', '.join(map(repr, there))}"
         )
     return found
 
 
 def _one(name: str, values: list[str], what: str) -> None:
-    """Raises if there are several values to choose from."""
+    """Raises InvalidInputError if there are different values to choose from."""
     several = sorted(set(values))
     if len(several) > 1:
         raise InvalidInputError(

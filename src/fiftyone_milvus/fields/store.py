@@ -1,4 +1,4 @@
-"""FiftyOne's fields beside the vectors of one index: written with them, and brought up to date."""
+"""The metadata fields of one index: what is written with the vectors, and how it is updated."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class FieldsReport:
     """What :meth:`SyncedFields.sync` did.
 
     Attributes:
-        checked: samples, or patches, whose values were compared
-        updated: those whose values in Milvus were not up to date, and are now
-        seconds: how long it took
+        checked: the number of samples, or patches, whose values were compared
+        updated: the number of them whose values in Milvus were not up to date, and are now
+        seconds: the duration
     """
 
     checked: int
@@ -35,12 +35,12 @@ class FieldsReport:
 
 
 class SyncedFields:
-    """The fields beside the vectors of one index.
+    """The metadata fields of one index.
 
     Args:
         collection: the collection, which may not exist yet
         dataset: the :class:`fiftyone.core.dataset.Dataset`
-        patches_field: the field whose labels are the index's rows, or None for samples
+        patches_field: the field of the patches that the index holds, or None for samples
         paths: the fields that a new collection gets
         key: the brain key, for messages
     """
@@ -58,11 +58,11 @@ class SyncedFields:
         self._patches_field = patches_field
         self._paths = tuple(paths)
         self._key = key
-        self._told = False
+        self._logged = False
 
     @property
     def record(self) -> Record | None:
-        """What the collection records, or will when it is made; None if it has no fields."""
+        """The record of the collection, or of a new one; None if it has no metadata fields."""
         if self._collection.opened() or self._collection.exists():
             return self._collection.layout.fields
         columns = resolve_columns(self._dataset, self._patches_field, self._paths)
@@ -70,34 +70,34 @@ class SyncedFields:
 
     @property
     def columns(self) -> tuple[Column, ...]:
-        """The columns of the collection, or those that it will have when it is made."""
+        """The columns of the collection, or of a new one."""
         record = self.record
         return record.columns if record is not None else ()
 
     @property
     def own(self) -> bool:
-        """Whether the collection has fields, and they are of this dataset."""
+        """Whether the collection has metadata fields, and they are of this dataset."""
         return self._own(self.record)
 
     def fresh(self, view: Any = None) -> bool:
         """Whether the values in Milvus are those of FiftyOne's database; about a millisecond.
 
-        Says once, at INFO, if they are not. Rows whose sample or label is gone don't count.
+        Logs once if they are not. Rows whose sample or label was deleted don't count.
 
         Args:
-            view: the view that is searched; one of patches is a copy, which may be older
+            view (None): the view that is searched; a view of patches is a copy that may be older
         """
         record = self.record
         if not self._is_fresh(record):
-            # Another process may have brought them up to date
+            # Another process may have updated them
             record = self._collection.fields()
         if record is not None and self._is_fresh(record):
             return view is None or staleness.is_copied_since(view, record.watermark)
-        if not self._told:
-            self._told = True
+        if not self._logged:
+            self._logged = True
             logger.info(
-                "The fields beside the vectors of index '%s' are not up to date; searching without "
-                "them; call index.sync_fields()",
+                "The metadata fields of index '%s' are not up to date, so searches ignore them; "
+                "call index.sync_fields()",
                 self._key or self._collection.name,
             )
         return False
@@ -109,42 +109,42 @@ class SyncedFields:
             CollectionMismatchError: if it lacks one
         """
         recorded = {column.path: column for column in self.columns}
-        for wanted in resolve_columns(self._dataset, self._patches_field, paths):
-            found = recorded.get(wanted.path)
-            if found is None or (found.kind, found.on_label) != (wanted.kind, wanted.on_label):
+        for expected in resolve_columns(self._dataset, self._patches_field, paths):
+            found = recorded.get(expected.path)
+            if found is None or not _same_type(found, expected):
                 raise CollectionMismatchError(
-                    f"The {self._collection.where} does not hold field '{wanted.path}' as a "
-                    f"{wanted.kind.value} beside its vectors but {list(recorded)}; pass those as "
-                    "fields, or make a new index"
+                    f"The {self._collection.where} has no metadata field '{expected.path}' that is "
+                    f"a {expected.kind.value}; it has {list(recorded)}: pass those as fields, or "
+                    "make a new index"
                 )
 
     # -- writing -------------------------------------------------------------------------------
 
     def watermark(self) -> int | None:
-        """Returns the watermark of values that are read from now on; None if there are none."""
+        """Returns the watermark of values that are read from now on; None without columns."""
         return staleness.newest(self._dataset) if self.columns else None
 
     def values(self, ids: Sequence[str], sample_ids: Sequence[str]) -> MilvusValues:
-        """Returns what to write beside the vectors of rows.
+        """Returns the values of the metadata fields of rows.
 
         Args:
             ids: the primary keys
-            sample_ids: the sample of each
+            sample_ids: the sample ID of each row
 
         Raises:
             InvalidInputError: if a value can't be stored
         """
         columns = self.columns
         if not self._own(self.record):
-            # Another dataset's fields: these rows have no value of them
+            # The fields are of another dataset, so these rows have no values
             return MilvusValues(columns, [(None,) * len(columns)] * len(ids))
         return MilvusValues(columns, self._reader().read(ids, sample_ids))
 
     def written(self, watermark: int, sample_ids: Collection[str], *, all_rows: bool) -> None:
-        """Notes that rows were written with values that were read after ``watermark``.
+        """Records that rows were written with values that were read after a watermark.
 
         Args:
-            watermark: from :meth:`watermark`
+            watermark: the result of :meth:`watermark` before the values were read
             sample_ids: the samples of the rows
             all_rows: whether these are all rows of the collection
         """
@@ -152,11 +152,11 @@ class SyncedFields:
         if record is None:
             return
         if not self._own(record):
-            # Rows of the same keys may have lost the values that their owner believes to be there
+            # These rows may have replaced rows of the owner, which had values
             self._set_watermark(record, None)
         elif all_rows or (
             record.watermark is not None
-            and staleness.only(self._dataset, record.watermark, watermark, sample_ids)
+            and staleness.only_modified(self._dataset, record.watermark, watermark, sample_ids)
         ):
             self._set_watermark(record, watermark)
 
@@ -165,14 +165,17 @@ class SyncedFields:
     def sync(self, progress: bool | None = None) -> FieldsReport:
         """Brings the values up to date with FiftyOne's database.
 
-        Reads the samples that were written since the last time, and rewrites the rows whose values
-        differ, in bounded memory. If it is interrupted, call it again.
+        Reads the samples that were written since the last call, and rewrites the rows whose values
+        differ, in bounded memory. After an interruption, call it again.
 
         Args:
-            progress: whether to show a progress bar; None for FiftyOne's own setting
+            progress (None): whether to show a progress bar; None for FiftyOne's own setting
+
+        Returns:
+            a :class:`FieldsReport`
 
         Raises:
-            InvalidInputError: if a field is gone or can't be stored any more
+            InvalidInputError: if a field was deleted, or its values can't be stored
         """
         start = time.monotonic()
         record = self._collection.fields()
@@ -180,8 +183,8 @@ class SyncedFields:
             return FieldsReport(0, 0, 0.0)
         if not self._own(record):
             raise InvalidInputError(
-                f"The fields of the {self._collection.where} are those of another dataset; make an "
-                f"index of '{self._dataset.name}' of its own"
+                f"The metadata fields of the {self._collection.where} are of another dataset; make "
+                f"a new index of '{self._dataset.name}'"
             )
         self._check_columns(record)
         watermark = self.watermark()
@@ -196,7 +199,7 @@ class SyncedFields:
                 bar.update(samples)
         if watermark != record.watermark:
             self._set_watermark(record, watermark)
-        self._told = False
+        self._logged = False
         return FieldsReport(checked, updated, time.monotonic() - start)
 
     def _update(self, record: Record, batch: Mapping[str, Row]) -> int:
@@ -214,14 +217,10 @@ class SyncedFields:
         return record is not None and record.dataset_id == _id(self._dataset)
 
     def _is_fresh(self, record: Record | None) -> bool:
-        return (
-            record is not None
-            and self._own(record)
-            and staleness.is_fresh(self._dataset, record.watermark)
-            and self._resolves(record)
-        )
-
-    def _resolves(self, record: Record) -> bool:
+        if record is None or not self._own(record):
+            return False
+        if not staleness.is_up_to_date(self._dataset, record.watermark):
+            return False
         try:
             self._check_columns(record)
         except InvalidInputError:
@@ -236,10 +235,10 @@ class SyncedFields:
         except InvalidInputError as error:
             raise InvalidInputError(f"{error}; restore the field or make a new index") from None
         for column, now in zip(record.columns, found):
-            if (column.kind, column.on_label) != (now.kind, now.on_label):
+            if not _same_type(column, now):
                 raise InvalidInputError(
-                    f"Field '{column.path}' is a {now.kind.value} now, and a {column.kind.value} "
-                    "beside the vectors; make a new index"
+                    f"Field '{column.path}' is now a {now.kind.value}, but a {column.kind.value} "
+                    "in the index; make a new index"
                 )
 
     def _set_watermark(self, record: Record, watermark: int | None) -> None:
@@ -249,3 +248,7 @@ class SyncedFields:
 def _id(dataset: Any) -> str:
     """Returns the ID of a FiftyOne dataset."""
     return str(dataset._doc.id)
+
+
+def _same_type(one: Column, other: Column) -> bool:
+    return (one.kind, one.on_label) == (other.kind, other.on_label)

@@ -1,12 +1,12 @@
-"""The values of columns, read from FiftyOne's database as Milvus holds them."""
+"""The values of metadata fields, read from FiftyOne's database in Milvus' form."""
 
 from __future__ import annotations
 
 import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime, timedelta, timezone
-from typing import Any, overload
+from datetime import date, datetime, timedelta, timezone
+from typing import Any
 
 from bson import ObjectId
 
@@ -22,14 +22,15 @@ from fiftyone_milvus.schema.columns import (
 )
 
 BATCH = 5_000
-"""Samples per read."""
+"""The number of samples in one read."""
 
 Row = tuple[Any, ...]
-"""One value per column, in Milvus' form; None where there is none."""
+"""One value for each column, in Milvus' form; None where there is none."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _MILLISECOND = timedelta(milliseconds=1)
-_INT64 = 1 << 63
+INT64 = 1 << 63
+"""The first integer that a Milvus INT64 does not hold."""
 
 
 class ValueReader:
@@ -37,7 +38,7 @@ class ValueReader:
 
     Args:
         dataset: the :class:`fiftyone.core.dataset.Dataset`
-        patches_field: the field whose labels are the index's rows, or None for samples
+        patches_field: the field of the patches that the index holds, or None for samples
         columns: the columns
     """
 
@@ -52,33 +53,33 @@ class ValueReader:
         self._project = self._projection(dataset, patches_field)
 
     def read(self, ids: Sequence[str], sample_ids: Sequence[str]) -> list[Row]:
-        """Returns the values of rows, all None where a sample or label is gone.
+        """Returns the values of rows: a tuple for each, all None where its sample does not exist.
 
         Args:
             ids: the primary keys: label IDs in an index of patches, else sample IDs
-            sample_ids: the sample of each
+            sample_ids: the sample ID of each row
 
         Raises:
-            InvalidInputError: if a value is not what its field says, or too long for Milvus
+            InvalidInputError: if a value is not of its field's type, or too long for Milvus
         """
-        wanted = [ObjectId(i) for i in dict.fromkeys(sample_ids) if ObjectId.is_valid(i)]
+        samples = [ObjectId(i) for i in dict.fromkeys(sample_ids) if ObjectId.is_valid(i)]
         table: dict[str, Row] = {}
         keep = set(ids)
-        for start in range(0, len(wanted), BATCH):
-            match = {"_id": {"$in": wanted[start : start + BATCH]}}
+        for start in range(0, len(samples), BATCH):
+            match = {"_id": {"$in": samples[start : start + BATCH]}}
             for rows in self._documents(match):
                 table.update((_id, row) for _id, row in rows.items() if _id in keep)
         nothing = (None,) * len(self.columns)
         return [table.get(i, nothing) for i in ids]
 
     def batches(self, match: Mapping[str, Any]) -> Iterator[tuple[int, dict[str, Row]]]:
-        """Yields the values of what could be rows by primary key, in bounded memory.
+        """Yields the values of possible rows by primary key, in bounded memory.
 
         Args:
-            match: a MongoDB query that says of which samples
+            match: a MongoDB query for samples
 
         Yields:
-            how many samples these are of, and the values
+            the number of samples in this batch, and the values
         """
         samples, batch = 0, dict[str, Row]()
         for rows in self._documents(match):
@@ -108,7 +109,7 @@ class ValueReader:
         return project
 
     def _documents(self, match: Mapping[str, Any]) -> Iterator[dict[str, Row]]:
-        """Yields the rows of each sample by primary key."""
+        """Yields the possible rows of each sample by primary key."""
         pipeline = [{"$match": dict(match)}, {"$project": self._project}]
         for doc in self._samples.aggregate(pipeline, batchSize=BATCH):
             sample_id = str(doc["_id"])
@@ -140,7 +141,7 @@ def _encoded(columns: Sequence[Column], values: Sequence[Any], what: str, _id: s
 
 
 class MilvusValues(Sequence[Mapping[str, Any]]):
-    """The values of rows as what Milvus takes: names of Milvus fields and their values.
+    """The values of rows as Milvus takes them: a mapping of Milvus fields for each row.
 
     Args:
         columns: the columns
@@ -154,11 +155,7 @@ class MilvusValues(Sequence[Mapping[str, Any]]):
     def __len__(self) -> int:
         return len(self._rows)
 
-    @overload
-    def __getitem__(self, at: int) -> Mapping[str, Any]: ...
-    @overload
-    def __getitem__(self, at: slice) -> MilvusValues: ...
-    def __getitem__(self, at: int | slice) -> Mapping[str, Any] | MilvusValues:
+    def __getitem__(self, at: Any) -> Any:
         if isinstance(at, slice):
             return MilvusValues(self._columns, self._rows[at])
         return as_milvus(self._columns, self._rows[at])
@@ -174,7 +171,7 @@ def as_milvus(columns: Sequence[Column], row: Row) -> dict[str, Any]:
 
 
 class _UnfitError(Exception):
-    """What a value is, and what was expected."""
+    """A value that a column can't hold; the message says what was expected."""
 
 
 def _unfit(value: Any, expected: str) -> _UnfitError:
@@ -185,7 +182,7 @@ def _unfit(value: Any, expected: str) -> _UnfitError:
 def _string(value: Any) -> str:
     if not isinstance(value, str):
         raise _unfit(value, "a string")
-    # At most four bytes a character
+    # A character has at most four bytes
     if 4 * len(value) > MAX_STRING_BYTES and len(value.encode()) > MAX_STRING_BYTES:
         raise _unfit(value, f"at most {MAX_STRING_BYTES} bytes")
     return value
@@ -194,7 +191,7 @@ def _string(value: Any) -> str:
 def _int(value: Any) -> int:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int) or not -_INT64 <= value < _INT64:
+    if isinstance(value, bool) or not isinstance(value, int) or not -INT64 <= value < INT64:
         raise _unfit(value, "an integer")
     return int(value)
 
@@ -202,7 +199,7 @@ def _int(value: Any) -> int:
 def _float(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise _unfit(value, "a number")
-    # MongoDB sorts NaN below all numbers and Milvus nowhere; -inf, another value, stays above it
+    # MongoDB sorts NaN below all numbers, Milvus does not sort it; -inf must stay above it
     return -math.inf if math.isnan(value) else max(float(value), -sys.float_info.max)
 
 
@@ -227,8 +224,10 @@ def _strings(value: Any) -> list[str]:
     return found
 
 
-def milliseconds(value: datetime) -> int:
-    """Returns milliseconds since 1970, UTC; a naive datetime is UTC, as in MongoDB."""
+def milliseconds(value: date) -> int:
+    """Returns milliseconds since 1970, UTC; a naive datetime or a date is UTC, as in MongoDB."""
+    if not isinstance(value, datetime):
+        value = datetime(value.year, value.month, value.day)
     if value.tzinfo is None:
         value = value.replace(tzinfo=timezone.utc)
     return (value - _EPOCH) // _MILLISECOND

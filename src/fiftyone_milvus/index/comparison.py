@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -30,8 +31,7 @@ from fiftyone_milvus.index.tuning import IndexTuning
 from fiftyone_milvus.measuring import comparison, tuning
 from fiftyone_milvus.measuring.comparison import Candidate, Compared, Comparison
 from fiftyone_milvus.measuring.memory import index_size
-from fiftyone_milvus.measuring.recall import Truth
-from fiftyone_milvus.measuring.tuning import Questions, Trial
+from fiftyone_milvus.measuring.tuning import Queries, Trial
 from fiftyone_milvus.numbers import check_integer, check_recall
 from fiftyone_milvus.schema.index_types import FOR_RESULTS, search_parameter
 from fiftyone_milvus.search.planner import Searcher, Trace
@@ -109,15 +109,17 @@ class IndexComparison(IndexTuning):
                 f"{2 if engine.lite else INDEXED_FROM}, as Milvus builds no index for fewer"
             )
         k = min(k, len(ids) - 1)
-        rng = np.random.default_rng(seed)
-        count = min(queries * (1 if target is None else 2), len(ids))
-        rows = np.sort(rng.choice(len(ids), count, replace=False))
-        parts = [rows] if target is None else [rows[::2], rows[1::2]]
         found = []
         with self._vectors(ids, progress) as vectors:
-            truths = [Truth(vectors, ids, part, k, progress=progress) for part in parts]
-            # As stored: the vectors that were read for the truth may be normalized
-            sets = [Questions(self._collection.fetch(t.keys).vectors, t) for t in truths]
+            sets: Sequence[Queries]
+            if target is None:
+                rng = np.random.default_rng(seed)
+                rows = np.sort(rng.choice(len(ids), min(queries, len(ids)), replace=False))
+                sets = [tuning.as_queries(self._collection, vectors, ids, rows, k, progress)]
+            else:
+                sets = tuning.draw(
+                    self._collection, vectors, ids, k, queries, seed, progress=progress
+                )
             for candidate in candidates:
                 error = comparison.not_offered(candidate, self.connection, metric)
                 if error is None:
@@ -130,7 +132,7 @@ class IndexComparison(IndexTuning):
             dimension=self._collection.layout.dimension,
             metric=metric,
             k=k,
-            queries=len(parts[-1]),
+            queries=len(sets[-1].vectors),
             engine=engine.title,
             target=target,
         )
@@ -139,7 +141,7 @@ class IndexComparison(IndexTuning):
         self,
         candidate: Candidate,
         ids: list[str],
-        sets: list[Questions],
+        sets: Sequence[Queries],
         target: float | None,
         progress: Any,
     ) -> Compared:
@@ -197,7 +199,7 @@ class IndexComparison(IndexTuning):
         self,
         other: MilvusCollection,
         candidate: Candidate,
-        sets: list[Questions],
+        sets: Sequence[Queries],
         target: float | None,
         progress: Any,
     ) -> tuple[Trial, bool | None]:
@@ -209,8 +211,8 @@ class IndexComparison(IndexTuning):
         given = candidate.search_params
         name = search_parameter(candidate.index_type)
         if target is None or name is None:
-            trial = tuning.attempt(make, given, sets[-1], held_out=True, progress=progress)
-            return trial, None if target is None else trial.recall >= target
+            trial = tuning.attempt(make, given, sets[-1], target, held_out=True, progress=progress)
+            return trial, None if target is None else trial.reaches(target)
         others = {n: v for n, v in given.items() if n not in (name, FOR_RESULTS)}
         k, rows = sets[0].truth.k, len(sets[0].truth.vectors)
         values = tuning.candidates(candidate.index_type, k, rows, other.built().params)

@@ -53,10 +53,10 @@ class IndexEvaluation(IndexBase):
             truth = Truth(vectors, ids, rows, k, progress=progress)
             # As stored: the vectors that were read for the truth may be normalized
             drawn = self._collection.fetch(truth.keys).vectors
-            found, seconds = recall.measure(self._searcher, drawn, truth, progress=progress)
+            recalls, seconds = recall.measure(self._searcher, drawn, truth, progress=progress)
         layout = self._collection.layout
         return Evaluation(
-            recall=found,
+            recall=float(recalls.mean()),
             k=k,
             queries=len(rows),
             p50=float(np.median(seconds)),

@@ -10,8 +10,7 @@ from fiftyone_milvus.collection import EXACT
 from fiftyone_milvus.errors import InvalidInputError
 from fiftyone_milvus.index.evaluation import IndexEvaluation, check_approximate_k
 from fiftyone_milvus.measuring import tuning
-from fiftyone_milvus.measuring.recall import Truth
-from fiftyone_milvus.measuring.tuning import Questions, Tuning
+from fiftyone_milvus.measuring.tuning import Tuning
 from fiftyone_milvus.numbers import check_integer, check_recall
 from fiftyone_milvus.schema import index_types
 from fiftyone_milvus.search.planner import Searcher, Trace
@@ -36,9 +35,11 @@ class IndexTuning(IndexEvaluation):
 
         That is ``ef`` for HNSW, ``nprobe`` for IVF and SCANN and ``search_list`` for DISKANN. Two
         sets of queries are drawn from the vectors of the index: one to choose the value, another to
-        verify it. From then on, :meth:`search` and ``sort_by_similarity()`` use the value in place
-        of your parameters, for up to ``k`` results. For more results it grows in proportion, up to
-        the default; so tune with the largest ``k`` that you search with.
+        verify it. The recall counts as reached when its lower bound, with a confidence of 95 %,
+        reaches it, or when every query finds everything; if only the bound misses it, up to four
+        times as many queries are asked. From then on, :meth:`search` and ``sort_by_similarity()``
+        use the value in place of your parameters, for up to ``k`` results. For more results it
+        grows in proportion, up to the default; so tune with the largest ``k`` that you search with.
 
         Waits until everything that was added is sealed and indexed, as other rows are searched
         differently. Tune again when the index has grown a lot.
@@ -72,12 +73,22 @@ class IndexTuning(IndexEvaluation):
             raise InvalidInputError(f"Invalid store {store!r}; expected True or False")
         collection = self._collection
         indexed = collection.present() and collection.wait_until_built(progress=progress)
-        ids, rows = self._draw("queries", 2 * queries, seed)
+        ids, _ = self._draw("queries", queries, seed)
         k = min(k, len(ids) - 1)
         index_type = str(collection.layout.index_type)
-        half = len(rows) // 2
         plain = Tuning(
-            recall, k, True, {}, False, 1.0, None, None, index_type, len(ids), max(1, half)
+            target=recall,
+            k=k,
+            reached=True,
+            params={},
+            stored=False,
+            recall=1.0,
+            bound=1.0,
+            p50=None,
+            p95=None,
+            index_type=index_type,
+            vectors=len(ids),
+            queries=min(queries, len(ids) // 2),
         )
         if not indexed:
             return dataclasses.replace(plain, note=_exact(index_type, len(ids)))
@@ -86,26 +97,25 @@ class IndexTuning(IndexEvaluation):
         others = dict(self.config.search_params or {})
         others.pop(index_types.FOR_RESULTS, None)
         with self._vectors(ids, progress) as vectors:
-            # Every other one, so that both sets are from all parts of the index
-            parts = (rows[::2], rows[1::2])
-            truths = [Truth(vectors, ids, part, k, progress=progress) for part in parts]
-            # As stored: the vectors that were read for the truth may be normalized
-            first, second = (Questions(collection.fetch(t.keys).vectors, t) for t in truths)
+            sets = tuning.draw(collection, vectors, ids, k, plain.queries, seed, progress=progress)
             if name is None:
-                one = tuning.attempt(self._with, others, second, held_out=True, progress=progress)
-                found = tuning.Found([one], one, one.recall >= recall)
+                one = tuning.attempt(
+                    self._with, others, sets[1], recall, held_out=True, progress=progress
+                )
+                found = tuning.Found([one], one, one.reaches(recall))
             else:
                 others.pop(name, None)
                 built = collection.built().params
                 values = tuning.candidates(index_type, k, len(ids), built)
                 found = tuning.find(
-                    self._with, name, values, (first, second), recall, others, progress=progress
+                    self._with, name, values, sets, recall, others, progress=progress
                 )
         best = found.best
         measured = dataclasses.replace(
             plain,
             reached=found.reached,
             recall=best.recall,
+            bound=best.bound,
             p50=best.p50,
             p95=best.p95,
             trials=tuple(found.trials),
@@ -117,7 +127,10 @@ class IndexTuning(IndexEvaluation):
             return dataclasses.replace(measured, note=note)
         chosen = {**best.params, index_types.FOR_RESULTS: k}
         stored = store and self._use(chosen)
-        note = f"{tuning.as_text(chosen)} reaches it with {best.recall:.4f}"
+        note = (
+            f"{tuning.as_text(chosen)} reaches it with {best.recall:.4f}, at least "
+            f"{best.bound:.4f} with 95 % confidence"
+        )
         note += ", stored with the brain run" if stored else ", in use" if store else ""
         return dataclasses.replace(measured, params=chosen, stored=stored, note=note)
 

@@ -1,6 +1,6 @@
-"""What there is: the indexes of a dataset, the collections of a Milvus, and whether it answers.
+"""Lists the indexes of a dataset and the collections of a Milvus.
 
-Nothing here writes, but for :func:`clean_up`.
+Only :func:`clean_up` writes.
 
 Example::
 

@@ -1,4 +1,4 @@
-"""The collections of a Milvus, and whose they are."""
+"""The collections of a Milvus, and what uses them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from fiftyone_milvus.inventory.status import configured
 from fiftyone_milvus.schema.layout import MOVING, Layout
 
 UNDER_WAY = 24 * 3600
-"""Seconds: a run is stored when its upload is done, so a younger collection may yet get one."""
+"""Seconds in which a collection may still get a brain run, which is stored after the upload."""
 
 
 @dataclass(frozen=True)
@@ -34,13 +34,12 @@ class CollectionInfo:
     Attributes:
         name: of the collection
         owner: ``"index"`` if a brain run of this FiftyOne database uses it; ``"orphan"`` if it was
-            made for a dataset or brain run that this database does not have, any more; ``"other"``
-            if it was not made by this package, or for another FiftyOne database, or may be an index
-            that is being computed
-        why: one line that says how that is known
-        vectors: how many; about, without those that are not sealed, if the collection is not
-            loaded; None if it is not an index
-        dimension: of the vectors; None likewise
+            made for a dataset or brain run that this database does not have; ``"other"`` if another
+            program or another FiftyOne database made it, or if its index may still be computed
+        why: one line with the reason
+        vectors: how many; of a collection that is not loaded, only those in sealed segments; None
+            if it can't hold an index
+        dimension: of the vectors; None if it can't hold an index
         dataset: the name of the dataset that it was made for, or None
         brain_key: of the run that it was made for, or None
     """
@@ -55,7 +54,7 @@ class CollectionInfo:
 
 
 def collections(connection: Connection | None = None) -> list[CollectionInfo]:
-    """Returns the collections of a Milvus, by name.
+    """Returns the collections of a Milvus, sorted by name.
 
     Args:
         connection (None): the Milvus; by default, the one that FiftyOne's brain config names
@@ -64,32 +63,30 @@ def collections(connection: Connection | None = None) -> list[CollectionInfo]:
         FiftyOneMilvusError: if it does not answer
     """
     connection = connection or configured()
-    names = connection.run(lambda client: client.list_collections(timeout=10), retry=0)
-    return [_info(connection, name) for name in sorted(names)]
+    return [_info(connection, name) for name in sorted(_names(connection))]
 
 
 def clean_up(names: str | Iterable[str], connection: Connection | None = None) -> list[str]:
-    """Drops collections whose dataset or brain run is gone.
+    """Drops orphaned collections.
 
-    Another FiftyOne database may use the same Milvus, and datasets of it look like ones that are
-    gone if their collections don't record the database. So the collections are named by who knows,
-    and each is looked at once more right before.
+    A collection that does not record its FiftyOne database may belong to another one. So the caller
+    names the collections. Each is checked again just before it is dropped.
 
     Args:
-        names: of the collections
+        names: the names of the collections
         connection (None): the Milvus; by default, the one that FiftyOne's brain config names
 
     Returns:
         the names of those that were dropped
 
     Raises:
-        InvalidInputError: if one is not an orphan; nothing is dropped then, unless it only just got
-            an owner
+        InvalidInputError: if one is not an orphan. Then nothing is dropped, unless a brain run
+            began to use it during this call
         FiftyOneMilvusError: if Milvus does not answer
     """
     connection = connection or configured()
     names = [names] if isinstance(names, str) else list(dict.fromkeys(names))
-    there = connection.run(lambda client: client.list_collections(timeout=10), retry=0)
+    there = _names(connection)
     for name in names:
         if name not in there:
             raise InvalidInputError(
@@ -107,12 +104,17 @@ def clean_up(names: str | Iterable[str], connection: Connection | None = None) -
     return dropped
 
 
+def _names(connection: Connection) -> list[str]:
+    names: list[str] = connection.run(lambda client: client.list_collections(timeout=10), retry=0)
+    return names
+
+
 def _check_orphan(connection: Connection, name: str) -> None:
     info = _info(connection, name)
     if info.owner != "orphan":
         raise InvalidInputError(
-            f"Collection '{name}' is no orphan: {info.why}; delete its brain run, or drop it with "
-            "pymilvus"
+            f"Collection '{name}' is not orphaned: {info.why}; delete its brain run, or drop it "
+            "with pymilvus"
         )
 
 
@@ -123,13 +125,14 @@ def _info(connection: Connection, name: str) -> CollectionInfo:
     except CollectionMismatchError:
         return CollectionInfo(name, "other", "it can't hold a FiftyOne index")
     except CollectionNotFoundError:
-        return CollectionInfo(name, "other", "it was dropped just now")
+        return CollectionInfo(name, "other", "it was just dropped")
     dataset, key = layout.owner.get("dataset"), layout.owner.get("brain_key")
     status, why = _owner(layout, name)
     return CollectionInfo(name, status, why, rows, layout.dimension, dataset, key)
 
 
 def _owner(layout: Layout, name: str) -> tuple[str, str]:
+    """Returns the owner of a collection, and the reason; see :class:`CollectionInfo`."""
     owner = layout.owner
     users = _users(name)
     if users:
@@ -138,23 +141,23 @@ def _owner(layout: Layout, name: str) -> tuple[str, str]:
         return "other", "nothing records that this package made it"
     dataset, key = owner.get("dataset"), owner.get("brain_key")
     if owner.get(TEMPORARY):
-        return _of_a_call(owner)
+        return _temporary_owner(owner)
     document = _dataset(str(owner["dataset_id"]))
     if document is None:
-        return _of_no_dataset(owner)
+        return _deleted_owner(owner)
     if key is None:
         return "other", f"made for dataset '{document['name']}' without a brain key"
     moving = owner.get(MOVING)
     if _age(moving or layout.embedded) < UNDER_WAY:
-        what = "moved here, or was when that was interrupted" if moving else "computed"
+        what = "moved here (or that was interrupted)" if moving else "computed"
         return "other", (
             f"no brain run of dataset '{document['name']}' uses it, but it was made today: maybe "
             f"'{key}' is being {what}"
         )
-    return "orphan", f"no brain run of dataset '{dataset}' uses it, '{key}' neither"
+    return "orphan", f"no brain run of dataset '{dataset}' uses it, not even '{key}'"
 
 
-def _of_a_call(owner: Mapping[str, Any]) -> tuple[str, str]:
+def _temporary_owner(owner: Mapping[str, Any]) -> tuple[str, str]:
     record = owner[TEMPORARY]
     what = f"temporary, of {record.get('purpose')} of dataset '{owner.get('dataset')}'"
     if owner.get("database") != database_id():
@@ -165,12 +168,12 @@ def _of_a_call(owner: Mapping[str, Any]) -> tuple[str, str]:
     return "other", f"{what}, in use by {process}"
 
 
-def _of_no_dataset(owner: Mapping[str, Any]) -> tuple[str, str]:
+def _deleted_owner(owner: Mapping[str, Any]) -> tuple[str, str]:
     dataset, recorded = owner.get("dataset"), owner.get("database")
     if recorded is None:
         return "orphan", (
-            f"this FiftyOne database has no dataset '{dataset}' with the ID it was made for; make "
-            "sure that it is not another database's"
+            f"this FiftyOne database has no dataset '{dataset}' with the recorded ID; make sure "
+            "that the collection is not of another database"
         )
     if recorded != database_id():
         return "other", f"made for dataset '{dataset}' of another FiftyOne database"
@@ -178,7 +181,7 @@ def _of_no_dataset(owner: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _age(embedded: Mapping[str, Any]) -> float:
-    """Returns the seconds since a collection was made; infinity where that is not recorded."""
+    """Returns the seconds since a collection was made; infinity if that is not recorded."""
     try:
         return time.time() - int(embedded["seen"]) / 1000
     except (KeyError, TypeError, ValueError):
@@ -194,7 +197,7 @@ def _dataset(dataset_id: str) -> Any:
 
 
 def _users(name: str) -> str:
-    """Returns the runs of any dataset that use a Milvus collection of a name, as text."""
+    """Returns the runs of all datasets that use a Milvus collection of this name, as text."""
     database = foo.get_db_conn()
     query = {"config.method": "milvus", "config.collection_name": name}
     names = []

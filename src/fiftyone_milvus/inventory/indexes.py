@@ -7,12 +7,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from fiftyone.core.brain import BrainMethod
 
 from fiftyone_milvus.errors import CollectionNotFoundError, FiftyOneMilvusError
 from fiftyone_milvus.fields import staleness
 from fiftyone_milvus.index import MilvusSimilarityIndex
+from fiftyone_milvus.inventory.runs import is_of_samples
 from fiftyone_milvus.inventory.status import ask
-from fiftyone_milvus.inventory.stored_index import is_of_samples, keys, open_index
+from fiftyone_milvus.inventory.stored_index import keys, open_index
 from fiftyone_milvus.syncing import expected_rows
 from fiftyone_milvus.syncing.difference import Unexpected, compare
 
@@ -21,9 +23,9 @@ __all__ = ["IndexInfo", "index_info", "indexes", "keys"]
 
 @dataclass(frozen=True)
 class IndexInfo:
-    """One Milvus index of a dataset, as recorded and as it is.
+    """One Milvus index of a dataset: what FiftyOne has stored, and what Milvus says.
 
-    What only Milvus knows is None where it does not answer, and where the collection is gone.
+    Values from Milvus are None if it does not answer, or if the collection does not exist.
 
     Attributes:
         dataset: the dataset's name
@@ -31,25 +33,25 @@ class IndexInfo:
         collection: the name of the Milvus collection, or None
         patches_field: the field of the patches that are indexed, or None
         model: the name of the model, or None
-        embeddings_field: the field that holds the embeddings too, or None
+        embeddings_field: the field that also holds the embeddings, or None
         metric: ``"cosine"``, ``"dotproduct"`` or ``"euclidean"``
         consistency_level: of reads
-        fields: the FiftyOne fields beside the vectors
+        fields: the metadata fields
         deployment: ``"embedded"``, ``"server"`` or None
-        address: where it is, without credentials
+        address: of Milvus, without credentials
         exists: whether the collection exists
         vectors: the exact number of vectors
         dimension: of the vectors
-        index_type: as ``"HNSW"``
+        index_type: such as ``"HNSW"``
         index_params: the build parameters, as Milvus reports them
         built: the share of the rows that the vector index is built for, in [0, 1]
         missing: how many samples or patches of the dataset are not in the index; None for indexes
-            of frames or clips
-        stale: how many vectors are of samples or patches that are no longer in the dataset; 0 in a
-            collection that is not recorded as this dataset's; None for indexes of frames or clips
-        fields_stale: whether the fields beside the vectors are older than the dataset; None if
-            there are none, or they are another dataset's
-        error: one line that says why Milvus was not asked in vain, or None
+            of frames or clips, or if they were not compared
+        stale: how many vectors belong to deleted samples or patches; 0 in a collection that does
+            not belong to this dataset; None for indexes of frames or clips, or if not compared
+        fields_stale: whether the metadata fields are older than the dataset; None if there are
+            none, or if they belong to another dataset
+        error: one line with the reason why Milvus could not be asked, or None
     """
 
     dataset: str
@@ -76,32 +78,40 @@ class IndexInfo:
 
     @property
     def bytes(self) -> int | None:
-        """The bytes of the vectors themselves; a graph and the IDs take more."""
+        """The bytes of the vectors alone, without graph and IDs."""
         if self.vectors is None or self.dimension is None:
             return None
         return self.vectors * self.dimension * 4
 
     @property
     def in_step(self) -> bool | None:
-        """Whether index and dataset have the same samples, or None if they were not compared."""
+        """Whether the index is up to date with its dataset, or None if they were not compared."""
         if self.missing is None or self.stale is None:
             return None
         return not (self.missing or self.stale or self.fields_stale)
 
+    @property
+    def difference(self) -> str:
+        """How index and dataset differ, such as ``"2 missing, 3 stale"``, or ``"up to date"``."""
+        parts = [f"{self.missing:,} missing"] if self.missing else []
+        parts += [f"{self.stale:,} stale"] if self.stale else []
+        parts += ["fields stale"] if self.fields_stale else []
+        return ", ".join(parts) or ("not compared" if self.in_step is None else "up to date")
+
 
 def indexes(dataset: Any, *, compare: bool = True) -> list[IndexInfo]:
-    """Returns the Milvus indexes of a dataset, in the order in which they were made.
+    """Returns the Milvus indexes of a dataset, in the order of their creation.
 
     Args:
         dataset: a :class:`fiftyone.core.dataset.Dataset`
-        compare (True): whether to compare the IDs of each with the dataset's: seconds for a
-            million samples
+        compare (True): whether to compare the IDs of each index with the dataset's, which takes
+            seconds for a million samples
     """
     return [index_info(dataset, key, compare=compare) for key in keys(dataset)]
 
 
 def index_info(dataset: Any, brain_key: str, *, compare: bool = True) -> IndexInfo:
-    """Returns what there is to know of an index.
+    """Returns one Milvus index of a dataset.
 
     Args:
         dataset: a :class:`fiftyone.core.dataset.Dataset`
@@ -137,7 +147,7 @@ def index_info(dataset: Any, brain_key: str, *, compare: bool = True) -> IndexIn
 def _observed(info: IndexInfo, index: MilvusSimilarityIndex) -> IndexInfo:
     collection = index._collection
     if not collection.exists():
-        # Nothing was added yet, or somebody dropped it
+        # It has no vectors yet, or the collection was dropped
         return replace(info, exists=False, vectors=0)
     try:
         layout, built = collection.layout, collection.built()
@@ -155,7 +165,7 @@ def _observed(info: IndexInfo, index: MilvusSimilarityIndex) -> IndexInfo:
 
 
 def _compared(info: IndexInfo, index: MilvusSimilarityIndex, dataset: Any) -> IndexInfo:
-    if not is_of_samples(dataset, info.brain_key):
+    if not is_of_samples(BrainMethod._get_run_doc(dataset, info.brain_key).view_stages):
         return info
     asked = expected_rows.read(dataset, info.patches_field)
     if not info.exists:
@@ -172,7 +182,7 @@ def _compared(info: IndexInfo, index: MilvusSimilarityIndex, dataset: Any) -> In
 def _stale(index: MilvusSimilarityIndex, unexpected: Unexpected, dataset: Any) -> int:
     if not index._owned():
         return 0
-    # Another process may just have added what we did not know of
+    # Another process may just have added samples that were unknown before
     there = expected_rows.existing(
         dataset, index.config.patches_field, unexpected.keys, unexpected.sample_ids
     )
@@ -183,4 +193,4 @@ def _fields_stale(index: MilvusSimilarityIndex, dataset: Any) -> bool | None:
     record = index._collection.fields() if index.config.fields else None
     if record is None or record.dataset_id != str(dataset._doc.id):
         return None
-    return not staleness.is_fresh(dataset, record.watermark)
+    return not staleness.is_up_to_date(dataset, record.watermark)

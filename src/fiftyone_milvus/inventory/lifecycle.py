@@ -1,4 +1,4 @@
-"""An index is made from what there is, and unmade: for the App's plugin and the command line."""
+"""Creates and deletes indexes, for the plugin and the command line."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from fiftyone_milvus.inventory.status import ask
 from fiftyone_milvus.inventory.stored_index import open_index
 
 PARTS = ("both", "run", "collection")
-"""What can be deleted of an index."""
+"""The parts of an index that can be deleted."""
 
 
 @dataclass(frozen=True)
 class Created:
-    """An index that was made.
+    """A new index.
 
     Attributes:
         brain_key: of the run
-        vectors: how many it holds
-        failed: the ID of each sample, or patch, without a vector, and the reason
+        vectors: how many it has
+        failed: the reason for each ID of a sample or patch that could not be embedded
     """
 
     brain_key: str
@@ -37,12 +37,12 @@ class Created:
 
 @dataclass(frozen=True)
 class Loss:
-    """What goes with the collection of an index.
+    """What is lost if the collection of an index is dropped.
 
     Attributes:
         brain_key: of the run
         collection: its name, or None if there is none
-        vectors: how many it holds
+        vectors: how many it has
         made_for_it: whether the collection records that it was made for this index
         others: the other runs that use a collection of this name, as text
     """
@@ -55,28 +55,31 @@ class Loss:
 
     @property
     def shared(self) -> bool:
-        """Whether the vectors may be somebody else's too."""
+        """Whether the collection is, or may be, used by others."""
         return bool(self.others) or not self.made_for_it
 
     def __str__(self) -> str:
         if self.collection is None:
             return f"index '{self.brain_key}' has no vectors"
+        text = f"index '{self.brain_key}' has {self.vectors:,} vectors in "
+        text += f"collection '{self.collection}'"
         parts = [] if self.made_for_it else ["was not made for it"]
         if self.others:
-            parts.append(f"{', '.join(self.others)} would lose too")
-        where = f"collection '{self.collection}'"
-        text = f"index '{self.brain_key}' has {self.vectors:,} vectors in {where}"
-        return text + "".join(f", {'and ' * (at > 0)}which {p}" for at, p in enumerate(parts))
+            parts.append(f"is also used by {', '.join(self.others)}")
+        return text + ", which " * bool(parts) + " and ".join(parts)
 
 
 def key_problem(dataset: Any, key: Any) -> str | None:
-    """Returns why a brain key can't be given to a new index, or None if it can."""
+    """Returns why a brain key can't be used for a new index, or None if it can."""
     if not isinstance(key, str) or not key:
         return "Give the index a brain key"
     if not key.isidentifier():
-        return f"'{key}' is no brain key: expected letters, digits and underscores, no digit first"
+        return (
+            f"Invalid brain key '{key}'; expected letters, digits and underscores, and no digit "
+            "first"
+        )
     if key in dataset.list_brain_runs():
-        return f"There is a brain run '{key}' already; choose another key, or delete that run"
+        return f"Brain run '{key}' already exists; choose another key, or delete that run"
     return None
 
 
@@ -89,17 +92,17 @@ def create(
     settings: Mapping[str, Any],
     options: Mapping[str, Any] | None = None,
 ) -> Created:
-    """Makes an index with a model, of a field, or on an existing collection; or leaves nothing.
+    """Creates an index with a model, from a field, or on an existing collection.
 
-    What fails drops no collection that was there before, whoever made it. Where some samples can't
-    be embedded, the index is made of the others.
+    If it fails, neither run nor new collection is left; a collection that existed before stays. If
+    only some samples can't be embedded, the index has the others.
 
     Args:
         samples: a dataset or view; for an existing collection, the dataset
         brain_key: of the new run
         model: the name of a zoo model to embed with
-        embeddings_field: a field that holds embeddings. With neither, ``collection_name`` among the
-            settings names a collection to connect to
+        embeddings_field: a field that holds embeddings. Without it and a model, the settings need
+            ``collection_name``, the collection to connect to
         settings: parameters of :class:`fiftyone_milvus.backend.MilvusSimilarityConfig`
         options: parameters of :meth:`fiftyone_milvus.index.MilvusSimilarityIndex.sync`, for a model
 
@@ -113,15 +116,11 @@ def create(
         raise InvalidInputError(problem)
     if model is not None and embeddings_field is not None:
         raise InvalidInputError("Give a model or a field with embeddings, not both")
-    kwargs: dict[str, Any] = dict(settings)
-    if embeddings_field is not None:
-        kwargs["embeddings"] = embeddings_field
-    else:
-        kwargs["embeddings"] = False
-        if model is not None:
-            kwargs["model"] = model
-        else:
-            kwargs = {**_metric_of(kwargs), **kwargs}
+    kwargs: dict[str, Any] = {**settings, "embeddings": embeddings_field or False}
+    if model is not None:
+        kwargs["model"] = model
+    elif not embeddings_field:
+        kwargs = {**_metric_of(kwargs), **kwargs}
     try:
         index = fob.compute_similarity(samples, backend="milvus", brain_key=brain_key, **kwargs)
         failed: Mapping[str, str] = {}
@@ -136,7 +135,7 @@ def create(
 def delete(dataset: Any, brain_key: str, part: str = "both") -> int:
     """Deletes an index: its brain run, its collection, or both.
 
-    A collection goes even if others use it, or it was made for another: ask :func:`loss` first.
+    The collection is dropped even if it is shared: ask :func:`loss` first.
 
     Args:
         dataset: a :class:`fiftyone.core.dataset.Dataset`
@@ -148,14 +147,14 @@ def delete(dataset: Any, brain_key: str, part: str = "both") -> int:
 
     Raises:
         InvalidInputError: if there is no such index or part
-        FiftyOneMilvusError: if Milvus does not answer; the run stays then
+        FiftyOneMilvusError: if Milvus does not answer; then the run stays
     """
     if part not in PARTS:
         raise InvalidInputError(f"Can't delete {part!r}; expected one of {PARTS}")
     index = open_index(dataset, brain_key)
     vectors = 0
     if part != "run":
-        # First, so that a Milvus that is away leaves the run, and with it the way to try again
+        # First: if Milvus does not answer, the run stays, and the call can be repeated
         if index._collection.exists():
             vectors = index.total_index_size
         index.cleanup()
@@ -165,7 +164,7 @@ def delete(dataset: Any, brain_key: str, part: str = "both") -> int:
 
 
 def loss(dataset: Any, brain_key: str) -> Loss:
-    """Returns what would be lost with the collection of an index.
+    """Returns what is lost if the collection of an index is dropped.
 
     Args:
         dataset: a :class:`fiftyone.core.dataset.Dataset`
@@ -177,7 +176,7 @@ def loss(dataset: Any, brain_key: str) -> Loss:
     """
     index = open_index(dataset, brain_key)
     collection = index._collection
-    # Soon, where it is silent
+    # Raises soon if Milvus does not answer; other calls retry
     ask(index.connection)
     if not collection.exists():
         return Loss(brain_key, None, 0)
@@ -199,24 +198,23 @@ def loss(dataset: Any, brain_key: str) -> Loss:
 
 def _fill(index: Any, samples: Any, options: Mapping[str, Any]) -> Mapping[str, str]:
     synced = index.sync(samples, **options)
-    # An index may be made again on the collection that it left, which has the others already
+    # The collection of a deleted run may already have the other samples
     if synced.failed and not (synced.added or synced.unchanged):
         reason = next(iter(synced.failed.values()))
         raise InvalidInputError(
-            f"None of {len(synced.failed)} could be embedded, eg: {reason}; choose another "
-            "model, or check the media"
+            f"None of {len(synced.failed)} could be embedded, for example: {reason}; choose "
+            "another model, or check the media"
         )
-    failed: Mapping[str, str] = synced.failed
-    return failed
+    return dict(synced.failed)
 
 
 def _metric_of(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the metric of the collection that is connected to, as a setting."""
+    """Returns the metric of the collection to connect to, as a setting."""
     name = settings.get("collection_name")
     if not name:
         raise InvalidInputError(
-            "Nothing to index with; give a model, a field with embeddings, or the name of a "
-            "collection that has the vectors (collection_name)"
+            "There is nothing to index; give a model, a field with embeddings, or the name of a "
+            "collection with vectors (collection_name)"
         )
     connection = inventory.configured(settings.get("uri"))
     metric_type = MilvusCollection(connection, name).describe().metric_type
@@ -225,10 +223,10 @@ def _metric_of(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _undo(dataset: Any, key: str) -> None:
-    """Leaves nothing of an index that could not be made."""
+    """Removes what a failed creation left."""
     if key not in dataset.list_brain_runs():
         return
     with suppress(FiftyOneMilvusError):
-        # Only what this very call made: a record of the same owner may be of an earlier index
+        # Only a collection that this call made: an earlier index may have had the same owner
         open_index(dataset, key)._collection.discard()
     dataset.delete_brain_run(key)

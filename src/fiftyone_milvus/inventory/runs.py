@@ -1,4 +1,4 @@
-"""What FiftyOne's database records of the Milvus indexes of all datasets; none is loaded."""
+"""The stored runs of Milvus indexes of all datasets, read without loading the indexes."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import fiftyone.core.odm as foo
 from fiftyone_milvus.errors import InvalidInputError
 
 NO_MODEL = "none"
-"""What stands for the model of indexes that were made from embeddings without one."""
+"""Stands for the model of an index that was made from embeddings."""
 
 _OURS = r"^fiftyone_milvus\."
 _BUILT_IN = r"^fiftyone\.brain\."
-_MADE = ("ToFrames", "ToClips", "ToTrajectories")
+_GENERATED = ("ToFrames", "ToClips", "ToTrajectories")
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Run:
         metric: FiftyOne's name of the metric
         model: the name of the zoo model, or :data:`NO_MODEL`
         prompts: whether the model takes text
-        of_samples: whether its rows are samples or their patches, and not frames or clips
+        of_samples: see :func:`is_of_samples`
     """
 
     dataset: str
@@ -55,11 +55,11 @@ def read(datasets: str | Iterable[str] | None = None, *, cls: str = _OURS) -> li
     """Returns the runs of all datasets, by dataset and brain key.
 
     Args:
-        datasets (None): the names of some
-        cls: a regular expression of their config's class
+        datasets (None): the name or names of datasets; by default, of all
+        cls: a regular expression for the class of the runs' configs
 
     Raises:
-        InvalidInputError: if one does not exist
+        InvalidInputError: if a dataset does not exist
     """
     database = foo.get_db_conn()
     query: dict[str, Any] = {}
@@ -77,7 +77,7 @@ def read(datasets: str | Iterable[str] | None = None, *, cls: str = _OURS) -> li
                 f"There is no dataset '{min(missing)}'; see fiftyone.list_datasets()"
             )
     there = {d["_id"]: (d["name"], set(d.get("brain_methods") or ())) for d in documents}
-    wanted = {
+    query = {
         "_dataset_id": {"$in": list(there)},
         "config.method": "milvus",
         "config.cls": {"$regex": cls},
@@ -85,9 +85,9 @@ def read(datasets: str | Iterable[str] | None = None, *, cls: str = _OURS) -> li
     }
     fields = {"key": 1, "_dataset_id": 1, "config": 1, "view_stages": 1}
     found = []
-    for document in database.runs.find(wanted, fields):
+    for document in database.runs.find(query, fields):
         name, keys = there[document["_dataset_id"]]
-        # A run of a key that was overwritten or deleted may stay
+        # The document of an overwritten or deleted run may still exist
         if document.get("key") in keys:
             found.append(_run(name, document))
     return sorted(found, key=lambda run: (run.dataset, run.brain_key))
@@ -96,7 +96,6 @@ def read(datasets: str | Iterable[str] | None = None, *, cls: str = _OURS) -> li
 def _run(dataset: str, document: Any) -> Run:
     config = document["config"]
     model = config.get("model")
-    stages = document.get("view_stages") or ()
     return Run(
         dataset=dataset,
         brain_key=document["key"],
@@ -104,5 +103,17 @@ def _run(dataset: str, document: Any) -> Run:
         metric=config.get("metric", "dotproduct"),
         model=model if isinstance(model, str) else NO_MODEL,
         prompts=bool(config.get("supports_prompts")),
-        of_samples=not any(f'stages.{name}"' in stage for stage in stages for name in _MADE),
+        of_samples=is_of_samples(document.get("view_stages")),
     )
+
+
+def is_of_samples(view_stages: Iterable[str] | None) -> bool:
+    """Returns whether a run is of a dataset's own samples or patches, not of frames or clips.
+
+    Frames and clips are samples of another dataset, which FiftyOne would have to generate first.
+
+    Args:
+        view_stages: of the run's document
+    """
+    stages = view_stages or ()
+    return not any(f'stages.{name}"' in stage for stage in stages for name in _GENERATED)

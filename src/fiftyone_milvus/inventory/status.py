@@ -1,28 +1,30 @@
-"""Where Milvus is, and whether it answers."""
+"""The address of Milvus, and whether it answers."""
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fiftyone_milvus.connection import Connection
+from fiftyone_milvus.connection.connection import plain_version
+from fiftyone_milvus.connection.target import ENGINE_NAMES
 from fiftyone_milvus.errors import FiftyOneMilvusError
 
 ANSWER_SECONDS = 5.0
-"""How long a Milvus may take to answer before it counts as silent."""
+"""Seconds after which a Milvus counts as not answering."""
 
 
 @dataclass(frozen=True)
 class MilvusStatus:
-    """Where a Milvus is, and whether it answers.
+    """The address of a Milvus, and whether it answers.
 
     Attributes:
-        deployment: ``"embedded"`` or ``"server"``; empty if that is not known
-        address: an URL without credentials, or the path of the embedded engine's data
+        deployment: ``"embedded"`` or ``"server"``; empty if unknown
+        address: a URL without credentials, or the data directory of the embedded engine
         engine: ``"Milvus Lite"`` or ``"Milvus"``
-        version: as it reports it, or None
-        latency: the seconds of a round trip, or None if it does not answer
-        error: one line that says why it does not, or None
+        version: as Milvus reports it, or None
+        latency: seconds of a round trip, or None if it does not answer
+        error: one line with the reason why it does not answer, or None
     """
 
     deployment: str
@@ -31,6 +33,11 @@ class MilvusStatus:
     version: str | None = None
     latency: float | None = None
     error: str | None = None
+
+    @property
+    def title(self) -> str:
+        """Engine and version."""
+        return f"{self.engine} {self.version}"
 
 
 def configured(uri: str | None = None) -> Connection:
@@ -56,28 +63,27 @@ def milvus_status(
 
     Args:
         connection (None): the Milvus; by default, the :func:`configured` one
-        timeout (5): seconds that an answer may take
+        timeout (5): the deadline of an answer, in seconds
     """
     try:
         connection = connection or configured()
     except FiftyOneMilvusError as error:
         return MilvusStatus("", "", "Milvus", error=str(error))
     target = connection.target
-    engine = "Milvus Lite" if target.deployment == "embedded" else "Milvus"
+    found = MilvusStatus(target.deployment, target.address, ENGINE_NAMES[target.deployment])
     try:
-        # The first answer may have to wait for a connection, or for a service to start
+        # Before the first answer, a service may have to start
         ask(connection, timeout)
         start = time.perf_counter()
         version = ask(connection, timeout)
         latency = time.perf_counter() - start
     except FiftyOneMilvusError as error:
-        return MilvusStatus(target.deployment, target.address, engine, error=str(error))
-    version = version.removeprefix("milvus_lite-").removeprefix("v")
-    return MilvusStatus(target.deployment, target.address, engine, version, latency)
+        return replace(found, error=str(error))
+    return replace(found, version=plain_version(version), latency=latency)
 
 
 def ask(connection: Connection, timeout: float = ANSWER_SECONDS) -> str:
-    """Returns the version that a Milvus reports; raises soon if it is silent."""
+    """Returns the version that a Milvus reports; does not retry."""
     return str(
         connection.run(
             lambda client: client.get_server_version(timeout=timeout), timeout=timeout, retry=0

@@ -1,12 +1,12 @@
-"""Index types side by side: what they find, how fast, and what they take."""
+"""Index types compared: recall, latency, build time and memory."""
 
 from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, overload
+from typing import Any, NamedTuple
 
 from fiftyone_milvus.connection import Connection
 from fiftyone_milvus.errors import FiftyOneMilvusError, InvalidInputError
@@ -22,22 +22,20 @@ _LISTS_PER_ROOT = 4
 
 @dataclass(frozen=True)
 class Compared:
-    """What an index type finds, how fast, and what it takes.
-
-    What was not measured is None, all of it where there is an ``error``.
+    """The figures of one index type; None where nothing was measured, which ``error`` explains.
 
     Attributes:
-        index_type: as ``"HNSW"``
+        index_type: for example ``"HNSW"``
         index_params: the build parameters
-        search_params: those of the searches, if others than the defaults; where they were tuned,
-            with the ``"k"`` that they are for, as an index takes them
+        search_params: those of the searches, if they are not the defaults; where they were tuned,
+            with the ``"k"`` that they are for, as a config takes them
         recall: the share of the true ``k`` nearest that were found, in [0, 1]
         p50: the median seconds of a search for one query
         p95: the seconds that 95 % of these searches took at most
-        build_seconds: for uploading the vectors, sealing them, building the index and loading it
+        build_seconds: the seconds to upload the vectors, seal them, build the index and load it
         bytes: the memory of the index with the vectors in it, estimated by
-            :func:`fiftyone_milvus.measuring.memory.estimate`
-        reached: whether the recall that was asked for is reached; None if none was
+            :func:`fiftyone_milvus.measuring.memory.estimate`; None if that is unknown
+        reached: whether the recall that was asked for is reached; None if none was asked for
         error: one line that says why there are no figures, or None
     """
 
@@ -54,26 +52,26 @@ class Compared:
 
     @property
     def label(self) -> str:
-        """The index type and its parameters, in short."""
+        """The index type and its build parameters as text."""
         said = as_text(self.index_params) if self.index_params else ""
         return f"{self.index_type} {said}".strip()
 
 
 @dataclass(frozen=True)
 class Comparison(Sequence[Compared]):
-    """Index types side by side: a sequence of :class:`Compared`.
+    """Index types compared: a sequence of :class:`Compared`.
 
     Made by :meth:`MilvusSimilarityIndex.compare()
     <fiftyone_milvus.index.MilvusSimilarityIndex.compare>`.
 
     Attributes:
         rows: one for each index type
-        vectors: how many vectors each had
-        dimension: of the vectors
+        vectors: the number of vectors in each
+        dimension: the dimension of the vectors
         metric: FiftyOne's name of the metric
-        k: how many neighbors were looked for
-        queries: how many searches each figure is of
-        engine: as ``"Milvus Lite 3.2.2"``
+        k: the number of neighbors that each query asked for
+        queries: the number of queries
+        engine: for example ``"Milvus Lite 3.2.2"``
         target: the recall that search parameters were tuned to, or None
     """
 
@@ -89,16 +87,7 @@ class Comparison(Sequence[Compared]):
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __iter__(self) -> Iterator[Compared]:
-        return iter(self.rows)
-
-    @overload
-    def __getitem__(self, item: int) -> Compared: ...
-
-    @overload
-    def __getitem__(self, item: slice) -> Sequence[Compared]: ...
-
-    def __getitem__(self, item: int | slice) -> Compared | Sequence[Compared]:
+    def __getitem__(self, item: Any) -> Any:
         return self.rows[item]
 
     def to_dicts(self) -> list[dict[str, Any]]:
@@ -106,13 +95,12 @@ class Comparison(Sequence[Compared]):
         return [dataclasses.asdict(row) for row in self.rows]
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns it as what JSON can hold."""
+        """Returns a dict that JSON can hold."""
         return dataclasses.asdict(self)
 
     def __str__(self) -> str:
-        columns = (
-            "index", "search_params", f"recall@{self.k}", "p50 ms", "p95 ms", "build s", "MB"
-        )  # fmt: skip
+        recall, times = f"recall@{self.k}", ("p50 ms", "p95 ms", "build s")
+        columns = ("index", "search_params", recall, *times, "MB")
         lines = [
             self._title,
             *table(columns, [_cells(row) for row in self.rows if row.error is None]),
@@ -122,7 +110,7 @@ class Comparison(Sequence[Compared]):
             lines.append("Memory (MB) is estimated.")
         missed = [row.label for row in self.rows if row.reached is False]
         if missed:
-            lines.append(f"Not reached by {', '.join(missed)}.")
+            lines.append(f"The recall is not reached by {', '.join(missed)}.")
         return "\n".join(lines)
 
     @property
@@ -134,14 +122,14 @@ class Comparison(Sequence[Compared]):
         )
 
     def plot(self, path: str | os.PathLike[str]) -> None:
-        """Draws recall against latency, and saves the picture.
+        """Draws recall over latency into an image file.
 
         Args:
-            path: of the file; its ending says the format, as ``.png`` or ``.svg``
+            path: the path of the file; its ending says the format, for example ``.png``
 
         Raises:
             FiftyOneMilvusError: if matplotlib is not installed
-            InvalidInputError: if there is nothing to draw, or ``path`` can't be written
+            InvalidInputError: if there is nothing to draw, or the file can't be written
         """
         rows = [row for row in self.rows if row.error is None]
         if not rows:
@@ -161,13 +149,8 @@ class Comparison(Sequence[Compared]):
             assert row.p50 is not None
             assert row.recall is not None
             axes.plot(1e3 * row.p50, row.recall, "o", markersize=8, color="#00a1ea")
-            axes.annotate(
-                row.label,
-                (1e3 * row.p50, row.recall),
-                xytext=(8, 4),
-                textcoords="offset points",
-                fontsize=8,
-            )
+            label: dict[str, Any] = {"xytext": (8, 4), "textcoords": "offset points", "fontsize": 8}
+            axes.annotate(row.label, (1e3 * row.p50, row.recall), **label)
         if self.target is not None:
             axes.axhline(self.target, linestyle="--", color="#d9d9d9")
         axes.set_xlabel("median latency of a search, ms")
@@ -187,7 +170,7 @@ class Candidate(NamedTuple):
     """An index type to compare.
 
     Attributes:
-        index_type: as ``"HNSW"``
+        index_type: for example ``"HNSW"``
         index_params: the build parameters, with the defaults
         search_params: those that the user gave
     """
@@ -200,15 +183,15 @@ class Candidate(NamedTuple):
 def candidates(
     index_types: Any, connection: Connection, metric: str, rows: int, dimension: int
 ) -> list[Candidate]:
-    """Returns what to compare.
+    """Returns the index types to compare.
 
     Args:
         index_types: an iterable of index types, of pairs of one and its build parameters, or of
-            dicts as :class:`Candidate`; None for those that make sense
-        connection: to the engine that they would be built on
+            dicts with the keys of :class:`Candidate`; None for those that suit the engine
+        connection: a connection to the engine that builds them
         metric: FiftyOne's name of the metric
-        rows: how many vectors there are
-        dimension: of the vectors
+        rows: the number of vectors
+        dimension: the dimension of the vectors
 
     Raises:
         InvalidInputError: if one is unknown, or its parameters can't be used
@@ -218,14 +201,16 @@ def candidates(
         return [one for one in usual if not_offered(one, connection, metric) is None]
     given = [index_types] if isinstance(index_types, (str, Mapping)) else list(index_types)
     if not given:
-        raise InvalidInputError("No index_types to compare; give some, as ['HNSW', 'IVF_FLAT']")
+        raise InvalidInputError(
+            "No index_types to compare; give some, such as ['HNSW', 'IVF_FLAT']"
+        )
     return [_parse(one, dimension) for one in given]
 
 
 def not_offered(candidate: Candidate, connection: Connection, metric: str) -> str | None:
-    """Returns a line that says that an engine can't build an index for a metric, or None."""
+    """Returns one line that says why an engine can't build an index, or None if it can."""
     try:
-        # It may take it without complaint, and never build it, or another one
+        # An engine may accept it, and build none or another one
         support.check_offered(connection, candidate.index_type, candidate.index_params)
         check_metric(candidate.index_type, metric)
     except InvalidInputError as error:
@@ -240,8 +225,8 @@ def _parse(given: Any, dimension: int) -> Candidate:
         unknown = sorted(set(map(str, given)) - set(Candidate._fields))
         if unknown or "index_type" not in given:
             raise InvalidInputError(
-                f"Invalid index type {dict(given)!r}; expected a dict with 'index_type' and maybe "
-                "'index_params' and 'search_params'"
+                f"Invalid index type {dict(given)!r}; expected a dict with 'index_type' and, if "
+                "needed, 'index_params' and 'search_params'"
             )
         kind, build = given["index_type"], given.get("index_params")
         search = given.get("search_params")
@@ -265,15 +250,10 @@ def _usual(lite: bool, rows: int, dimension: int) -> list[Candidate]:
         names = ["FLAT", "HNSW", "IVF_FLAT", "IVF_SQ8", "SCANN"]
         if rows >= _DISK_FROM:
             names.append("DISKANN")
-    # Of fewer vectors as many lists would have too few each to be worth the centroids
-    lists = min(_LISTS, max(1, round(_LISTS_PER_ROOT * rows**0.5)))
-    return [
-        Candidate(name, build_params(name, _fitting(name, lists), dimension), {}) for name in names
-    ]
-
-
-def _fitting(index_type: str, lists: int) -> dict[str, Any]:
-    return {"nlist": lists} if "nlist" in (BUILD[index_type] or {}) else {}
+    # With few vectors, more lists would hold too few of them to be worth the centroids
+    lists = {"nlist": min(_LISTS, max(1, round(_LISTS_PER_ROOT * rows**0.5)))}
+    given = {name: lists if "nlist" in (BUILD[name] or {}) else {} for name in names}
+    return [Candidate(name, build_params(name, given[name], dimension), {}) for name in names]
 
 
 def _cells(row: Compared) -> tuple[str, ...]:

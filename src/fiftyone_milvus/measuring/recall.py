@@ -16,26 +16,26 @@ from fiftyone_milvus.neighborhoods import Vectors
 from fiftyone_milvus.search.planner import Searcher
 
 TOLERANCE = 1e-5
-"""What float32 leaves uncertain of a distance, relative to what it is computed from."""
+"""The rounding error of a float32 distance, relative to :meth:`Vectors.magnitudes`."""
 
 _SHOW_FROM = 200
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a search with given parameters finds.
+    """What an index finds with given search parameters, and how fast.
 
     Attributes:
         recall: the share of the true ``k`` nearest that were found, in [0, 1]
-        k: how many were asked for
-        queries: how many searches that is the mean of
+        k: the number of neighbors that each query asked for
+        queries: the number of queries
         p50: the median seconds of a search for one query
         p95: the seconds that 95 % of these searches took at most
         vectors: the number of vectors in the index
-        bytes: of these vectors; a graph and the IDs take more
+        bytes: the size of these vectors; a graph and the IDs come on top
         index_bytes: the memory of the vector index with the vectors in it, estimated by
-            :func:`fiftyone_milvus.measuring.memory.estimate`; None if nothing tells
-        index_type: as ``"HNSW"``
+            :func:`fiftyone_milvus.measuring.memory.estimate`; None if that is unknown
+        index_type: for example ``"HNSW"``
         search_params: those that were set; Milvus' and this package's defaults otherwise
     """
 
@@ -66,14 +66,14 @@ def megabytes(size: int | None) -> str:
 class Truth:
     """The true neighbors of some rows of an index among its other rows.
 
-    Reusable: any number of searchers can be compared with it.
+    Any number of searchers can be compared with it.
 
     Args:
-        vectors: of all rows; must stay open
+        vectors: those of all rows; they must stay open
         ids: the primary keys of all rows
-        rows: an ascending integer array: the rows to search for
-        k: how many neighbors of each, at most one fewer than there are rows
-        progress (None): as FiftyOne's progress bars take it
+        rows: an ascending integer array of the rows to search for
+        k: the number of neighbors of each, at most one fewer than there are rows
+        progress (None): a progress setting of FiftyOne
     """
 
     def __init__(
@@ -85,18 +85,18 @@ class Truth:
         self.k = k
         _, self.distances = neighborhoods.nearest_others(vectors, rows, k, progress=progress)
         """A ``len(rows) x k`` float64 array, ascending."""
-        self._limits = self.distances[:, -1]
-        self._limits = self._limits + TOLERANCE * vectors.magnitudes(rows, self._limits)
+        farthest = self.distances[:, -1]
+        self._limits = farthest + TOLERANCE * vectors.magnitudes(rows, farthest)
         self._row_of = {key: row for row, key in enumerate(ids)}
 
-    def right(self, at: int, found: Sequence[str]) -> int:
-        """Returns how many of an answer are among the ``k`` nearest, or as near as the last.
+    def count_right(self, at: int, found: Sequence[str]) -> int:
+        """Returns how many keys of a result are among the ``k`` nearest, or as near as the last.
 
-        By their true distances: a compressed index reports others.
+        Compares true distances, since a compressed index reports others.
 
         Args:
-            at: which of the rows was searched for
-            found: the primary keys of the answer, without that row's
+            at: the position in ``rows`` of the row that was searched for
+            found: the primary keys of the result, without that row's
         """
         known = [self._row_of[key] for key in dict.fromkeys(found) if key in self._row_of]
         if not known:
@@ -108,22 +108,22 @@ class Truth:
 
 def measure(
     searcher: Searcher, queries: Array, truth: Truth, *, progress: Any = None
-) -> tuple[float, Array]:
-    """Searches with each query alone, and compares with the truth.
+) -> tuple[Array, Array]:
+    """Searches with each query alone, and compares the results with the truth.
 
     Args:
-        searcher: searches, with the parameters in question
+        searcher: a searcher with the parameters in question
         queries: the ``num_queries x num_dims`` vectors of the truth's rows
         truth: the true neighbors
-        progress (None): as FiftyOne's progress bars take it
+        progress (None): a progress setting of FiftyOne
 
     Returns:
-        the recall, and a float64 array of the seconds of each search
+        two float64 arrays of length ``num_queries``: the recall of each query, and the seconds of
+        each search
     """
-    seconds = np.empty(len(queries))
-    right = 0
+    seconds, recalls = np.empty((2, len(queries)))
     k, show = truth.k, len(queries) >= _SHOW_FROM
-    # The first one may have to wait for a connection
+    # The first search may have to wait for a connection
     searcher.nearest(queries[:1], k + 1)
     with ProgressBar(
         len(queries), "Searching", show=show, what="queries", progress=progress
@@ -132,6 +132,6 @@ def measure(
             start = time.perf_counter()
             (found,) = searcher.nearest(queries[i : i + 1], k + 1)
             seconds[i] = time.perf_counter() - start
-            right += truth.right(i, [one for one in found.ids if one != key][:k])
+            recalls[i] = truth.count_right(i, [one for one in found.ids if one != key][:k]) / k
             bar.update(1)
-    return right / (k * len(queries)), seconds
+    return recalls, seconds

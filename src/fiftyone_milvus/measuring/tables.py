@@ -1,4 +1,4 @@
-"""Results as text."""
+"""Tables of results as text."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Returns the lines of a table, the first column to the left and the others to the right."""
+    """Returns the lines of a table: the first column flush left, the others flush right."""
     lines = [columns, *rows]
     widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
     return [
@@ -19,5 +19,5 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def milliseconds(seconds: float | None) -> str:
-    """Returns a duration as text."""
+    """Returns seconds as text, in milliseconds; empty for None."""
     return "" if seconds is None else f"{seconds * 1e3:.2f}"

@@ -1,15 +1,18 @@
 """The cheapest search parameters that reach a recall.
 
-Recall and cost both grow with how much of an index is looked at, so the least that is enough is
-bracketed by doubling and then bisected. What is enough for one set of queries may just miss for
-another, so it is verified with queries that had no part in choosing it. Where these miss, it is
-raised until they don't, and bisected again: from then on they choose too, and their recall is no
-longer independent.
+Recall and cost both grow with the part of an index that is searched, so the smallest sufficient
+value of a parameter is bracketed by doubling, then bisected. A first set of queries chooses it, a
+second set verifies it. If it misses the target there, the second set chooses a larger one, so that
+its recall is no longer independent of the choice.
+
+For the second set, a recall counts as reached when its lower confidence bound reaches it. If only
+the bound misses the target, more queries are asked.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -18,43 +21,59 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fiftyone_milvus.collection import MilvusCollection
 from fiftyone_milvus.measuring import recall
 from fiftyone_milvus.measuring.recall import Truth
 from fiftyone_milvus.measuring.tables import milliseconds, table
 from fiftyone_milvus.metrics import Array
+from fiftyone_milvus.neighborhoods import Vectors
 from fiftyone_milvus.schema.index_types import FOR_RESULTS, SEARCH_RANGES, search_parameter
 from fiftyone_milvus.search.planner import Searcher, Trace
 
 logger = logging.getLogger(__name__)
 
-_DOUBLING = 4
-"""Steps of the grid to the next octave: neighbors are 19 % apart."""
+MORE = 3
+"""How many times as many queries may be added to the second set."""
 
-_EXACT = 0.01
-"""Of the searches, at most, that may have been answered without the index."""
+_DEVIATIONS = 1.96
+"""Standard deviations of a one-sided bound of 97.5 %. A trial is judged up to twice, before and
+after more queries, which leaves 95 %."""
+
+_STEPS_PER_OCTAVE = 4
+"""Neighbors in the grid of values are 19 % apart."""
+
+_MAX_EXACT = 0.01
+"""The largest share of searches that may have been answered without the index."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """What a search found with some parameters.
+    """What searches found with some parameters.
 
     Attributes:
         params: the search parameters
         recall: the share of the true ``k`` nearest that were found, in [0, 1]
+        bound: the recall that all possible queries reach at least, with a confidence of 95 %
+        queries: the number of queries
         p50: the median seconds of a search for one query
         p95: the seconds that 95 % of these searches took at most
-        held_out: whether it was asked queries that had no part in choosing the parameters; not
-            where these had missed before, and the parameters were raised for them
-        exact: the share of the searches that the index left short of results, and that were ranked
-            exactly instead, which takes longer
+        held_out: whether the queries had no part in choosing the parameters
+        exact: the share of the searches for which the index returned too few results, and which
+            were done exactly instead, which takes longer
     """
 
     params: Mapping[str, Any]
     recall: float
+    bound: float
+    queries: int
     p50: float
     p95: float
     held_out: bool = False
     exact: float = 0.0
+
+    def reaches(self, target: float) -> bool:
+        """Whether the bound reaches a recall, or every query found all, which no number proves."""
+        return self.bound >= target or self.recall == 1.0
 
 
 @dataclass(frozen=True)
@@ -63,17 +82,19 @@ class Tuning:
 
     Attributes:
         target: the recall that was asked for
-        k: of how many results
-        reached: whether the target is reached, on the second set of queries
+        k: the number of results that it is for
+        reached: whether the lower bound of the recall of the second set reaches the target, or all
+            of its queries found everything
         params: the search parameters that reach it; empty if none do, or none are needed
         stored: whether they are stored with the brain run
-        recall: on the second set, which was held out if the trial with these parameters says so;
-            with the largest parameters if the target is not reached; 1.0 where searches are exact
-        p50: the median seconds of a search, likewise; None where nothing was measured
-        p95: the seconds that 95 % of the searches took at most, likewise
-        index_type: as ``"HNSW"``
+        recall: that of the second set, with the largest parameters if the target is not reached;
+            1.0 where searches are exact. The trial says whether the set was held out
+        bound: the recall that all possible queries reach at least, with a confidence of 95 %
+        p50: the median seconds of a search of the second set; None where nothing was measured
+        p95: the seconds that 95 % of these searches took at most, likewise
+        index_type: for example ``"HNSW"``
         vectors: the number of vectors in the index
-        queries: how many there were in each of the two sets
+        queries: the number of queries in each set; a trial says how many it asked in the end
         trials: what was tried, in that order
         note: one line that says what to do, or why there is nothing to do
     """
@@ -84,6 +105,7 @@ class Tuning:
     params: Mapping[str, Any]
     stored: bool
     recall: float
+    bound: float
     p50: float | None
     p95: float | None
     index_type: str
@@ -93,7 +115,7 @@ class Tuning:
     note: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns it as what JSON can hold."""
+        """Returns a dict that JSON can hold."""
         return dataclasses.asdict(self)
 
     def __str__(self) -> str:
@@ -102,30 +124,36 @@ class Tuning:
             f"{self.target:g}"
         ]
         if self.trials:
-            rows = [
-                (
-                    as_text(trial.params),
-                    f"{trial.recall:.4f}",
-                    milliseconds(trial.p50),
-                    milliseconds(trial.p95),
-                    "held out" if trial.held_out else "",
-                )
-                for trial in self.trials
-            ]
-            lines += table(("search_params", f"recall@{self.k}", "p50 ms", "p95 ms", ""), rows)
+            times = ("p50 ms", "p95 ms")
+            columns = ("search_params", f"recall@{self.k}", "at least", "queries", *times, "")
+            lines += table(columns, [_cells(trial) for trial in self.trials])
         return "\n".join([*lines, self.note])
 
 
-class Questions(NamedTuple):
-    """Queries, and what they should find.
+def _cells(trial: Trial) -> tuple[str, ...]:
+    return (
+        as_text(trial.params),
+        f"{trial.recall:.4f}",
+        f"{trial.bound:.4f}",
+        f"{trial.queries:,}",
+        milliseconds(trial.p50),
+        milliseconds(trial.p95),
+        "held out" if trial.held_out else "",
+    )
+
+
+class Queries(NamedTuple):
+    """Queries, and their true neighbors.
 
     Attributes:
         vectors: a ``num_queries x num_dims`` float32 array
         truth: the true neighbors of each
+        more: returns further queries, or None if there are none
     """
 
     vectors: Array
     truth: Truth
+    more: Callable[[], Queries] | None = None
 
 
 class Found(NamedTuple):
@@ -134,7 +162,7 @@ class Found(NamedTuple):
     Attributes:
         trials: what was tried, in that order
         best: the cheapest of them that reaches the target with the second set of queries; if none
-            does, that with the greatest value
+            does, the one with the largest value
         reached: whether ``best`` reaches it
     """
 
@@ -143,49 +171,112 @@ class Found(NamedTuple):
     reached: bool
 
 
+def draw(
+    collection: MilvusCollection,
+    vectors: Vectors,
+    ids: Sequence[str],
+    k: int,
+    count: int,
+    seed: int,
+    *,
+    progress: Any = None,
+) -> tuple[Queries, Queries]:
+    """Draws two disjoint sets of queries: to choose parameters with, and to verify them with.
+
+    Args:
+        collection: the collection that holds the vectors
+        vectors: all of them; they must stay open
+        ids: the primary keys of all vectors, at least two
+        k: the number of neighbors of each query
+        count: the number of queries in each set; half of all vectors, if there are fewer
+        seed: the seed of the draw
+        progress (None): a progress setting of FiftyOne
+    """
+    rng = np.random.default_rng(seed)
+    rows = rng.choice(len(ids), min((2 + MORE) * count, len(ids)), replace=False)
+    count = min(count, len(rows) // 2)
+    second, rest = rows[count : 2 * count], rows[2 * count :]
+
+    def queries(rows: Array) -> Queries:
+        return as_queries(collection, vectors, ids, np.sort(rows), k, progress)
+
+    more = functools.cache(lambda: queries(rest)) if len(rest) else None
+    return queries(rows[:count]), queries(second)._replace(more=more)
+
+
+def as_queries(
+    collection: MilvusCollection,
+    vectors: Vectors,
+    ids: Sequence[str],
+    rows: Array,
+    k: int,
+    progress: Any = None,
+) -> Queries:
+    """Returns rows of a collection as queries; see :func:`draw` and :class:`Truth`."""
+    truth = Truth(vectors, ids, rows, k, progress=progress)
+    # As stored: `vectors` may be normalized
+    return Queries(collection.fetch(truth.keys).vectors, truth)
+
+
+def lower_bound(recalls: Array) -> float:
+    """Returns what the mean recall of all possible queries is at least, with 97.5 % confidence.
+
+    One query that found nothing is added: where none of ``n`` queries missed, up to ``3 / n`` of
+    all queries may miss completely.
+
+    Args:
+        recalls: a float64 array: the recall of each query that was drawn
+    """
+    recalls = np.append(recalls, 0.0)
+    error = float(recalls.std(ddof=1)) / math.sqrt(len(recalls))
+    return max(0.0, float(recalls.mean()) - _DEVIATIONS * error)
+
+
 def find(
     make: Callable[[dict[str, Any], Trace], Searcher],
     name: str,
     values: Sequence[int],
-    sets: tuple[Questions, Questions],
+    sets: tuple[Queries, Queries],
     target: float,
     others: Mapping[str, Any],
     *,
     progress: Any = None,
 ) -> Found:
-    """Finds the least value of a parameter that reaches a recall.
+    """Finds the smallest value of a parameter that reaches a recall.
 
     Args:
-        make: returns a searcher with the given parameters, which notes what it does
-        name: of the parameter
-        values: that it may have, ascending; recall and cost grow with them
+        make: returns a searcher with the given parameters that fills the given trace
+        name: the name of the parameter
+        values: those that it may have, ascending; recall and cost grow with them
         sets: the queries to choose with, and those to verify with
         target: the recall
         others: the other search parameters
-        progress (None): as FiftyOne's progress bars take it
+        progress (None): a progress setting of FiftyOne
     """
     trials: list[Trial] = []
     choosing, verifying = sets
 
-    def enough(at: int, questions: Questions, held_out: bool = False) -> bool:
+    def enough(at: int, queries: Queries, held_out: bool = False) -> bool:
         params = {**others, name: values[at]}
-        one = attempt(make, params, questions, held_out=held_out, progress=progress)
-        trials.append(one)
-        logger.debug("%s: recall@%d %.4f", as_text(params), questions.truth.k, one.recall)
-        return one.recall >= target and one.exact <= _EXACT
+        trial = attempt(make, params, queries, target, held_out=held_out, progress=progress)
+        trials.append(trial)
+        logger.debug("%s: recall@%d %.4f", as_text(params), queries.truth.k, trial.recall)
+        # To choose, the estimate is enough
+        reached = trial.reaches(target) if queries is verifying else trial.recall >= target
+        return reached and trial.exact <= _MAX_EXACT
 
-    def least(low: int, high: int, questions: Questions) -> int:
+    def least(low: int, high: int, queries: Queries) -> int:
         """Returns the first that is enough, where ``low`` is not and ``high`` is."""
         while high - low > 1:
             middle = (low + high) // 2
-            low, high = (low, middle) if enough(middle, questions) else (middle, high)
+            low, high = (low, middle) if enough(middle, queries) else (middle, high)
         return high
 
     last = len(values) - 1
     low, high = -1, 0
     reached = enough(high, choosing)
     while not reached and high < last:
-        low, high = high, min(high + _DOUBLING, last)
+        low, high = high, min(high + _STEPS_PER_OCTAVE, last)
         reached = enough(high, choosing)
     if reached:
         high = least(low, high, choosing)
@@ -194,7 +285,7 @@ def find(
     best = trials[-1]
     while not reached and high < last:
         low, high, step = high, min(high + step, last), 2 * step
-        # They choose now, too
+        # This set chooses from now on
         reached = enough(high, verifying)
         best = trials[-1]
     if reached and step > 1:
@@ -206,28 +297,51 @@ def find(
 def attempt(
     make: Callable[[dict[str, Any], Trace], Searcher],
     params: dict[str, Any],
-    questions: Questions,
+    queries: Queries,
+    target: float | None,
     *,
     held_out: bool = False,
     progress: Any = None,
 ) -> Trial:
-    """Returns what searches with the given parameters find."""
+    """Returns what searches with the given parameters find.
+
+    Args:
+        make: returns a searcher with the given parameters that fills the given trace
+        params: the search parameters
+        queries: the queries; more of them are asked where the target is between bound and recall
+        target: the recall to reach, or None
+        held_out (False): whether the queries had no part in choosing the parameters
+        progress (None): a progress setting of FiftyOne
+    """
     trace = Trace()
-    found, seconds = recall.measure(
-        make(params, trace), questions.vectors, questions.truth, progress=progress
+    searcher = make(params, trace)
+
+    def ask(queries: Queries) -> tuple[Array, Array]:
+        return recall.measure(searcher, queries.vectors, queries.truth, progress=progress)
+
+    recalls, seconds = ask(queries)
+    undecided = target is not None and lower_bound(recalls) < target <= recalls.mean()
+    if undecided and queries.more is not None:
+        recalls, seconds = np.hstack([(recalls, seconds), ask(queries.more())])
+    return Trial(
+        params=params,
+        recall=float(recalls.mean()),
+        bound=lower_bound(recalls),
+        queries=len(recalls),
+        p50=float(np.median(seconds)),
+        p95=float(np.percentile(seconds, 95)),
+        held_out=held_out,
+        exact=sum(step.plan != "whole" for step in trace.steps) / len(seconds),
     )
-    exact = sum(step.plan != "whole" for step in trace.steps) / len(seconds)
-    p50, p95 = float(np.median(seconds)), float(np.percentile(seconds, 95))
-    return Trial(params, found, p50, p95, held_out, exact)
 
 
 def candidates(index_type: str, k: int, rows: int, build: Mapping[str, Any]) -> list[int]:
-    """Returns the values of an index' search parameter that are worth a try, ascending.
+    """Returns the values of an index type's search parameter that are worth a try, ascending.
 
     Args:
         index_type: one that has a :func:`fiftyone_milvus.schema.index_types.search_parameter`
-        k: how many results are asked for, beside the query itself
-        rows: how many vectors there are
+        k: the number of results, without the query itself
+        rows: the number of vectors
         build: the build parameters, as Milvus reports them
     """
     name = str(search_parameter(index_type))
@@ -236,32 +350,38 @@ def candidates(index_type: str, k: int, rows: int, build: Mapping[str, Any]) -> 
         lists = int(build.get("nlist", high))
         high = min(high, lists)
         if "nlist" in build:
-            # Lists that hold twice as many as are asked for, so that few answers are short
+            # Lists that hold twice as many as are asked for, so that few results are short
             low = min(high, max(low, math.ceil(2 * (k + 1) * lists / rows)))
     else:
         low = k + 1
         high = max(low, min(high, rows))
     values = [low]
     while values[-1] < high:
-        values.append(min(high, max(values[-1] + 1, round(values[-1] * 2 ** (1 / _DOUBLING)))))
+        grown = round(values[-1] * 2 ** (1 / _STEPS_PER_OCTAVE))
+        values.append(min(high, max(values[-1] + 1, grown)))
     return values
 
 
 def advice(index_type: str, trial: Trial, target: float) -> str:
-    """Returns one line for an index whose greatest parameters don't reach the target."""
+    """Returns one line for an index whose largest parameters don't reach the target."""
     tried = as_text(trial.params)
-    if trial.recall >= target:
+    if trial.reaches(target):
         said = (
-            f"Even with {tried}, the index leaves {trial.exact:.1%} of the searches short of "
-            "results, which are ranked exactly then and take longer; "
+            f"Even with {tried}, the index returns too few results for {trial.exact:.1%} of the "
+            "searches, which are done exactly then and take longer; "
+        )
+    elif trial.recall >= target:
+        said = (
+            f"{tried} finds {trial.recall:.4f}, but {trial.queries} queries prove {trial.bound:.4f}"
+            " only; tune with more queries, or "
         )
     else:
         said = f"Not even {tried} reaches it, {trial.recall:.4f} is the most; "
     compressed = any(part in index_type for part in ("SQ", "PQ", "RABITQ", "SCANN"))
-    if compressed and trial.recall < target:
+    if compressed and not trial.reaches(target):
         return said + (
-            f"{index_type} compresses vectors: make an index with an index_type that does not, as "
-            "'HNSW' or 'IVF_FLAT'; index.compare() measures them"
+            f"{index_type} compresses vectors: make an index with an index_type that does not, "
+            "such as 'HNSW' or 'IVF_FLAT'; index.compare() measures them"
         )
     if index_type.startswith("HNSW"):
         said += "make an index with index_params of a larger 'M' and 'efConstruction', or "
@@ -271,5 +391,5 @@ def advice(index_type: str, trial: Trial, target: float) -> str:
 
 
 def as_text(params: Mapping[str, Any]) -> str:
-    """Returns search parameters as text, without for how many results they are."""
+    """Returns search parameters as text, without the number of results that they are for."""
     return ", ".join(f"{n}={v}" for n, v in params.items() if n != FOR_RESULTS) or "defaults"

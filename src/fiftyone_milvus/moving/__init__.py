@@ -1,4 +1,4 @@
-"""Indexes move: from FiftyOne's built-in backend, from other backends, between Milvus, to files.
+"""Moves indexes: from FiftyOne's backends to this one and back, between Milvus, and to files.
 
 Example::
 

@@ -1,4 +1,4 @@
-"""Runs of FiftyOne's built-in ``milvus`` backend."""
+"""Brain runs of FiftyOne's built-in ``milvus`` backend."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _PACKAGE = "fiftyone.brain."
 
 
 def adoptable(dataset: Any) -> list[str]:
-    """Returns the brain keys of runs that FiftyOne's built-in ``milvus`` backend made.
+    """Returns the brain keys of the runs of FiftyOne's built-in ``milvus`` backend.
 
     Args:
         dataset: a :class:`fiftyone.core.dataset.Dataset`
@@ -36,87 +36,66 @@ def adoptable(dataset: Any) -> list[str]:
 
 
 def is_builtin(document: Any) -> bool:
-    """Whether the document of a run is of the built-in backend."""
+    """Whether a run, given by its document, is of the built-in backend."""
     config = document.config
     return config.get("method") == "milvus" and str(config.get("cls")).startswith(_PACKAGE)
 
 
 def config_class() -> Any:
-    """Returns the built-in's config class, wherever this FiftyOne has it."""
+    """Returns the config class of the built-in backend, wherever this FiftyOne has it."""
     builtins: Mapping[str, Any] = getattr(BrainConfig, "_BUILTIN_SIMILARITY_BACKENDS", {})
     return etau.get_class(builtins.get("milvus", {}).get("config_cls", BUILTIN_CLS))
-
-
-def parameters() -> set[str]:
-    """Returns the names of what the built-in's config records."""
-    return _recorded(config_class())
 
 
 def as_ours(
     dataset: Any, key: str, credentials: Mapping[str, Any]
 ) -> tuple[MilvusSimilarityIndex, tuple[str, ...]]:
-    """Returns an index of ours on the collection of a built-in's run; changes nothing recorded.
+    """Returns an index of this package for the collection of a built-in run; changes no record.
 
-    A Milvus Lite directory that the built-in holds in this process is let go of; see
-    :func:`fiftyone_milvus.moving.lite_directory.borrowed`.
+    Closes a Milvus Lite directory that the built-in backend has open in this process; see
+    :func:`fiftyone_milvus.moving.lite_directory.used_exclusively`.
 
     Args:
         dataset: the :class:`fiftyone.core.dataset.Dataset`
-        key: of the run
-        credentials: where it is; what is not given is taken from the loaded run, then from
+        key: the brain key of the run
+        credentials: the address of the collection; by default that of the loaded run, else that of
             FiftyOne's brain config
 
     Returns:
-        the index, and the names of what the run records that this package has no use for
+        the index, and the names of recorded parameters that this package does not have
 
     Raises:
         InvalidInputError: if the run or a credential can't be used
     """
     document = runs.document(dataset, key)
-    recorded = {n: v for n, v in document.config.items() if n not in ("cls", "type", "method")}
-    known = _recorded(MilvusSimilarityConfig)
-    config = MilvusSimilarityConfig(**{n: v for n, v in recorded.items() if n in known})
+    parameters = {n: v for n, v in document.config.items() if n not in ("cls", "type", "method")}
+    known = recorded(MilvusSimilarityConfig)
+    config = MilvusSimilarityConfig(**{n: v for n, v in parameters.items() if n in known})
     if config.collection_name is None:
         raise InvalidInputError(
-            f"Brain run '{key}' of dataset '{dataset.name}' records no collection: it failed while "
-            "it was made; delete it with dataset.delete_brain_run()"
+            f"Brain run '{key}' of dataset '{dataset.name}' records no collection, as its creation "
+            "failed; delete it with dataset.delete_brain_run()"
         )
-    set_credentials(config, credentials, runs.cached(dataset, key))
-    if config.uri is None:
-        # Where pymilvus looks, and the built-in with it
-        config.deployment = "server"
-    path = config.connect().target.path
-    if path is not None:
-        let_go(str(config.uri), str(path))
-    samples = runs.samples(dataset, key)
-    index = MilvusSimilarityIndex(samples, config, key, backend=MilvusSimilarity(config))
-    return index, tuple(sorted(set(recorded) - known))
-
-
-def set_credentials(
-    config: MilvusSimilarityConfig, credentials: Mapping[str, Any], loaded: Any = None
-) -> None:
-    """Gives a config the credentials of a call, else of a loaded run, else of the brain config.
-
-    Args:
-        config: the config
-        credentials: those of the call
-        loaded: the run as it is loaded in this process, or None
-
-    Raises:
-        InvalidInputError: if one has another name
-    """
-    found = given(credentials)
+    found, loaded = given(credentials), runs.cached(dataset, key)
     if not found and loaded is not None:
         found = {name: getattr(loaded.config, name, None) for name in CREDENTIALS}
     config.load_credentials(**found)
+    if config.uri is None:
+        # Like the built-in backend, which leaves the address to pymilvus
+        config.deployment = "server"
+    path = config.connect().target.path
+    if path is not None:
+        close_directory(str(config.uri), str(path))
+    samples = runs.samples(dataset, key)
+    index = MilvusSimilarityIndex(samples, config, key, backend=MilvusSimilarity(config))
+    return index, tuple(sorted(set(parameters) - known))
 
 
 def given(credentials: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the credentials that a call gives.
+    """Returns the credentials of a call that are not None.
 
     Raises:
-        InvalidInputError: if one has another name
+        InvalidInputError: if a name is unknown
     """
     unknown = sorted(set(credentials) - set(CREDENTIALS))
     if unknown:
@@ -126,11 +105,11 @@ def given(credentials: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in credentials.items() if value is not None}
 
 
-def let_go(*names: str) -> None:
+def close_directory(*names: str) -> None:
     """Closes a Milvus Lite directory that pymilvus has opened in this process.
 
     Args:
-        *names: of the directory, as it may have been given
+        *names: the paths by which it may have been opened
     """
     manager = _server_manager()
     if manager is not None:
@@ -138,8 +117,8 @@ def let_go(*names: str) -> None:
             manager.release_server(name)
 
 
-def held(index: Any) -> str | None:
-    """Returns the Milvus Lite directory that a loaded index of the built-in has open, or None.
+def open_directory(index: Any) -> str | None:
+    """Returns the Milvus Lite directory that a loaded run of the built-in has open, or None.
 
     Args:
         index: the results of any run, or None
@@ -169,7 +148,7 @@ def _server_manager() -> Any:
 
 
 def explain_lock(error: EmbeddedServiceError) -> EmbeddedServiceError:
-    """Returns what to say where another process holds a Milvus Lite directory."""
+    """Returns the error for a Milvus Lite directory that another process has open."""
     if "locked by another process" not in str(error):
         return error
     return EmbeddedServiceError(
@@ -178,7 +157,8 @@ def explain_lock(error: EmbeddedServiceError) -> EmbeddedServiceError:
     )
 
 
-def _recorded(cls: Any) -> set[str]:
+def recorded(cls: Any) -> set[str]:
+    """Returns the names of the parameters that a config class records."""
     names: set[str] = set()
     for base in cls.__mro__:
         if "__init__" in vars(base) and base is not object:

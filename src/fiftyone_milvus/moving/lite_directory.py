@@ -1,4 +1,4 @@
-"""A Milvus Lite directory that the built-in backend holds in this process is borrowed from it."""
+"""Exclusive use of a Milvus Lite directory that the built-in backend has open in this process."""
 
 from __future__ import annotations
 
@@ -16,41 +16,42 @@ logger = logging.getLogger(__name__)
 
 
 @contextmanager
-def borrowed(dataset: Any, key: str) -> Iterator[list[str]]:
-    """Gives the directory of a run back after a block, unless the run is ours then.
+def used_exclusively(dataset: Any, key: str) -> Iterator[list[str]]:
+    """Lets a block use the directory of a built-in run, and opens it for that run again afterwards.
 
-    The index that FiftyOne keeps of the run has lost its connection when the directory was closed,
-    so that is connected anew.
+    It stays closed if the run is one of this package then.
 
     Args:
         dataset: the :class:`fiftyone.core.dataset.Dataset`
-        key: of the run
+        key: the brain key of the run
 
     Yields:
-        a list, for the directories that an index of ours needs from now on, which are kept
+        a list to add directories to that must stay with this package
     """
     index = runs.cached(dataset, key)
-    path = builtin.held(index)
-    needed: list[str] = []
+    path = builtin.open_directory(index)
+    kept: list[str] = []
     try:
-        yield needed
+        yield kept
     finally:
-        lent = builtin.held(index) is None and runs.cached(dataset, key) is index
-        if path is not None and lent and os.path.realpath(path) not in needed:
-            _give_back(dataset, key, index, path)
+        closed = builtin.open_directory(index) is None and runs.cached(dataset, key) is index
+        if path is not None and closed and os.path.realpath(path) not in kept:
+            _reopen(dataset, key, index, path)
 
 
-def _give_back(dataset: Any, key: str, index: Any, path: str) -> None:
+def _reopen(dataset: Any, key: str, index: Any, path: str) -> None:
     try:
         embedded.stop(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it uses pymilvus' ORM
+            # The cached index has lost its connection
             index._initialize()
     except Exception as error:
-        # What raised before this, if anything did, is what the user has to know
+        # Only logged: an error of the block matters more
         runs.forget(dataset, key)
         logger.warning(
-            "The built-in backend could not open '%s' again: %s; load the run '%s' anew, with uri=",
+            "The built-in backend could not open '%s' again: %s; load the run '%s' again, with "
+            "uri=",
             path,
             error,
             key,

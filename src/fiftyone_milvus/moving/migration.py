@@ -1,4 +1,4 @@
-"""A similarity index of any backend moves to a Milvus."""
+"""Migrates a similarity index of any FiftyOne backend to a Milvus."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Any
 
 import fiftyone.brain as fb
 
-from fiftyone_milvus.backend import MilvusSimilarity, MilvusSimilarityConfig
+from fiftyone_milvus.backend import MilvusSimilarityConfig
 from fiftyone_milvus.errors import InvalidInputError
 from fiftyone_milvus.moving import runs
 from fiftyone_milvus.moving.destination import Destination
-from fiftyone_milvus.moving.lite_directory import borrowed
+from fiftyone_milvus.moving.lite_directory import used_exclusively
 from fiftyone_milvus.moving.sources import open_source
 from fiftyone_milvus.moving.transfer import transfer
 from fiftyone_milvus.numbers import check_batch_size
@@ -30,17 +30,13 @@ METRICS = {
     "dotproduct": "dotproduct",
     "innerproduct": "dotproduct",
 }
-"""What FiftyOne's backends call their metrics, and what this package does."""
+"""The names of metrics in FiftyOne's backends, and in this package."""
 
-TAKEN_OVER = (
-    "embeddings_field",
-    "model",
-    "model_kwargs",
-    "patches_field",
-    "roi_field",
+MADE_WITH = (
+    *("embeddings_field", "model", "model_kwargs", "patches_field", "roi_field"),
     "supports_prompts",
 )
-"""What a moved run keeps of what it was made with."""
+"""The parameters that a moved run keeps."""
 
 
 @dataclass(frozen=True)
@@ -48,18 +44,18 @@ class Migration:
     """What :func:`migrate` did.
 
     Attributes:
-        brain_key: of the new run
-        source: what the vectors came from, as ``"sklearn index 'similar'"``
+        brain_key: the brain key of the new run
+        source: the source of the vectors, for example ``"sklearn index 'similar'"``
         collection: the name of the new Milvus collection
-        address: where that is, without credentials
-        vectors: how many it has
-        copied: how many were written by this call; the others by an earlier one
-        skipped: why vectors were left out, by sample or label ID: NaN, infinity, or zero under
-            cosine
-        others: how many vectors of the source are of no sample or patch of the dataset, and were
-            left out; None if its backend does not tell
-        compared: how many vectors were read back, and found equal
-        seconds: how long it took
+        address: the address of the Milvus, without credentials
+        vectors: the number of vectors in the collection
+        copied: the number of them that this call wrote; an earlier call wrote the others
+        skipped: for each sample or label ID that was left out, what is wrong with its vector: NaN,
+            infinity, or zero for the metric cosine
+        others: the number of vectors of the source without a sample or patch in the dataset, which
+            were left out; None if its backend does not tell
+        compared: the number of vectors that were read back and found equal
+        seconds: the duration
     """
 
     brain_key: str
@@ -81,7 +77,7 @@ class Migration:
         if self.skipped:
             parts.append(f"{len(self.skipped)} that Milvus can't hold left out")
         if self.others:
-            parts.append(f"{self.others} of no sample left out")
+            parts.append(f"{self.others} without a sample left out")
         return ", ".join(parts)
 
 
@@ -95,15 +91,15 @@ def migrate(
     progress: Any = None,
     **config: Any,
 ) -> Migration:
-    """Moves a similarity index of any FiftyOne backend to a Milvus, without embedding anew.
+    """Migrates a similarity index of any FiftyOne backend to a Milvus, without embedding again.
 
-    Vectors are read and written a batch at a time, in bounded memory if the source's backend can.
-    If it is interrupted, or fails, the old run is as it was, and the same call goes on from there.
-    When all are there, their number and a sample of them are compared with the source, and only
-    then is the new run stored. Don't add vectors to the source meanwhile.
+    Vectors are read and written in batches, in bounded memory if the source's backend can. After an
+    interruption or an error, the old run is unchanged and the same call continues. When all vectors
+    are there, their number and a sample of them are compared with the source, and only then is the
+    new run stored. Don't add vectors to the source meanwhile.
 
-    The old index's own data, a table or a collection, stays where it is; what FiftyOne stores of a
-    run that is replaced, as the vectors of an ``sklearn`` index, goes.
+    The old index's own data, a table or a collection, stays. What FiftyOne stores of a run that is
+    replaced, such as the vectors of an ``sklearn`` index, is deleted.
 
     Example::
 
@@ -113,16 +109,16 @@ def migrate(
 
     Args:
         dataset: a :class:`fiftyone.core.dataset.Dataset`
-        brain_key: of the run to move. Its address is that with which it is loaded in this
-            process, else that of FiftyOne's brain config
-        new_brain_key (None): of the new run. By default, it replaces the old one
+        brain_key: the brain key of the run to migrate. Its address is the one that it was loaded
+            with in this process, else that of FiftyOne's brain config
+        new_brain_key (None): the brain key of the new run. By default, it replaces the old one
         overwrite (False): whether a run with the key ``new_brain_key`` may be replaced
-        batch_size (None): how many vectors to read at a time. By default, 8 MB of them
+        batch_size (None): the number of vectors to read at a time. By default, 8 MB of them
         progress (None): whether to show progress bars, or a function to call with FiftyOne's. By
             default, as ``fiftyone.config.show_progress_bars`` says
-        **config: what :class:`fiftyone_milvus.backend.MilvusSimilarityConfig` takes: where to, as
-            ``uri=`` and ``token=``, and how, as ``index_type=`` and ``fields=``. By default the
-            metric and the fields beside the vectors are the source's
+        **config: parameters of :class:`fiftyone_milvus.backend.MilvusSimilarityConfig`, such as
+            ``uri=``, ``token=``, ``index_type=`` and ``fields=``. By default, metric and metadata
+            fields are the source's
 
     Returns:
         a :class:`Migration`
@@ -130,80 +126,62 @@ def migrate(
     Raises:
         InvalidInputError: if an argument can't be used, there is no such run, or Milvus does not
             have its metric
-        CollectionNotFoundError: if the source is in Milvus, and its collection is not there
+        CollectionNotFoundError: if the source is in Milvus, and its collection does not exist
         CollectionMismatchError: if ``collection_name`` is given and exists
-        EngineError: if what was written is not what was read
+        EngineError: if the new index does not have the vectors of the source
         FiftyOneMilvusError: if Milvus does not answer
     """
+    start = time.monotonic()
     key = brain_key if new_brain_key is None else new_brain_key
     check_key(dataset, key, overwrite=overwrite or key == brain_key)
     size = check_batch_size(batch_size)
-    with borrowed(dataset, brain_key) as needed:
-        done = _migrate(dataset, brain_key, key, given(config), size, progress)
-        needed.append(done.address)
-    logger.info("%s", done)
-    return done
-
-
-def _migrate(
-    dataset: Any,
-    brain_key: str,
-    key: str,
-    config: Mapping[str, Any],
-    batch_size: int | None,
-    progress: Any,
-) -> Migration:
-    start = time.monotonic()
-    source, old = open_source(dataset, brain_key)
-    made = make_config(
-        {
-            **{name: getattr(old, name, None) for name in TAKEN_OVER},
-            "metric": config["metric"] if "metric" in config else metric_of(old, brain_key),
-            "fields": getattr(old, "fields", None),
-            **config,
-        }
-    )
-    samples = runs.samples(dataset, brain_key)
-    asked = expected_rows.read(samples, made.patches_field)
-    held = source.holds(asked)
-    origin = {"from": source.name, "made": runs.made(dataset, brain_key)}
-    destination = Destination(samples, key, made, origin)
-    moved = transfer(
-        source,
-        held,
-        destination,
-        asked,
-        title="Moving vectors to Milvus",
-        batch_size=batch_size,
-        progress=progress,
-    )
-    destination.record_embedded(source.embedded)
-    register(dataset, samples, key, destination)
-    destination.complete()
-    return Migration(
+    config = given(config)
+    with used_exclusively(dataset, brain_key) as kept:
+        source, old = open_source(dataset, brain_key)
+        taken = {name: getattr(old, name, None) for name in (*MADE_WITH, "fields")}
+        if "metric" not in config:
+            taken["metric"] = metric_of(old, brain_key)
+        made = make_config({**taken, **config})
+        samples = runs.samples(dataset, brain_key)
+        asked = expected_rows.read(samples, made.patches_field)
+        held = source.holds(asked)
+        origin = {"from": source.name, "made": runs.made(dataset, brain_key)}
+        destination = Destination(samples, key, made, origin)
+        title = "Moving vectors to Milvus"
+        moved = transfer(
+            source, held, destination, asked, title=title, batch_size=size, progress=progress
+        )
+        destination.store(dataset, source.embedded)
+        address = destination.index.connection.target.address
+        kept.append(address)
+    done = Migration(
         brain_key=key,
         source=source.name,
         collection=str(made.collection_name),
-        address=destination.index.connection.target.address,
-        vectors=moved.copied + moved.present,
+        address=address,
+        vectors=moved.vectors,
         copied=moved.copied,
         skipped=moved.skipped,
         others=held.others,
         compared=moved.compared,
         seconds=time.monotonic() - start,
     )
+    logger.info("%s", done)
+    return done
 
 
 def metric_of(config: Any, key: str) -> str:
-    """Returns the metric of a run, as this package calls it.
+    """Returns this package's name of the metric of a run.
 
     Raises:
-        InvalidInputError: if Milvus has none like it, or the run records none
+        InvalidInputError: if Milvus does not have it, or the run records none
     """
     recorded = getattr(config, "metric", None)
     if recorded in METRICS:
         return METRICS[recorded]
-    what = f"has metric {recorded!r}, which Milvus has not" if recorded else "records no metric"
+    what = (
+        f"has metric {recorded!r}, which Milvus does not have" if recorded else "records no metric"
+    )
     raise InvalidInputError(
         f"Index '{key}' {what}; choose one of 'cosine', 'dotproduct' and 'euclidean', and pass it "
         "as metric="
@@ -211,34 +189,23 @@ def metric_of(config: Any, key: str) -> str:
 
 
 def given(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the parameters that were given: None stands for the default, as everywhere."""
+    """Returns the parameters that are not None, which stands for the default."""
     return {name: value for name, value in config.items() if value is not None}
 
 
 def make_config(parameters: Mapping[str, Any]) -> MilvusSimilarityConfig:
-    """Returns a config as compute_similarity() makes it: given parameters over the brain config."""
+    """Returns a config of parameters and FiftyOne's brain config, like compute_similarity()."""
     configured = deepcopy(dict(fb.brain_config.similarity_backends.get("milvus", {})))
     configured.pop("config_cls", None)
     return MilvusSimilarityConfig(**{**configured, **given(parameters)})
 
 
 def check_key(dataset: Any, key: Any, *, overwrite: bool) -> None:
-    """Raises if a run can't be stored under a key."""
+    """Raises InvalidInputError if a run can't be stored under a key."""
     if not isinstance(key, str) or not key.isidentifier():
         raise InvalidInputError(f"Invalid brain key {key!r}; expected a valid variable name")
     if key in dataset.list_brain_runs() and not overwrite:
         raise InvalidInputError(
-            f"Dataset '{dataset.name}' has a brain run '{key}' already; pass overwrite=True to "
+            f"Dataset '{dataset.name}' already has a brain run '{key}'; pass overwrite=True to "
             "replace it, or another key"
         )
-
-
-def register(dataset: Any, samples: Any, key: str, destination: Destination) -> None:
-    """Stores the run of a complete index; replaces one of the same key atomically."""
-    index = destination.index
-    if key not in dataset.list_brain_runs():
-        MilvusSimilarity.save_run_results(samples, key, index)
-        return
-    runs.rewrite(dataset, key, index.config.serialize(), index.serialize(), of=samples)
-    # With the credentials of this call, as compute_similarity() does
-    runs.remember(dataset, key, index)

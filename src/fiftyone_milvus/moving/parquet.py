@@ -1,8 +1,8 @@
-"""An index as a Parquet file: its columns, and what is recorded of it.
+"""The format of an index as a Parquet file: its columns and metadata.
 
-Columns are ``pk``, ``vector`` (a list of float32, of one length), ``sample_id``, and one for each
-FiftyOne field. The Arrow schema is not stored: Milvus 2.3's bulk import refuses a file that calls
-its lists fixed-size, and DuckDB and pandas read lists either way.
+The columns are ``pk``, ``vector`` (lists of float32, all of one length), ``sample_id``, and one for
+each FiftyOne field. The Arrow schema is not stored: Milvus 2.3's bulk import refuses a file that
+declares fixed-size lists, and DuckDB and pandas read lists either way.
 """
 
 from __future__ import annotations
@@ -14,8 +14,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
+from fiftyone_milvus.errors import InvalidInputError
+from fiftyone_milvus.metrics import Array
 from fiftyone_milvus.schema.columns import Column, Kind
 from fiftyone_milvus.schema.layout import PK, SAMPLE_ID, VECTOR
 
@@ -39,21 +42,21 @@ _TYPES: Mapping[Kind, Any] = {
 
 @dataclass(frozen=True)
 class FileInfo:
-    """What a file records of the index in it.
+    """The metadata of a file.
 
     Attributes:
         format: the version of the format
         dataset: the name of the dataset
-        brain_key: of the run
-        backend: of the run, as ``"milvus"``
-        metric: of the run
-        dimension: of the vectors
-        count: of the vectors
-        made_with: the run's model, fields of embeddings and patches, and whether it takes prompts
-        index_fields: the FiftyOne fields beside the vectors
+        brain_key: the brain key of the run
+        backend: the backend of the run, for example ``"milvus"``
+        metric: the metric of the run
+        dimension: the dimension of the vectors
+        count: the number of vectors
+        made_with: the run's model, its fields of embeddings and patches, and whether it takes text
+        index_fields: the metadata fields of the index
         columns: the FiftyOne field of each further column
-        embedded: as of when the vectors were computed; empty if that is not known
-        versions: of what wrote the file
+        embedded: the record of when the vectors were computed; empty if that is unknown
+        versions: the versions of the packages that wrote the file
     """
 
     format: int
@@ -70,15 +73,15 @@ class FileInfo:
     versions: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> bytes:
-        """Returns the file's metadata."""
+        """Returns the metadata as JSON."""
         return json.dumps(asdict(self)).encode()
 
     @classmethod
     def from_json(cls, text: bytes) -> FileInfo:
-        """Reads the file's metadata; what later versions add is ignored.
+        """Reads the metadata of a file; ignores what later versions added.
 
         Raises:
-            ValueError: if this is no such metadata
+            ValueError: if it is invalid
         """
         found = json.loads(text)
         if not isinstance(found, dict) or not isinstance(found.get("format"), int):
@@ -89,7 +92,7 @@ class FileInfo:
         except TypeError as error:
             raise ValueError(str(error)) from error
         for name, kinds in _KINDS.items():
-            # Of another program, or of somebody who means no good
+            # It may be from another program, or malicious
             if not isinstance(getattr(info, name), kinds) or isinstance(getattr(info, name), bool):
                 raise ValueError(f"'{name}' is {getattr(info, name)!r}")
         return info
@@ -124,7 +127,7 @@ def values(column: Column, found: Sequence[Any]) -> Any:
 
     Args:
         column: the field
-        found: its values as Milvus holds them, None where there is none
+        found: its values as Milvus holds them; None where there is none
     """
     if column.kind is Kind.FLOAT:
         found = [_number(value) for value in found]
@@ -135,7 +138,42 @@ def values(column: Column, found: Sequence[Any]) -> Any:
 
 
 def _number(value: Any) -> Any:
-    # As they are kept beside the vectors, so that they sort as in MongoDB
+    # Milvus holds NaN and -inf as other numbers, so that they sort as in MongoDB
     if value == -math.inf:
         return math.nan
     return -math.inf if value == -sys.float_info.max else value
+
+
+def to_matrix(column: Any) -> Array:
+    """Returns an Arrow array of lists of numbers as a ``num_rows x num_dims`` array.
+
+    Args:
+        column: an Arrow array of lists, fixed-size or not
+
+    Raises:
+        InvalidInputError: if a list is missing or of another length than the others
+    """
+    if column.null_count:
+        raise InvalidInputError(
+            f"Found {column.null_count} rows without a vector; leave them out of the file"
+        )
+    if not len(column):
+        return np.empty((0, 0), np.float32)
+    if not pa.types.is_fixed_size_list(column.type):
+        lengths = np.unique(np.diff(column.offsets.to_numpy()))
+        if len(lengths) != 1:
+            raise InvalidInputError(
+                f"Found vectors of {lengths[0]} and of {lengths[-1]} dimensions; an index has "
+                "vectors of one dimension"
+            )
+    # Unlike .values, flatten() respects slices
+    numbers = column.flatten()
+    if numbers.null_count:
+        raise InvalidInputError("Found vectors with missing numbers; leave them out of the file")
+    return np.asarray(numbers.to_numpy(zero_copy_only=False)).reshape(len(column), -1)
+
+
+def as_lists(vectors: Array) -> Any:
+    """Returns a ``num_rows x num_dims`` array as an Arrow array of fixed-size lists of float32."""
+    flat = pa.array(np.ascontiguousarray(vectors, dtype=np.float32).reshape(-1))
+    return pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1])

@@ -1,4 +1,4 @@
-"""An index is written to a Parquet file."""
+"""Exports an index to a Parquet file."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from fiftyone_milvus.collection.recent import Rows
 from fiftyone_milvus.dataset.progress import ProgressBar
 from fiftyone_milvus.errors import EngineError, InvalidInputError
 from fiftyone_milvus.fields.values import ValueReader
-from fiftyone_milvus.moving import arrow_vectors, parquet, runs
-from fiftyone_milvus.moving.lite_directory import borrowed
-from fiftyone_milvus.moving.migration import METRICS, TAKEN_OVER
+from fiftyone_milvus.moving import parquet, runs
+from fiftyone_milvus.moving.lite_directory import used_exclusively
+from fiftyone_milvus.moving.migration import MADE_WITH, METRICS
 from fiftyone_milvus.moving.parquet import METADATA, FileInfo
 from fiftyone_milvus.moving.sources import open_source
 from fiftyone_milvus.numbers import check_batch_size
@@ -42,13 +42,13 @@ class Exported:
 
     Attributes:
         path: the file
-        vectors: how many rows it has
-        dimension: of the vectors
-        fields: the FiftyOne fields that are columns of it
-        others: how many vectors of the index are of no sample or patch of the dataset, and were
-            left out; None if its backend does not tell
+        vectors: the number of rows
+        dimension: the dimension of the vectors
+        fields: the FiftyOne fields that are columns of the file
+        others: the number of vectors without a sample or patch in the dataset, which were left out;
+            None if the index's backend does not tell
         bytes: the size of the file
-        seconds: how long it took
+        seconds: the duration
     """
 
     path: Path
@@ -78,15 +78,15 @@ def export_index(
     """Writes the vectors of a similarity index of any FiftyOne backend to a Parquet file.
 
     The columns are ``pk`` (the sample ID, or the label ID of a patch), ``vector`` (a list of
-    float32), ``sample_id``, and one for each FiftyOne field, with the dataset's values as they are
-    now, of lists each string once; a column's name is the field's, with ``_`` for what is no letter
-    or digit. What the index was made with is in the file's metadata, as JSON under
-    ``fiftyone_milvus``. pandas, DuckDB and Milvus' bulk import read it.
+    float32), ``sample_id``, and one for each FiftyOne field with the dataset's current values; a
+    list has each string once. A column's name is that of the field, with ``_`` for characters other
+    than letters and digits. The parameters of the index are in the file's metadata, as JSON under
+    ``fiftyone_milvus``. pandas, DuckDB and Milvus' bulk import can read the file.
 
-    Vectors are streamed, and a file of that name is replaced when all are written.
+    Vectors are streamed, and an existing file is replaced when all are written.
 
-    Milvus' bulk import refuses columns that the collection does not have: give ``fields=[]`` for
-    one of ``pk``, ``vector`` and ``sample_id``.
+    Milvus' bulk import refuses columns that the collection does not have: pass ``fields=[]`` for a
+    collection of ``pk``, ``vector`` and ``sample_id``.
 
     Example::
 
@@ -96,11 +96,11 @@ def export_index(
 
     Args:
         dataset: a :class:`fiftyone.core.dataset.Dataset`
-        brain_key: of the run
-        path: of the file
-        fields (None): which FiftyOne fields to write too: strings, numbers, booleans, dates and
-            lists of strings. By default, those that the index has beside its vectors
-        batch_size (None): how many vectors go into one row group, and are in memory at a time. By
+        brain_key: the brain key of the run
+        path: the path of the file
+        fields (None): the FiftyOne fields to write: strings, numbers, booleans, dates and lists of
+            strings. By default, the metadata fields of the index
+        batch_size (None): the number of vectors in one row group, and in memory at a time. By
             default, 8 MB of them
         progress (None): whether to show a progress bar, or a function to call with FiftyOne's. By
             default, as ``fiftyone.config.show_progress_bars`` says
@@ -111,61 +111,61 @@ def export_index(
     Raises:
         InvalidInputError: if there is no such run, a field can't be written, the path can't be
             used, or there is no vector
-        CollectionNotFoundError: if the index is in Milvus, and its collection is not there
+        CollectionNotFoundError: if the index is in Milvus, and its collection does not exist
         EngineError: if vectors were removed meanwhile
         FiftyOneMilvusError: if Milvus does not answer
     """
+    start = time.monotonic()
     target = _checked_path(path)
     size = check_batch_size(batch_size)
-    with borrowed(dataset, brain_key):
-        return _export(dataset, brain_key, target, fields, size, progress)
-
-
-def _export(
-    dataset: Any,
-    brain_key: str,
-    target: Path,
-    fields: Sequence[str] | None,
-    batch_size: int | None,
-    progress: Any,
-) -> Exported:
-    start = time.monotonic()
-    source, config = open_source(dataset, brain_key)
-    beside = list(getattr(config, "fields", None) or [])
-    paths = beside if fields is None else (check_paths(fields) or [])
-    columns = resolve_columns(dataset, config.patches_field, paths)
-    asked = expected_rows.read(runs.samples(dataset, brain_key), config.patches_field)
-    held = source.holds(asked)
-    keys = asked.take(np.flatnonzero(held.present))
-    with (
-        _replacing(target) as temporary,
-        ProgressBar(len(keys), "Exporting vectors", show=len(keys) > 0, progress=progress) as bar,
-        _Writer(temporary, dataset, config.patches_field, columns, target) as writer,
-    ):
-        for rows in source.rows(keys, batch_size):
-            writer.write(rows)
-            bar.update(len(rows.ids))
-        _check_count(source.name, writer.count, len(keys), held.exact)
-        metric = getattr(config, "metric", None)
-        info = FileInfo(
-            format=parquet.FORMAT,
-            dataset=dataset.name,
-            brain_key=brain_key,
-            backend=config.method,
-            metric=METRICS.get(str(metric), metric),
-            dimension=writer.dimension,
-            count=writer.count,
-            made_with={name: getattr(config, name, None) for name in TAKEN_OVER},
-            index_fields=beside,
-            columns={column.name: column.path for column in columns},
-            embedded=source.embedded,
-            versions={
-                "fiftyone-milvus": __version__,
-                "fiftyone": foc.VERSION,
-                "pyarrow": version("pyarrow"),
-            },
-        )
-        writer.record(info)
+    with used_exclusively(dataset, brain_key):
+        source, config = open_source(dataset, brain_key)
+        index_fields = list(getattr(config, "fields", None) or [])
+        paths = index_fields if fields is None else (check_paths(fields) or [])
+        columns = resolve_columns(dataset, config.patches_field, paths)
+        asked = expected_rows.read(runs.samples(dataset, brain_key), config.patches_field)
+        held = source.holds(asked)
+        keys = asked.take(np.flatnonzero(held.present))
+        with (
+            _replacing(target) as temporary,
+            ProgressBar(
+                len(keys), "Exporting vectors", show=len(keys) > 0, progress=progress
+            ) as bar,
+            _Writer(temporary, target, dataset, config.patches_field, columns) as writer,
+        ):
+            for rows in source.rows(keys, size):
+                writer.write(rows)
+                bar.update(len(rows.ids))
+            if not writer.count:
+                raise InvalidInputError(
+                    f"The {source.name} has no vector of this dataset's samples or patches; add "
+                    "some with sync(), or pass another dataset"
+                )
+            if held.exact and writer.count != len(keys):
+                raise EngineError(
+                    f"The {source.name} lists {len(keys)} vectors but returned {writer.count}: it "
+                    "is being changed; try again"
+                )
+            metric = getattr(config, "metric", None)
+            info = FileInfo(
+                format=parquet.FORMAT,
+                dataset=dataset.name,
+                brain_key=brain_key,
+                backend=config.method,
+                metric=METRICS.get(str(metric), metric),
+                dimension=writer.dimension,
+                count=writer.count,
+                made_with={name: getattr(config, name, None) for name in MADE_WITH},
+                index_fields=index_fields,
+                columns={column.name: column.path for column in columns},
+                embedded=source.embedded,
+                versions={
+                    "fiftyone-milvus": __version__,
+                    "fiftyone": foc.VERSION,
+                    "pyarrow": version("pyarrow"),
+                },
+            )
+            writer.record(info)
     done = Exported(
         path=target,
         vectors=info.count,
@@ -185,16 +185,16 @@ class _Writer:
     def __init__(
         self,
         path: Path,
+        target: Path,
         dataset: Any,
         patches_field: str | None,
         columns: Sequence[Column],
-        target: Path | None = None,
     ) -> None:
         self.count = self.dimension = 0
         self._columns = columns
         self._reader = ValueReader(dataset, patches_field, columns) if columns else None
         self._schema = parquet.schema(columns)
-        self._target = target or path
+        self._target = target
         names = [column.name for column in columns]
         with _explained(self._target):
             self._file = pq.ParquetWriter(
@@ -216,7 +216,7 @@ class _Writer:
     def write(self, rows: Rows) -> None:
         arrays = [
             pa.array(rows.ids, pa.string()),
-            arrow_vectors.as_lists(rows.vectors).cast(self._schema.field(VECTOR).type),
+            parquet.as_lists(rows.vectors).cast(self._schema.field(VECTOR).type),
             pa.array(rows.sample_ids, pa.string()),
         ]
         if self._reader is not None:
@@ -233,27 +233,18 @@ class _Writer:
         self._file.add_key_value_metadata({METADATA: info.to_json()})
 
 
-def _check_count(name: str, found: int, expected: int, exact: bool) -> None:
-    if not found:
-        raise InvalidInputError(f"The {name} has no vector of this dataset's samples or patches")
-    if exact and found != expected:
-        raise EngineError(
-            f"The {name} lists {expected} vectors but gave {found}: it is being changed; try again"
-        )
-
-
 def _checked_path(path: str | os.PathLike[str]) -> Path:
     target = Path(path).expanduser()
     if target.is_dir():
         raise InvalidInputError(f"'{target}' is a directory; give the path of a file in it")
     if not target.parent.is_dir():
-        raise InvalidInputError(f"There is no directory '{target.parent}'; make it first")
+        raise InvalidInputError(f"Directory '{target.parent}' does not exist; make it first")
     return target
 
 
 @contextmanager
 def _replacing(target: Path) -> Iterator[Path]:
-    """Yields a path beside another one, which it replaces if all goes well."""
+    """Yields a temporary path next to ``target``, which it replaces if there is no error."""
     temporary = target.with_name(f".{target.name}.{uuid4().hex[:8]}.part")
     try:
         yield temporary
@@ -268,7 +259,7 @@ def _replacing(target: Path) -> Iterator[Path]:
 
 @contextmanager
 def _explained(path: Path) -> Iterator[None]:
-    """Says that a file can't be written, around nothing else: a lost connection is an OSError."""
+    """Explains why a file can't be written. A lost connection, an OSError too, is never inside."""
     try:
         yield
     except OSError as error:

@@ -1,4 +1,4 @@
-"""An index is made from a Parquet file."""
+"""Imports an index from a Parquet file."""
 
 from __future__ import annotations
 
@@ -14,12 +14,11 @@ import numpy as np
 from fiftyone_milvus.errors import InvalidInputError
 from fiftyone_milvus.moving.destination import Destination
 from fiftyone_milvus.moving.migration import (
-    TAKEN_OVER,
+    MADE_WITH,
     check_key,
     given,
     make_config,
     metric_of,
-    register,
 )
 from fiftyone_milvus.moving.parquet import FileInfo
 from fiftyone_milvus.moving.sources.file import FileSource
@@ -30,7 +29,7 @@ from fiftyone_milvus.syncing import expected_rows
 logger = logging.getLogger(__name__)
 
 _KINDS: Mapping[str, type] = {"model_kwargs": dict, "supports_prompts": bool}
-"""Of what a file records of an index; the others are strings."""
+"""The types of parameters that a file records; the others are strings."""
 
 
 @dataclass(frozen=True)
@@ -38,17 +37,17 @@ class Imported:
     """What :func:`import_index` did.
 
     Attributes:
-        brain_key: of the new run
+        brain_key: the brain key of the new run
         collection: the name of the new Milvus collection
-        address: where that is, without credentials
-        vectors: how many it has
-        copied: how many were written by this call; the others by an earlier one
-        unknown: how many rows of the file are of no sample or patch of the dataset, and were left
-            out
-        missing: how many samples or patches of the dataset have no vector; ``sync()`` adds them
-        skipped: why vectors were left out, by sample or label ID: NaN, infinity, or zero under
-            cosine
-        seconds: how long it took
+        address: the address of the Milvus, without credentials
+        vectors: the number of vectors in the collection
+        copied: the number of them that this call wrote; an earlier call wrote the others
+        unknown: the number of rows of the file without a sample or patch in the dataset, which were
+            left out
+        missing: the number of samples or patches without a vector; ``sync()`` adds them
+        skipped: for each sample or label ID that was left out, what is wrong with its vector: NaN,
+            infinity, or zero for the metric cosine
+        seconds: the duration
     """
 
     brain_key: str
@@ -62,18 +61,15 @@ class Imported:
     seconds: float = 0.0
 
     def __str__(self) -> str:
-        parts = [
+        counts = (
+            (len(self.skipped), "that Milvus can't hold left out"),
+            (self.unknown, "without a sample left out"),
+            (self.missing, "samples without a vector"),
+        )
+        return (
             f"'{self.brain_key}' in '{self.collection}' at {self.address}: {self.vectors} vectors, "
             f"{self.copied} of them written now, in {self.seconds:.1f} s"
-        ]
-        for count, text in (
-            (len(self.skipped), "that Milvus can't hold left out"),
-            (self.unknown, "of no sample left out"),
-            (self.missing, "samples without a vector"),
-        ):
-            if count:
-                parts.append(f"{count} {text}")
-        return ", ".join(parts)
+        ) + "".join(f", {count} {text}" for count, text in counts if count)
 
 
 def import_index(
@@ -87,15 +83,15 @@ def import_index(
     progress: Any = None,
     **config: Any,
 ) -> Imported:
-    """Makes an index from a Parquet file, as :func:`export_index` writes it, or another program.
+    """Makes an index from a Parquet file of :func:`export_index` or of another program.
 
-    The file needs the columns ``pk``, with sample IDs, or label IDs for patches, and ``vector``,
-    with lists of floats; a file of others says no metric and no patches, so pass ``metric=`` and
-    ``patches_field=``. Fields beside the vectors get the dataset's values, not the file's.
+    The file needs the columns ``pk``, with sample IDs or the label IDs of patches, and ``vector``,
+    with lists of floats. A file of another program records no metric and no patches, so pass
+    ``metric=`` and ``patches_field=``. Metadata fields get the dataset's values, not the file's.
 
-    Everything is checked before anything is written, each vector too. Of what the file records,
-    only how the index was made is taken, not where it was. If it is interrupted, the same call goes
-    on from there; the run is stored when all is there.
+    Everything is checked before anything is written, each vector too. Of the file's metadata, only
+    the parameters of the index are used, never an address. After an interruption, the same call
+    continues; the run is stored at the end.
 
     Example::
 
@@ -104,27 +100,27 @@ def import_index(
         moving.import_index("similar.parquet", dataset, "similar")
 
     Args:
-        path: of the file
+        path: the path of the file
         dataset: a :class:`fiftyone.core.dataset.Dataset`
-        brain_key: of the new run
-        overwrite (False): whether a run of that key may be replaced
-        skip_unknown (True): whether to leave out rows whose sample, or label, the dataset does
-            not have, or to raise an error. They are left out by default, as a file is often of an
-            older or a larger dataset, and no search could return them
-        batch_size (None): how many vectors to read at a time. By default, 8 MB of them
+        brain_key: the brain key of the new run
+        overwrite (False): whether a run with that key may be replaced
+        skip_unknown (True): whether to leave out rows without a sample, or label, in the dataset;
+            False raises an error. By default they are left out, as no search could return them, and
+            files are often of an older or larger dataset
+        batch_size (None): the number of vectors to read at a time. By default, 8 MB of them
         progress (None): whether to show progress bars, or a function to call with FiftyOne's. By
             default, as ``fiftyone.config.show_progress_bars`` says
-        **config: what :class:`fiftyone_milvus.backend.MilvusSimilarityConfig` takes. By default,
-            metric, model, patches and the fields beside the vectors are those that the file records
+        **config: parameters of :class:`fiftyone_milvus.backend.MilvusSimilarityConfig`. By default,
+            metric, model, patches and metadata fields are those that the file records
 
     Returns:
         an :class:`Imported`
 
     Raises:
-        InvalidInputError: if an argument or the file can't be used, or none of its rows is of the
-            dataset
+        InvalidInputError: if an argument or the file can't be used, or none of its rows has a
+            sample or patch in the dataset
         CollectionMismatchError: if ``collection_name`` is given and exists
-        EngineError: if what was written is not what was read
+        EngineError: if the new index does not have the vectors of the file
         FiftyOneMilvusError: if Milvus does not answer
     """
     start = time.monotonic()
@@ -146,31 +142,23 @@ def import_index(
             raise InvalidInputError(
                 f"The {source.name} has {unknown} rows of no "
                 f"{'sample' if patches is None else 'patch'} of dataset '{dataset.name}', and "
-                f"{known} that are; "
-                + ("pass skip_unknown=True to leave them out" if known else "it is of another one")
+                f"{known} others; "
+                + ("pass skip_unknown=True to leave them out" if known else "pass another dataset")
             )
         destination = Destination(dataset, brain_key, made, source.origin)
+        title = "Importing vectors into Milvus"
         moved = transfer(
-            source,
-            held,
-            destination,
-            asked,
-            title="Importing vectors into Milvus",
-            batch_size=size,
-            progress=progress,
+            source, held, destination, asked, title=title, batch_size=size, progress=progress
         )
-        destination.record_embedded(source.embedded)
-        register(dataset, dataset, brain_key, destination)
-    destination.complete()
-    vectors = moved.copied + moved.present
+        destination.store(dataset, source.embedded)
     done = Imported(
         brain_key=brain_key,
         collection=str(made.collection_name),
         address=destination.index.connection.target.address,
-        vectors=vectors,
+        vectors=moved.vectors,
         copied=moved.copied,
         unknown=unknown,
-        missing=len(asked) - vectors,
+        missing=len(asked) - moved.vectors,
         skipped=moved.skipped,
         seconds=time.monotonic() - start,
     )
@@ -184,11 +172,11 @@ def _recorded(source: FileSource, given: Mapping[str, Any]) -> dict[str, Any]:
     if info is None:
         if "metric" not in given:
             raise InvalidInputError(
-                f"The {source.name} does not say which metric its vectors are for; pass metric="
+                f"The {source.name} does not record the metric of its vectors; pass metric="
             )
         return {}
-    # Who made the file has no say in where the index is, and with whose credentials
-    made_with = {name: info.made_with.get(name) for name in TAKEN_OVER}
+    # A file must not decide the address or the credentials of an index
+    made_with = {name: info.made_with.get(name) for name in MADE_WITH}
     for name, value in made_with.items():
         if not isinstance(value, (_KINDS.get(name, str), type(None))):
             raise InvalidInputError(

@@ -1,8 +1,7 @@
-"""Rows of the same primary key, which Milvus takes and the built-in backend makes.
+"""Rows with the same primary key, which the built-in backend makes and Milvus allows.
 
-A query answers each key once, and counts count every row. An upsert removes all rows of a key.
-Which of them a query answers with changes from one to the next: a Milvus 2.3.5 takes what the first
-segment says. Nothing that it tells says which is the newest.
+A query returns each key once, but counts include every row. An upsert replaces all rows of a key.
+Which of the rows a query returns may change, and nothing tells which is the newest.
 """
 
 from __future__ import annotations
@@ -23,27 +22,27 @@ _SMALL = 64
 
 
 def repair(collection: MilvusCollection, distinct: int, *, progress: Any = None) -> int:
-    """Leaves one row of each primary key, of which nobody knows whether it is the newest.
+    """Leaves one row for each primary key, not necessarily the newest.
 
-    If it is interrupted, call it again.
+    After an interruption, call it again.
 
     Args:
         collection: the collection
         distinct: the number of its different keys
-        progress (None): as FiftyOne's progress bars take it
+        progress (None): a progress setting of FiftyOne
 
     Returns:
-        how many rows were too many
+        the number of rows that were removed
 
     Raises:
-        EngineError: if rows stay repeated
+        EngineError: if repeated rows remain
     """
     extra = collection.count(strong=True) - distinct
     if extra <= 0:
         return 0
     logger.warning(
-        "Leaving one row per key: %d rows of the %s repeat one, and Milvus does not tell which is "
-        "the newest; if their vectors may differ, call sync(refresh=True) on the index",
+        "Removing %d rows of the %s that repeat the key of another; Milvus does not tell which is "
+        "the newest, so call sync(refresh=True) on the index if their vectors may differ",
         extra,
         collection.where,
     )
@@ -53,7 +52,7 @@ def repair(collection: MilvusCollection, distinct: int, *, progress: Any = None)
     ) as bar:
         for page in collection.id_pages(strong=True, with_samples=False):
             for part in filters.batches(list(dict.fromkeys(page.ids)), _PART):
-                if keys := _among(collection, part):
+                if keys := _with_repeated(collection, part):
                     rewritten += collection.change({key: {} for key in keys})
                 bar.update(len(part))
     writer.flush_if_due(collection, rewritten)
@@ -66,8 +65,8 @@ def repair(collection: MilvusCollection, distinct: int, *, progress: Any = None)
     return extra
 
 
-def _among(collection: MilvusCollection, keys: Sequence[str]) -> list[str]:
-    """Returns keys with every repeated one among them, and not many others."""
+def _with_repeated(collection: MilvusCollection, keys: Sequence[str]) -> list[str]:
+    """Returns every repeated key of some keys, and few others: bisects by counts."""
     expression = filters.ids_in(collection.layout.id_field, keys)
     extra = collection.count(expression, strong=True) - len(keys)
     if extra <= 0:
@@ -75,4 +74,4 @@ def _among(collection: MilvusCollection, keys: Sequence[str]) -> list[str]:
     if len(keys) <= _SMALL or extra > len(keys) // 4:
         return list(keys)
     half = len(keys) // 2
-    return _among(collection, keys[:half]) + _among(collection, keys[half:])
+    return _with_repeated(collection, keys[:half]) + _with_repeated(collection, keys[half:])

@@ -1,8 +1,8 @@
-"""FiftyOne's record of a run, changed in place by one atomic update.
+"""FiftyOne's record of a brain run, changed in place by one atomic update.
 
-A run is a document in MongoDB: the config, and a file in GridFS with the results, of which the
-document has the ID. The new file is written first, then the document, then the old file goes; who
-reads meanwhile sees the old run or the new one. FiftyOne's own calls delete before they write.
+A run is a document in MongoDB with the config and the ID of a GridFS file with the results. The new
+file is written first, then the document, and then the old file is deleted, so that other processes
+see the old run or the new one. FiftyOne's own calls delete before they write.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ def document(dataset: Any, key: str) -> Any:
 
 
 def made(dataset: Any, key: str) -> str:
-    """Returns when a run was made, the same in every process.
+    """Returns the time when a run was made, with MongoDB's precision of milliseconds.
 
-    The process that made it knows microseconds, while MongoDB keeps milliseconds.
+    The process that made it also knows microseconds.
     """
     moment = document(dataset, key).timestamp
     if moment is None:
@@ -56,22 +56,22 @@ def made(dataset: Any, key: str) -> str:
 
 
 def samples(dataset: Any, key: str) -> Any:
-    """Returns what a run is of: the dataset, or a view of its frames or clips."""
+    """Returns the collection of a run: the dataset, or a view of its frames or clips."""
     return BrainMethod.load_run_view(dataset, key)
 
 
 def cached(dataset: Any, key: str) -> Any:
-    """Returns the results of a run that FiftyOne keeps in this process, or None."""
+    """Returns the results of a run that FiftyOne has cached in this process, or None."""
     return _cache(dataset).get(key)
 
 
 def remember(dataset: Any, key: str, results: Any) -> None:
-    """Lets FiftyOne keep these results, and the credentials that they have, in this process."""
+    """Makes FiftyOne cache these results, with their credentials, in this process."""
     _cache(dataset)[key] = results
 
 
 def forget(dataset: Any, key: str) -> None:
-    """Lets FiftyOne load a run anew."""
+    """Makes FiftyOne load a run again."""
     _cache(dataset).pop(key, None)
 
 
@@ -83,14 +83,14 @@ def rewrite(
     *,
     of: Any = None,
 ) -> None:
-    """Replaces config and results of a run, atomically, and forgets what is cached of it.
+    """Replaces config and results of a run atomically, and clears FiftyOne's cache of it.
 
     Args:
         dataset: the :class:`fiftyone.core.dataset.Dataset`
-        key: of the run
-        config: what the new config serializes to
-        results: what the new results serialize to
-        of: what the run is of, if it becomes another one, made now: the dataset, or a view
+        key: the brain key of the run
+        config: the new config, serialized
+        results: the new results, serialized
+        of (None): the dataset or view of the run, if it becomes a new run that is made now
 
     Raises:
         InvalidInputError: if another process has changed the run meanwhile
@@ -111,14 +111,14 @@ def rewrite(
         changes["version"] = foc.VERSION
         changes["timestamp"] = datetime.now(timezone.utc).replace(tzinfo=None)
         changes["view_stages"] = _stages(of)
-    # As a missing field, too
+    # Where there are no results, None also matches a missing field
     same = {"_id": found.id, "results": old, "config.cls": found.config.get("cls")}
     done = False
     try:
         done = database.runs.update_one(same, {"$set": changes}).matched_count == 1
     finally:
         if not done:
-            # After an interruption nobody knows whether it was written
+            # After an interruption, the document may have been written
             with suppress(Exception):
                 if not database.runs.find_one({"_id": found.id, "results": new}, {"_id": 1}):
                     files.delete(new)

@@ -1,17 +1,17 @@
-"""Vectors are moved from a source to a new index, and compared afterwards."""
+"""Moves vectors from a source to a new index, and compares a sample of them afterwards."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from fiftyone_milvus.dataset import object_ids
 from fiftyone_milvus.errors import EngineError, InvalidInputError
-from fiftyone_milvus.moving.destination import Destination, Filled
+from fiftyone_milvus.moving.destination import Destination
 from fiftyone_milvus.moving.sources import Held, Source
 from fiftyone_milvus.syncing.expected_rows import Expected
 from fiftyone_milvus.writing import validation
@@ -19,26 +19,31 @@ from fiftyone_milvus.writing import validation
 logger = logging.getLogger(__name__)
 
 SAMPLE = 256
-"""How many vectors are read back and compared."""
+"""The number of vectors that are read back and compared."""
 
-_TELL = 10
+_LOGGED = 10
 
 
 @dataclass(frozen=True)
 class Transfer:
-    """What was moved.
+    """The outcome of a transfer.
 
     Attributes:
-        copied: vectors that were written
-        present: those that an earlier call had written
-        skipped: why some can't be in the index, by key
-        compared: how many were read back, and equal
+        copied: the number of vectors that were written
+        present: the number of vectors that an earlier call had written
+        skipped: for each key that was left out, why its vector can't be in the index
+        compared: the number of vectors that were read back and found equal
     """
 
     copied: int
     present: int
-    skipped: Mapping[str, str] = field(default_factory=dict)
-    compared: int = 0
+    skipped: Mapping[str, str]
+    compared: int
+
+    @property
+    def vectors(self) -> int:
+        """The number of vectors in the new index."""
+        return self.copied + self.present
 
 
 def transfer(
@@ -51,76 +56,76 @@ def transfer(
     batch_size: int | None = None,
     progress: Any = None,
 ) -> Transfer:
-    """Moves what the destination lacks, and verifies it: by count, and by vectors read back.
+    """Moves the vectors that the destination lacks, and verifies count and contents.
 
     Args:
-        source: where vectors come from
-        held: which of the expected keys it has
-        destination: where they go
-        expected: the keys that the dataset has
-        title: for the progress bar
-        batch_size: how many vectors are read at a time
-        progress: as FiftyOne's progress bars take it
+        source: the source of the vectors
+        held: which of the expected keys the source has
+        destination: the new index
+        expected: the keys of the dataset
+        title: the text in front of the progress bar
+        batch_size (None): the number of vectors to read at a time
+        progress (None): a progress setting of FiftyOne
 
     Raises:
-        InvalidInputError: if the source has no vector that the dataset asks for
-        EngineError: if the index is not what the source is
+        InvalidInputError: if the source has no usable vector of the dataset
+        EngineError: if the new index does not have the vectors of the source
     """
     keys = expected.take(np.flatnonzero(held.present))
     if not len(keys):
-        # Before what an earlier call has moved is compared with it, and removed
+        # Before anything that an earlier call moved is removed
         raise _nothing(source)
     there = destination.difference(keys)
-    present = int(np.count_nonzero(there))
-    missing = keys.take(np.flatnonzero(~there))
-    filled = destination.fill(
-        source.rows(missing, batch_size), len(missing), title=title, progress=progress
-    )
-    if not present and not filled.count:
-        raise _nothing(source)
-    given = filled.count + len(filled.skipped)
-    if held.exact and given != len(missing):
-        raise EngineError(
-            f"The {source.name} lists {len(missing)} vectors but gave {given}: it is being "
-            "changed; try again"
-        )
-    total = present + filled.count
-    compared = _compare(source, destination, _moved(held, destination, keys, filled))
-    if compared is None and present:
-        logger.info("The %s has changed since this was begun; moving all of it again", source.name)
+    while True:
+        missing = keys.take(np.flatnonzero(~there))
+        present = len(keys) - len(missing)
         filled = destination.fill(
-            source.rows(keys, batch_size), len(keys), title=title, progress=progress
+            source.rows(missing, batch_size), len(missing), title=title, progress=progress
         )
-        total = filled.count
-        compared = _compare(source, destination, _moved(held, destination, keys, filled))
+        total = present + filled.count
+        if not total:
+            raise _nothing(source)
+        given = filled.count + len(filled.skipped)
+        if held.exact and given != len(missing):
+            raise EngineError(
+                f"The {source.name} lists {len(missing)} vectors but returned {given}: it is being "
+                "changed; try again"
+            )
+        moved = keys
+        if filled.skipped or not held.exact:
+            moved = keys.take(np.flatnonzero(destination.difference(keys)))
+        compared = _compare(source, destination, moved)
+        if compared is not None or not present:
+            break
+        logger.info("The %s has changed since this was begun; moving all of it again", source.name)
+        there = np.zeros(len(keys), dtype=bool)
     where = destination.index._collection.where
     if compared is None:
         raise EngineError(
-            f"Vectors of the {where} are not those of the {source.name}, which is left as it was; "
+            f"Vectors of the {where} differ from those of the {source.name}, which is unchanged; "
             "drop the collection and try again"
         )
     if (found := destination.count()) != total:
         raise EngineError(
             f"The {where} has {found} vectors instead of {total}: something else writes to it; "
-            f"drop it and try again. The {source.name} is left as it was"
+            f"drop it and try again. The {source.name} is unchanged"
         )
     if not compared:
         raise EngineError(
             f"The {source.name} gave vectors once but not again, so none of them could be "
             "compared: it is being changed; try again"
         )
-    left = (held.total or 0) - total - len(filled.skipped)
-    if left > 0:
+    if (held.total or 0) > total + len(filled.skipped):
         logger.warning(
-            "The %s says that it has %d vectors, and %d were moved: those of samples and patches "
-            "that the dataset has, and that it gives",
+            "The %s says that it has %d vectors, and %d were moved: those that it returned for "
+            "the samples and patches of the dataset",
             source.name,
             held.total,
             total,
         )
-    for key, why in list(filled.skipped.items())[:_TELL]:
+    for key, why in list(filled.skipped.items())[:_LOGGED]:
         logger.warning("'%s' was left out: %s", key, why)
-    return Transfer(filled.count, total - filled.count, filled.skipped, compared)
+    return Transfer(filled.count, present, filled.skipped, compared)
 
 
 def _nothing(source: Source) -> InvalidInputError:
@@ -130,15 +135,8 @@ def _nothing(source: Source) -> InvalidInputError:
     )
 
 
-def _moved(held: Held, destination: Destination, keys: Expected, filled: Filled) -> Expected:
-    """Returns the keys that the destination has, where not all that were asked for are there."""
-    if held.exact and not filled.skipped:
-        return keys
-    return keys.take(np.flatnonzero(destination.difference(keys)))
-
-
 def _compare(source: Source, destination: Destination, keys: Expected) -> int | None:
-    """Reads a sample of vectors back; returns how many, or None if one differs."""
+    """Compares a sample of vectors; returns the number of equal ones, or None if one differs."""
     size = min(SAMPLE, len(keys))
     drawn = keys.take(np.sort(np.random.default_rng(0).choice(len(keys), size, replace=False)))
     metric = destination.index.config.metric

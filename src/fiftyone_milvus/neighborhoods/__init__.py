@@ -1,19 +1,14 @@
-"""Work on every point of an index at once: nearest neighbors, near-duplicates, what to keep.
+"""The neighborhoods of all vectors of an index: nearest neighbors, duplicates, what to keep.
 
 The vectors are read once. Pairs are compared in tiles of float32 products, which use all cores,
-each pair once where that suffices; what lies within the rounding error of a threshold is decided by
-float64 distances. Memory is that of the vectors, above a limit in a temporary file, plus some tiles
-and the answer.
+each pair once where that suffices. Pairs within the rounding error of a threshold are decided by
+float64 distances. Memory holds the vectors (above a limit, a temporary file does), some tiles and
+the result.
 """
 
 from __future__ import annotations
 
-from fiftyone_milvus.neighborhoods.all_neighbors import (
-    nearest,
-    nearest_among,
-    nearest_others,
-    within,
-)
+from fiftyone_milvus.neighborhoods.all_neighbors import nearest, nearest_others, within
 from fiftyone_milvus.neighborhoods.groups import grouped
 from fiftyone_milvus.neighborhoods.selection import Greedy
 from fiftyone_milvus.neighborhoods.threshold import keep_count
@@ -21,13 +16,5 @@ from fiftyone_milvus.neighborhoods.vector_pages import read
 from fiftyone_milvus.neighborhoods.vectors import Vectors
 
 __all__ = [
-    "Greedy",
-    "Vectors",
-    "grouped",
-    "keep_count",
-    "nearest",
-    "nearest_among",
-    "nearest_others",
-    "read",
-    "within",
-]
+    "Greedy", "Vectors", "grouped", "keep_count", "nearest", "nearest_others", "read", "within"
+]  # fmt: skip

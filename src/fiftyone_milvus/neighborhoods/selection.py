@@ -1,8 +1,8 @@
-"""What to keep so that no two kept points are within a distance: greedy, in index order.
+"""Selects vectors so that no two kept ones are within a distance: greedily, in index order.
 
-A point goes if a kept one before it is within the distance, so it is compared with kept ones only.
-To try many distances, :meth:`Greedy.prepare` finds the closest earlier points of every point once,
-in one pass; they decide nearly every point at any distance, and the rest is compared as before.
+A vector is dropped if a kept one before it is within the distance, so it is compared with kept ones
+only. To try many distances, :meth:`Greedy.prepare` finds the closest earlier vectors of each one
+once; they decide nearly every vector at any distance, and only the others are compared again.
 """
 
 from __future__ import annotations
@@ -12,60 +12,60 @@ import numpy as np
 from fiftyone_milvus.dataset.progress import ProgressBar
 from fiftyone_milvus.metrics import Array
 from fiftyone_milvus.neighborhoods.all_neighbors import SHOW_FROM, PairsBar
-from fiftyone_milvus.neighborhoods.top_k import Best
+from fiftyone_milvus.neighborhoods.top_k import TopK
 from fiftyone_milvus.neighborhoods.vectors import Tiles, Vectors
 
 _EARLIER = 16
+"""The number of closest earlier vectors that are kept of each vector."""
 
 
 class Greedy:
-    """Keeps points of some vectors.
+    """Selects vectors that are not within a distance of each other.
 
     Args:
-        vectors: the points
-        tiles (None): how to compare them
+        vectors: the vectors
+        tiles (None): makes the tiles that are compared
     """
 
     def __init__(self, vectors: Vectors, tiles: Tiles | None = None) -> None:
         self._vectors = vectors
         self._tiles = tiles or Tiles(vectors)
-        self._best: Best | None = None
-        # A kept point that once decided, for each point: likely to decide again
+        self._best: TopK | None = None
+        # For each vector the kept one that last decided it, which is likely to decide it again
         self._witness = np.zeros(len(vectors), dtype=np.int32)
         self._witnessed = np.full(len(vectors), -np.inf, dtype=np.float32)
 
     def prepare(self) -> None:
-        """Finds the closest earlier points of every point: one pass over all pairs."""
+        """Finds the closest earlier vectors of every vector: one pass over all pairs."""
         vectors, tiles = self._vectors, self._tiles
-        best = Best(len(vectors), _EARLIER)
+        best = TopK(len(vectors), _EARLIER)
         everything = np.arange(len(vectors))
-        bar = PairsBar(len(vectors))
-        with bar:
+        with PairsBar(len(vectors)) as bar:
             for rows in tiles.blocks():
                 start = int(rows[0])
                 for cols in tiles.columns(everything[:start]):
-                    best.offer(start, cols, tiles.tile(rows, cols).closeness)
-                closeness = tiles.tile(rows, rows).closeness
+                    best.offer(start, cols, tiles.tile(rows, cols))
+                closeness = tiles.tile(rows, rows)
                 closeness[np.triu_indices(len(rows))] = -np.inf
                 best.offer(start, rows, closeness)
                 bar.reached(start + len(rows))
-                vectors.relax()
+                vectors.release_pages()
         self._best = best
 
     def keep(
         self, thresh: float, *, fewest: int = 0, most: int | None = None, show: bool = False
     ) -> tuple[Array, int]:
-        """Returns the kept points, the first of a group of near-duplicates.
+        """Returns the kept vectors: the first of each group of duplicates.
 
         Args:
             thresh: the distance
-            fewest (0): stop where fewer will be kept than this
-            most (None): stop where more are kept than this
+            fewest (0): stops when fewer than this can be kept
+            most (None): stops when more than this are kept
             show (False): whether to show progress
 
         Returns:
-            an ascending integer array of indexes, and the number of points that were decided: all
-            of them, unless stopped
+            an ascending int64 array of positions, and the number of vectors that were decided: all
+            of them, unless it stopped
         """
         count = len(self._vectors)
         keep = np.zeros(count, dtype=bool)
@@ -76,24 +76,24 @@ class Greedy:
                 stop = int(rows[-1]) + 1
                 kept += int(keep[rows].sum())
                 bar.update(len(rows))
-                self._vectors.relax()
+                self._vectors.release_pages()
                 if (most is not None and kept > most) or kept + count - stop < fewest:
                     return np.flatnonzero(keep), stop
         return np.flatnonzero(keep), count
 
     def _decide(self, rows: Array, keep: Array, thresh: float) -> None:
-        """Decides a block of points, where all before it are decided."""
+        """Decides a block of vectors after all before it."""
         undecided, lists = self._decide_by_lists(rows, keep, thresh)
         start = int(rows[0])
         compare = self._uncovered(undecided, np.flatnonzero(keep[:start]), thresh)
         among = np.union1d(start + np.flatnonzero(keep[rows]), [*compare, *lists]).astype(np.int64)
         if len(compare):
-            tile = self._tiles.tile(compare, among)
+            closeness = self._tiles.tile(compare, among)
             limit = self._vectors.closeness(thresh)
             error = self._vectors.error(compare, among)[:, None]
             before = among < compare[:, None]
-            likely = (tile.closeness >= (limit - error).astype(np.float32)) & before
-            surely = likely & (tile.closeness >= (limit + error).astype(np.float32))
+            likely = (closeness >= (limit - error).astype(np.float32)) & before
+            surely = likely & (closeness >= (limit + error).astype(np.float32))
             some = likely.any(axis=1)
             keep[compare[~some]] = True
             for i in np.flatnonzero(some).tolist():
@@ -103,20 +103,16 @@ class Greedy:
             if keep[near].any():
                 continue
             unsure = unsure[keep[unsure]]
-            if len(unsure):
-                who = np.full(len(unsure), row)
-                if (self._vectors.distances(who, unsure) <= thresh).any():
-                    continue
-            keep[row] = True
+            keep[row] = not self._any_within(row, unsure, thresh)
 
     def _decide_by_lists(
         self, rows: Array, keep: Array, thresh: float
     ) -> tuple[Array, dict[int, tuple[Array, Array]]]:
-        """Decides what the closest earlier points can.
+        """Decides the vectors of a block that the closest earlier ones decide.
 
         Returns:
-            the points that must be compared; and, for each undecided one of which they are known,
-            the earlier points within the distance, surely and maybe
+            the vectors that must be compared; and for the other undecided ones, the earlier vectors
+            that are surely, and those that may be, within the distance
         """
         if self._best is None:
             return rows, {}
@@ -129,35 +125,38 @@ class Greedy:
         floor = self._best.closeness[rows].min(axis=1)
         complete = floor < limit - widest
         at = np.nonzero((closeness >= (limit - widest)[:, None]) & (closeness > -np.inf))
-        near[at] = self._vectors.near(rows[at[0]], ids[at], closeness[at], thresh)
-        gone = (near & keep[ids]).any(axis=1)
+        near[at] = self._vectors.within(rows[at[0]], ids[at], closeness[at], thresh)
+        dropped = (near & keep[ids]).any(axis=1)
         keep[rows[complete & ~near.any(axis=1)]] = True
-        undecided = ~gone & ~keep[rows]
-        nobody = np.empty(0, dtype=np.int64)
+        undecided = ~dropped & ~keep[rows]
+        none = np.empty(0, dtype=np.int64)
         lists = {
-            start + i: (ids[i][near[i]], nobody)
+            start + i: (ids[i][near[i]], none)
             for i in np.flatnonzero(undecided & complete).tolist()
         }
         return rows[undecided & ~complete], lists
 
     def _uncovered(self, rows: Array, kept: Array, thresh: float) -> Array:
-        """Returns those of the points that are within the distance of none of the kept."""
+        """Returns the vectors that are within the distance of none of the kept ones."""
         vectors = self._vectors
         limit = vectors.closeness(thresh)
-        # Near-duplicates tend to be neighbors in order, as frames of a video are
+        # Duplicates tend to follow each other, for example as frames of a video
         for cols in reversed(self._tiles.columns(kept)):
             if not len(rows):
                 break
-            closeness = self._tiles.tile(rows, cols).closeness
+            closeness = self._tiles.tile(rows, cols)
             best = closeness.argmax(axis=1)
             value = closeness[np.arange(len(rows)), best]
             error = vectors.error(rows, cols)
-            covered = vectors.near(rows, cols[best], value, thresh)
+            covered = vectors.within(rows, cols[best], value, thresh)
             for i in np.flatnonzero(~covered & (value >= limit - error)):
                 unsure = cols[closeness[i] >= limit - error[i]]
-                apart = vectors.distances(np.full(len(unsure), rows[i]), unsure)
-                covered[i] = bool((apart <= thresh).any())
+                covered[i] = self._any_within(rows[i], unsure, thresh)
             self._witness[rows[covered]] = cols[best[covered]]
             self._witnessed[rows[covered]] = value[covered]
             rows = rows[~covered]
         return rows
+
+    def _any_within(self, row: int, others: Array, thresh: float) -> bool:
+        rows = np.full(len(others), row)
+        return bool((self._vectors.distances(rows, others) <= thresh).any())

@@ -1,4 +1,4 @@
-"""The closest few of every row, kept while tiles go by."""
+"""The closest few columns of every row, collected tile by tile."""
 
 from __future__ import annotations
 
@@ -7,14 +7,19 @@ import numpy as np
 from fiftyone_milvus.metrics import Array
 
 _ROUND = 64
+"""The most candidates of one row that are merged at once."""
 
 
-class Best:
-    """The ``k`` closest of each row so far.
+class TopK:
+    """The ``k`` closest columns of each row so far.
+
+    Args:
+        rows: the number of rows
+        k: the number of columns to collect for each
 
     Attributes:
         closeness: a ``num_rows x k`` float32 array in no order; -inf where there are fewer
-        ids: of whom, a ``num_rows x k`` int32 array; 0 where there are fewer
+        ids: a ``num_rows x k`` int32 array of columns; 0 where there are fewer
     """
 
     def __init__(self, rows: int, k: int) -> None:
@@ -24,12 +29,12 @@ class Best:
         self._floor = np.full(rows, -np.inf, dtype=np.float32)
 
     def offer(self, first: int, cols: Array, closeness: Array) -> None:
-        """Offers columns to the rows ``first, first + 1, ...``.
+        """Adds columns to the rows ``first, first + 1, ...`` where they are close enough.
 
         Args:
             first: the first row
-            cols: an integer array: whom the columns are
-            closeness: a ``num_rows x len(cols)`` float32 array; its greatest may be overwritten
+            cols: an integer array of columns
+            closeness: a ``num_rows x len(cols)`` float32 array; the largest may be overwritten
         """
         count, width = closeness.shape
         floor = self._floor[first : first + count]
@@ -40,16 +45,15 @@ class Best:
         self._merge(first + hits // width, cols[hits % width], values)
 
     def offer_back(self, first: int, ids: Array, closeness: Array) -> None:
-        """Offers the rows of an array to its columns, which are ``first, first + 1, ...``."""
+        """Adds the rows of a tile, ``ids``, to its columns ``first, first + 1, ...``."""
         width = closeness.shape[1]
         floor = self._floor[first : first + width]
         hits = np.flatnonzero(closeness > floor)
-        order = np.argsort(hits % width, kind="stable")
-        hits = hits[order]
+        hits = hits[np.argsort(hits % width, kind="stable")]
         self._merge(first + hits % width, ids[hits // width], closeness.ravel()[hits])
 
     def _seed(self, first: int, cols: Array, closeness: Array) -> None:
-        """Takes the closest of each of some groups of columns, so that few others are closer."""
+        """Starts with the closest of each of some groups of columns: few others are closer."""
         count, width = closeness.shape
         groups = min(max(4 * self.k, 64), width)
         size = width // groups
@@ -65,27 +69,27 @@ class Best:
         np.put_along_axis(closeness, at, -np.inf, axis=1)
 
     def _merge(self, rows: Array, ids: Array, values: Array) -> None:
-        """Takes what is closer; ``rows`` are ascending. Of the same row, a few at a time."""
+        """Merges candidates, a few of each row at a time; ``rows`` are ascending."""
         while len(rows):
             starts = np.flatnonzero(np.r_[True, rows[1:] != rows[:-1]])
             counts = np.diff(np.r_[starts, len(rows)])
             place = np.arange(len(rows)) - np.repeat(starts, counts)
             now = place < _ROUND
-            who = rows[starts]
-            line = np.repeat(np.arange(len(who)), counts)[now]
+            merged = rows[starts]
+            line = np.repeat(np.arange(len(merged)), counts)[now]
             width = self.k + int(min(counts.max(), _ROUND))
 
-            closeness = np.full((len(who), width), -np.inf, dtype=np.float32)
-            closeness[:, : self.k] = self.closeness[who]
+            closeness = np.full((len(merged), width), -np.inf, dtype=np.float32)
+            closeness[:, : self.k] = self.closeness[merged]
             closeness[line, self.k + place[now]] = values[now]
-            taken = np.zeros((len(who), width), dtype=np.int32)
-            taken[:, : self.k] = self.ids[who]
+            taken = np.zeros((len(merged), width), dtype=np.int32)
+            taken[:, : self.k] = self.ids[merged]
             taken[line, self.k + place[now]] = ids[now]
 
             chosen = np.argpartition(closeness, width - self.k, axis=1)[:, width - self.k :]
-            self.closeness[who] = np.take_along_axis(closeness, chosen, axis=1)
-            self.ids[who] = np.take_along_axis(taken, chosen, axis=1)
-            self._floor[who] = self.closeness[who].min(axis=1)
+            self.closeness[merged] = np.take_along_axis(closeness, chosen, axis=1)
+            self.ids[merged] = np.take_along_axis(taken, chosen, axis=1)
+            self._floor[merged] = self.closeness[merged].min(axis=1)
 
             later = ~now
             later[later] = values[later] > self._floor[rows[later]]

@@ -1,4 +1,4 @@
-"""The vectors of an index, a page at a time."""
+"""Reads the vectors of an index page by page."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ def read(
     """Returns the vectors of IDs, in their order.
 
     Args:
-        collection: where they are
+        collection: the collection to read
         ids: primary keys
         metric: a key of :data:`fiftyone_milvus.metrics.METRICS`
-        progress (None): as FiftyOne's progress bars take it
+        progress (None): a progress setting of FiftyOne
 
     Raises:
-        MissingIDsError: if the collection does not have all of them anymore
+        MissingIDsError: if some of them were removed from the collection
     """
     if not ids:
         return Vectors(0, 1, metric)
@@ -41,8 +41,8 @@ def read(
             if len(rows.ids) != len(page):
                 missing = next(i for i in page if i not in set(rows.ids))
                 raise MissingIDsError(
-                    f"Found {len(page) - len(rows.ids)} IDs (eg '{missing}') that were removed "
-                    f"from the {collection.where} meanwhile; call reload() and try again"
+                    f"Found {len(page) - len(rows.ids)} IDs (for example '{missing}') that were "
+                    f"removed from the {collection.where} meanwhile; call reload() and try again"
                 )
             vectors.fill(start, rows.vectors)
             bar.update(len(page))

@@ -1,11 +1,10 @@
-"""The vectors of an index, and what their products in float32 can and cannot tell."""
+"""The vectors of an index and their distances: by float32 products, exactly where needed."""
 
 from __future__ import annotations
 
 import mmap
 import tempfile
-from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -17,24 +16,24 @@ MAX_BYTES = 1 << 30
 TILE_ROWS = 2048
 TILE_COLS = 4096
 _EXACT_BYTES = 16 << 20
-_CLOSE = 1e-4
+_TOO_CLOSE = 1e-4
 
 
 class Vectors:
     """A fixed number of vectors, filled in parts, and their distances.
 
-    Vectors are compared by a *closeness*, greater is closer: the cosine or the inner product for
-    ``cosine`` and ``dotproduct``, and ``-distance**2 / 2`` for ``euclidean``. Each is one product
-    of :meth:`left` and :meth:`right` operands.
+    Vectors are compared by their *closeness*, where larger is closer: the cosine for ``cosine``,
+    the inner product for ``dotproduct``, and ``-distance**2 / 2`` for ``euclidean``. Each is a
+    product of :meth:`left` and :meth:`right` operands.
 
-    A context manager: leaving it removes the temporary file, if there is one.
+    A context manager that removes the temporary file, if there is one.
 
     Args:
         count: the number of vectors
         dim: their dimension
         metric: a key of :data:`fiftyone_milvus.metrics.METRICS`
-        max_bytes (None): what may be in memory, by default :data:`MAX_BYTES`; more goes to a
-            temporary file
+        max_bytes (None): the most memory to use before a temporary file is used; by default
+            :data:`MAX_BYTES`
     """
 
     def __init__(self, count: int, dim: int, metric: str, *, max_bytes: int | None = None) -> None:
@@ -44,7 +43,7 @@ class Vectors:
         self._map: Any = None
         self._data: Array
         if 4 * count * dim > (MAX_BYTES if max_bytes is None else max_bytes):
-            # Unlinked from the start where the system can, so that not even a kill leaves it
+            # Unlinked at once where the system can, so that a killed process leaves no file
             with tempfile.TemporaryFile(prefix="fiftyone-milvus-") as file:
                 file.truncate(4 * count * dim)
                 self._map = mmap.mmap(file.fileno(), 4 * count * dim)
@@ -53,7 +52,7 @@ class Vectors:
             self._data = np.empty(shape, dtype=np.float32)
         self._lengths = np.zeros(count)
         width = dim + 2 * (metric == "euclidean")
-        # Of sums in float32: the worst case, or eight standard deviations where that is less
+        # The error of a float32 sum: the worst case, or eight standard deviations if that is less
         self._unit = (min(width, 8 * width**0.5) + 8) * 2.0**-24
 
     @classmethod
@@ -69,18 +68,13 @@ class Vectors:
         rows = slice(start, start + len(vectors))
         lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64))
         if self.metric == "cosine":
-            np.divide(
-                vectors,
-                np.where(lengths == 0, 1, lengths)[:, None],
-                out=self._data[rows],
-                casting="same_kind",
-            )
-            part = self._data[rows]
+            part, divisors = self._data[rows], np.where(lengths == 0, 1, lengths)[:, None]
+            np.divide(vectors, divisors, out=part, casting="same_kind")
             lengths = np.sqrt(np.einsum("ij,ij->i", part, part, dtype=np.float64))
         else:
             self._data[rows] = vectors
         self._lengths[rows] = lengths
-        self.relax()
+        self.release_pages()
 
     def __len__(self) -> int:
         return len(self._data)
@@ -88,34 +82,32 @@ class Vectors:
     def __enter__(self) -> Vectors:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        # The map closes with its last view, which a traceback may still hold
+    def __exit__(self, *_: object) -> None:
+        # The map closes with its last view, which a traceback may still refer to
         self._data = np.empty((0, self.dim), dtype=np.float32)
         self._map = None
 
-    def relax(self) -> None:
-        """Lets go of the memory of what was read from the temporary file."""
+    def release_pages(self) -> None:
+        """Frees the memory of what was read from the temporary file."""
         if self._map is not None and hasattr(mmap, "MADV_DONTNEED"):
             self._map.madvise(mmap.MADV_DONTNEED)
 
     @property
     def nearest_possible(self) -> float:
-        """A lower bound of all distances: 0, or less for the inner products of long vectors."""
+        """A lower bound of all distances: 0, or less where inner products are above 1."""
         if self.metric != "dotproduct" or not len(self):
             return 0.0
         return min(0.0, 1.0 - float(self._lengths.max()) ** 2)
 
     def magnitudes(self, rows: Array, distances: Array) -> Array:
-        """Returns what float32's error of a distance is relative to; as small as vectors are.
+        """Returns the numbers to which the float32 error of distances is relative.
 
         Args:
-            rows: an integer array: from which vectors
-            distances: a float64 array: how far from each
+            rows: an integer array of positions
+            distances: a float64 array of the same length: a distance from each
+
+        Returns:
+            a float64 array of the same length; small where vectors are small
         """
         if self.metric == "cosine":
             return np.ones(len(rows))
@@ -126,15 +118,15 @@ class Vectors:
     # -- in float32 ----------------------------------------------------------------------------
 
     def left(self, rows: Any) -> Array:
-        """Returns the left operands of the rows (a slice or an index array)."""
+        """Returns the float32 left operands of rows, a slice or an integer array."""
         return self._operand(rows, -2, -1)
 
     def right(self, rows: Any) -> Array:
-        """Returns the right operands of the rows (a slice or an index array)."""
+        """Returns the float32 right operands of rows, a slice or an integer array."""
         return self._operand(rows, -1, -2)
 
     def closeness(self, distance: Any) -> Any:
-        """Returns the closeness at a distance; beyond any where no distance is that small."""
+        """Returns the closeness at a distance; infinite where no distance is that small."""
         if self.metric == "euclidean":
             return np.where(np.less(distance, 0), np.inf, -0.5 * np.square(distance))[()]
         if self.metric == "cosine":
@@ -151,7 +143,7 @@ class Vectors:
         return 1.0 - closeness
 
     def error(self, rows: Any, cols: Any) -> Array:
-        """Returns the greatest error of the closeness of each row to any of the columns."""
+        """Returns the largest float32 error of the closeness of each row to any column."""
         if self.metric == "cosine":
             return np.full(len(self._lengths[rows]), self._unit)
         most = self._lengths[cols].max(initial=0.0)
@@ -160,10 +152,10 @@ class Vectors:
     # -- exactly -------------------------------------------------------------------------------
 
     def distances(self, rows: Array, cols: Array) -> Array:
-        """Returns the float64 distances of pairs, from differences: exact for near-duplicates.
+        """Returns the float64 distances of pairs, from differences: exact for duplicates.
 
         Args:
-            rows: an integer array
+            rows: an integer array of positions
             cols: an integer array of the same length
         """
         found = np.empty(len(rows))
@@ -190,22 +182,22 @@ class Vectors:
                 found[part] = np.sqrt(squares)
         return found
 
-    def blurred(self, rows: Array, cols: Array, closeness: Array) -> Array:
-        """Returns which pairs are so close that their closeness has lost their distance."""
+    def too_close(self, rows: Array, cols: Array, closeness: Array) -> Array:
+        """Returns which pairs are so close that float32 rounds their distance away."""
         if self.metric == "dotproduct":
             return np.zeros(closeness.shape, dtype=bool)
         if self.metric == "cosine":
-            return np.asarray(closeness > 1.0 - _CLOSE)
+            return np.asarray(closeness > 1.0 - _TOO_CLOSE)
         squares = self._lengths[rows] ** 2 + self._lengths[cols] ** 2
-        return np.asarray(closeness > -0.5 * _CLOSE * squares)
+        return np.asarray(closeness > -0.5 * _TOO_CLOSE * squares)
 
-    def near(self, rows: Array, cols: Array, closeness: Array, thresh: float) -> Array:
+    def within(self, rows: Array, cols: Array, closeness: Array, thresh: float) -> Array:
         """Returns which pairs are within a distance of each other.
 
         Args:
-            rows: an integer array
+            rows: an integer array of positions
             cols: an integer array of the same length
-            closeness: theirs, in float32
+            closeness: a float32 array of the same length
             thresh: the distance
         """
         limit = self.closeness(thresh)
@@ -235,27 +227,13 @@ class Vectors:
         return operand
 
 
-class Tile(NamedTuple):
-    """A part of the matrix of pairs.
-
-    Attributes:
-        rows: its rows
-        cols: its columns
-        closeness: a ``len(rows) x len(cols)`` float32 array, valid until the next tile
-    """
-
-    rows: Array
-    cols: Array
-    closeness: Array
-
-
 class Tiles:
-    """Makes tiles, all in the same piece of memory.
+    """Makes tiles of the matrix of pairs, all in the same memory.
 
     Args:
         vectors: the vectors
-        rows: of a tile, at most
-        cols: of a tile, at most
+        rows (None): the most rows of a tile
+        cols (None): the most columns of a tile
     """
 
     def __init__(self, vectors: Vectors, rows: int | None = None, cols: int | None = None) -> None:
@@ -268,23 +246,26 @@ class Tiles:
         )
 
     def blocks(self) -> list[Array]:
-        """Returns all rows, in parts."""
+        """Returns the positions of all vectors, in parts of ``self.rows``."""
         everything = np.arange(len(self.vectors))
         return [everything[i : i + self.rows] for i in range(0, len(everything), self.rows)]
 
     def columns(self, cols: Array) -> list[Array]:
-        """Returns the columns, in parts."""
+        """Returns positions in parts of ``self.cols``."""
         return [cols[i : i + self.cols] for i in range(0, len(cols), self.cols)]
 
-    def tile(self, rows: Array, cols: Array) -> Tile:
-        """Returns the tile of the rows, at most ``self.rows``, and columns (ascending indexes)."""
+    def tile(self, rows: Array, cols: Array) -> Array:
+        """Returns the closeness of rows, at most ``self.rows``, and columns: ascending positions.
+
+        A ``len(rows) x len(cols)`` float32 array that is valid until the next tile.
+        """
         out = self._memory[: len(rows) * len(cols)].reshape(len(rows), len(cols))
         left, right = self.vectors.left(_indexer(rows)), self.vectors.right(_indexer(cols))
-        return Tile(rows, cols, np.matmul(left, right.T, out=out))
+        return np.matmul(left, right.T, out=out)
 
 
 def _indexer(rows: Array) -> Any:
-    """Returns a slice where the rows are one, which numpy takes without a copy."""
+    """Returns a slice for consecutive positions, which numpy reads without a copy."""
     if len(rows) and rows[-1] - rows[0] + 1 == len(rows):
         return slice(int(rows[0]), int(rows[-1]) + 1)
     return rows

@@ -17,9 +17,9 @@ def register(plugin: Any) -> None:
     Args:
         plugin: a :class:`fiftyone.plugins.context.PluginContext`
     """
-    import fiftyone_milvus  # noqa: F401  (makes backend="milvus" ours in the App's server)
+    import fiftyone_milvus  # noqa: F401  (makes backend="milvus" this package's)
     from fiftyone_milvus.plugin.operators import OPERATORS
-    from fiftyone_milvus.plugin.panel import PANELS
+    from fiftyone_milvus.plugin.panel import MilvusPanel
 
-    for cls in (*OPERATORS, *PANELS):
+    for cls in (*OPERATORS, MilvusPanel):
         plugin.register(cls)

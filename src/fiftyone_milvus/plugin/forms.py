@@ -1,4 +1,4 @@
-"""What forms have in common: an index, a target, a brain key, a confirmation."""
+"""Inputs that several forms have: an index, a target, a brain key, a confirmation."""
 
 from __future__ import annotations
 
@@ -17,25 +17,21 @@ from fiftyone_milvus.plugin.operator import Report
 TARGETS = ("dataset", "view", "selection")
 
 
-def choose_index(ctx: Any, inputs: Any, *, patches: bool | None = None) -> str | None:
-    """Adds the choice of an index; returns the key that is chosen, or None if there is none.
+def choose_index(ctx: Any, inputs: Any) -> str | None:
+    """Adds the choice of an index; returns the chosen brain key, or None if there is none.
 
     Args:
         ctx: the execution context
         inputs: the :class:`fiftyone.operators.types.Object` of the form
-        patches (None): True for indexes of patches only, False for those of samples
     """
     choices = types.DropdownView()
-    configs = {key: config_of(ctx.dataset, key) for key in inventory.keys(ctx.dataset)}
-    for key, config in configs.items():
-        if config is None or patches not in (None, config.patches_field is not None):
-            continue
+    keys = inventory.keys(ctx.dataset)
+    for key in keys:
+        config: Any = config_of(ctx.dataset, key)
         what = f"patches in {config.patches_field}" if config.patches_field else "samples"
         choices.add_choice(key, label=key, description=f"{what}, {config.metric}")
-    keys = choices.values()
     if not keys:
-        kind = {None: "", True: " of patches", False: " of samples"}[patches]
-        label = f"This dataset has no Milvus index{kind}: create one first"
+        label = "This dataset has no Milvus index: create one first"
         inputs.view("no_index", types.Warning(label=label))
         inputs.str("brain_key", required=True, view=types.HiddenView())
         return None
@@ -76,11 +72,11 @@ def index_of(ctx: Any) -> MilvusSimilarityIndex:
 
 
 def choose_target(ctx: Any, inputs: Any, *, verb: str, default: str = "dataset") -> None:
-    """Adds the choice between the dataset, the view and what is selected, where there is one."""
+    """Adds the choice of dataset, view or selection, unless there is only the dataset."""
     choices = types.RadioGroup(orientation="horizontal")
     choices.add_choice("dataset", label="Dataset", description=f"{verb} the whole dataset")
     if ctx.view is not None and ctx.view != ctx.dataset.view():
-        choices.add_choice("view", label="Current view", description=f"{verb} what is shown")
+        choices.add_choice("view", label="Current view", description=f"{verb} the current view")
     if ctx.selected:
         what = f"{verb} the {len(ctx.selected)} selected samples"
         choices.add_choice("selection", label="Selected samples", description=what)
@@ -111,19 +107,19 @@ def target_of(ctx: Any, default: str = "dataset") -> Any:
         return ctx.view
     if not ctx.selected:
         raise InvalidInputError("No samples are selected; select some, or choose another target")
-    # In a view of patches, what is selected are patches
+    # In a view of patches, the selected IDs are those of patches
     return (ctx.view if ctx.view._is_patches else ctx.dataset).select(ctx.selected)
 
 
 def name_key(ctx: Any, inputs: Any, name: str, *, default: str, label: str) -> None:
-    """Adds the field for a new brain key, checked as one types."""
+    """Adds the field for a new brain key, which is checked while the user types."""
     problem = lifecycle.key_problem(ctx.dataset, ctx.params.get(name, default))
     inputs.str(
         name,
         required=True,
         default=default,
         label=label,
-        description="A name for the index, which Python code uses too",
+        description="The name of the index, also in Python code",
         invalid=problem is not None,
         error_message=problem or "",
     )
@@ -144,13 +140,13 @@ def new_key(ctx: Any, name: str) -> str:
     return str(key)
 
 
-def confirm(ctx: Any, inputs: Any, label: str) -> None:
-    """Adds a switch without which nothing is done."""
+def confirm(inputs: Any, label: str) -> None:
+    """Adds a checkbox that the operator requires."""
     inputs.bool("confirmed", required=True, default=False, label=label, view=types.CheckboxView())
 
 
-def confirmed(ctx: Any, what: str) -> None:
-    """Raises unless the caller has confirmed.
+def check_confirmed(ctx: Any, what: str) -> None:
+    """Checks that the caller has confirmed.
 
     Raises:
         InvalidInputError: if not
@@ -160,7 +156,7 @@ def confirmed(ctx: Any, what: str) -> None:
 
 
 def bar(report: Report) -> Any:
-    """Returns what FiftyOne's progress bars call: it reports how much is done, and how fast."""
+    """Returns a callback for FiftyOne's progress bars that reports the share done and the rate."""
     start = time.monotonic()
 
     def update(pb: Any) -> None:

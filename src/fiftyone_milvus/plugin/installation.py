@@ -1,6 +1,6 @@
-"""The plugin in FiftyOne's plugins directory: a link to this package, or a copy where links fail.
+"""Installs the plugin: FiftyOne's plugins directory gets a link to this package, or a copy.
 
-Both only import the package, so neither is out of date after an upgrade.
+Both only import the package, so an upgrade of the package upgrades the plugin.
 """
 
 from __future__ import annotations
@@ -8,16 +8,17 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from fiftyone_milvus.errors import InvalidInputError
+from fiftyone_milvus.plugin import NAME
 
 FOLDER = "fiftyone-milvus"
 _APP = Path(__file__).with_name("app")
 _MANIFEST = "fiftyone.yml"
-_NAME = "@fiftyone-milvus/milvus"
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class PluginStatus:
         installed: whether it is in the plugins directory
         path: where it is, or would be
         how: ``"link"`` or ``"copy"``; None if it is not installed
-        current: whether it is that of this package
+        current: whether it belongs to this installation of the package
     """
 
     installed: bool
@@ -40,10 +41,8 @@ class PluginStatus:
         if not self.installed:
             return f"not installed in {self.path.parent}; run `fiftyone-milvus plugin install`"
         if not self.current:
-            return (
-                f"a {self.how} of another installation ({self.path}); run `fiftyone-milvus plugin "
-                "install`"
-            )
+            what = f"a {self.how} of another installation ({self.path})"
+            return f"{what}; run `fiftyone-milvus plugin install`"
         return f"installed as a {self.how} ({self.path})"
 
 
@@ -64,36 +63,34 @@ def plugins_dir() -> Path:
 def status() -> PluginStatus:
     """Returns whether the plugin is in FiftyOne's plugins directory."""
     path = plugins_dir() / FOLDER
+    if not _is_ours(path):
+        return PluginStatus(False, path, None, False)
     if path.is_symlink():
-        if not _is_ours(path):
-            return PluginStatus(False, path, None, False)
         return PluginStatus(path.exists(), path, "link", path.resolve() == _APP.resolve())
-    if path.is_dir() and _is_ours(path):
-        current = all(
-            (path / file.name).is_file() and (path / file.name).read_bytes() == file.read_bytes()
-            for file in _files()
-        )
-        return PluginStatus(True, path, "copy", current)
-    return PluginStatus(False, path, None, False)
+    current = all(
+        (path / file.name).is_file() and (path / file.name).read_bytes() == file.read_bytes()
+        for file in _files()
+    )
+    return PluginStatus(True, path, "copy", current)
 
 
 def install(*, copy: bool = False) -> PluginStatus:
-    """Puts the plugin into FiftyOne's plugins directory; replaces an older one.
+    """Installs the plugin in FiftyOne's plugins directory; replaces an older one.
 
     Args:
-        copy (False): whether to copy it even where links work
+        copy (False): whether to copy it even where a link can be made
 
     Raises:
-        InvalidInputError: if something else is in its place, or the directory can't be written
+        InvalidInputError: if its place is taken, or the directory can't be written
     """
     found = status()
     if found.current and (found.how == "copy") == copy:
         return found
     path = found.path
     _check_free(path)
-    try:
+    with _one_line(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Made beside it, so that an interruption leaves the old one or the new one
+        # A rename at the end, so that an interruption leaves the old one or the new one
         new = path.with_name(f".{FOLDER}-{os.getpid()}")
         if copy or not _link(new):
             new.mkdir()
@@ -101,33 +98,33 @@ def install(*, copy: bool = False) -> PluginStatus:
                 shutil.copyfile(file, new / file.name)
         _remove(path)
         new.replace(path)
-    except OSError as error:
-        raise _not_writable(path, error) from error
     return status()
 
 
 def uninstall() -> bool:
-    """Takes the plugin out of FiftyOne's plugins directory; returns whether it was there.
+    """Removes the plugin from FiftyOne's plugins directory; returns whether it was there.
 
     Raises:
-        InvalidInputError: if something else is in its place
+        InvalidInputError: if its place is taken, or the directory can't be written
     """
     path = plugins_dir() / FOLDER
     if not path.exists() and not path.is_symlink():
         return False
     _check_free(path)
-    try:
+    with _one_line(path):
         _remove(path)
-    except OSError as error:
-        raise _not_writable(path, error) from error
     return True
 
 
-def _not_writable(path: Path, error: OSError) -> InvalidInputError:
-    return InvalidInputError(
-        f"Can't write to FiftyOne's plugins directory '{path.parent}': {error.strerror}; set "
-        "FIFTYONE_PLUGINS_DIR to one that you may write to"
-    )
+@contextmanager
+def _one_line(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise InvalidInputError(
+            f"Can't write to FiftyOne's plugins directory '{path.parent}': {error.strerror}; set "
+            "FIFTYONE_PLUGINS_DIR to a directory that you may write to"
+        ) from error
 
 
 def _files() -> list[Path]:
@@ -138,24 +135,23 @@ def _link(path: Path) -> bool:
     try:
         path.symlink_to(_APP, target_is_directory=True)
     except (OSError, NotImplementedError):
-        # Windows wants a privilege for it
+        # Windows requires a privilege for it
         return False
     return True
 
 
 def _is_ours(path: Path) -> bool:
-    """Whether a folder or link is this plugin, of this installation or of another one."""
+    """Returns whether a path is this plugin, of this installation or of another one."""
     if path.is_symlink() and not path.exists():
         return os.readlink(path).replace(os.sep, "/").endswith("fiftyone_milvus/plugin/app")
     manifest = path / _MANIFEST
-    return manifest.is_file() and _NAME in manifest.read_text(errors="replace")
+    return manifest.is_file() and NAME in manifest.read_text(errors="replace")
 
 
 def _check_free(path: Path) -> None:
     if (path.exists() or path.is_symlink()) and not _is_ours(path):
         raise InvalidInputError(
-            f"'{path}' is something else than this plugin; move it away, or set "
-            "FIFTYONE_PLUGINS_DIR"
+            f"'{path}' is not this plugin; move it away, or set FIFTYONE_PLUGINS_DIR"
         )
 
 

@@ -1,4 +1,4 @@
-"""What the App is working on, as its panel shows it."""
+"""The work that the App's server does now, for the panel."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Job:
-    """Work on an index that has begun and not ended.
+    """Work on an index.
 
     Attributes:
         dataset: the dataset's name
-        key: the brain key
-        title: what is being done, as ``"Syncing"``
-        progress: how much of it is done, in [0, 1], or None where that is not known
-        label: what is being done now
-        started: when it began, as seconds of :func:`time.time`
+        key: the brain key, or None
+        title: such as ``"Syncing"``
+        progress: the share that is done, in [0, 1], or None if unknown
+        label: the current step
+        started: the start, in seconds of :func:`time.time`
     """
 
     dataset: str
@@ -36,7 +36,7 @@ _lock = threading.Lock()
 
 @contextmanager
 def running(job: Job) -> Iterator[Job]:
-    """Lists a job as long as it runs."""
+    """Lists a job while it runs."""
     with _lock:
         _jobs.append(job)
     try:
@@ -47,6 +47,6 @@ def running(job: Job) -> Iterator[Job]:
 
 
 def jobs(dataset: str) -> list[Job]:
-    """Returns what this process is doing for a dataset."""
+    """Returns the jobs of this process for a dataset."""
     with _lock:
         return [job for job in _jobs if job.dataset == dataset]

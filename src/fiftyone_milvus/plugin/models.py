@@ -1,4 +1,4 @@
-"""The zoo's models that a form offers."""
+"""The zoo models that a form offers."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _SECONDS = 30
 
 
 def names() -> tuple[list[str], list[str]]:
-    """Returns the names of the zoo's models of embeddings, and those of its other models.
+    """Returns the names of the zoo models that embed, and those of the others.
 
-    FiftyOne reads all manifests anew for each list, and the App asks for a form at every key. So
-    what was read is kept for half a minute, or until a source of models is added.
+    FiftyOne reads all manifests for each list, and the App resolves a form at every keystroke. So
+    the names are cached for half a minute, or until a source of models is added.
     """
     folder = fo.config.model_zoo_dir
     changed = os.stat(folder).st_mtime_ns if folder and os.path.isdir(folder) else 0
@@ -25,7 +25,7 @@ def names() -> tuple[list[str], list[str]]:
 
 @functools.lru_cache(maxsize=1)
 def _read(folder: str, changed: int, period: int) -> tuple[list[str], list[str]]:
-    """The arguments are those for which what was read is kept."""
+    """Reads the zoo; the arguments are the cache's key."""
     embeddings = foz.list_zoo_models(tags="embeddings") or []
     others = set(foz.list_zoo_models()).difference(embeddings)
     return embeddings, sorted(others)

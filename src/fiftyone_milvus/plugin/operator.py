@@ -1,4 +1,4 @@
-"""What the operators share: errors that reach the user, and progress wherever it can be shown."""
+"""The base class of the operators: config, form, errors in one line, and progress."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import fiftyone.operators as foo
+import fiftyone.operators.types as types
 
 from fiftyone_milvus.errors import FiftyOneMilvusError
 from fiftyone_milvus.plugin.jobs import Job, running
@@ -18,76 +20,133 @@ from fiftyone_milvus.plugin.jobs import Job, running
 logger = logging.getLogger(__name__)
 
 Report = Callable[[float | None, str], None]
-"""Told how much is done, in [0, 1] or None, and what is being done."""
+"""Takes the share that is done, in [0, 1] or None, and what is being done."""
 
 _TICK = 0.25
 """Seconds between two updates of a progress bar."""
 
 
-class MilvusOperator(foo.Operator):
-    """An operator that works in :meth:`run`; :meth:`told` and :meth:`then` say what came of it.
+@dataclass(frozen=True)
+class Info:
+    """How FiftyOne lists an operator.
 
-    Called from the App it may show progress, which FiftyOne takes from generators only; from
-    Python, and delegated, it returns a result, which FiftyOne takes from functions only.
+    Attributes:
+        name: its name in URIs
+        title: what it does, in lower case
+        description: one line
+        icon: the name of a Material icon
+        risk: ``"LOW"``, ``"MEDIUM"`` or ``"HIGH"``
+        job: the title of its work in the panel, if a progress bar shows it; None for quick work
+        reloads: whether the App reloads the dataset afterwards
     """
+
+    name: str
+    title: str
+    description: str
+    icon: str
+    risk: str
+    job: str | None = None
+    reloads: bool = False
+
+
+class MilvusOperator(foo.Operator):
+    """An operator: :meth:`form` asks, :meth:`run` works, :meth:`message` tells the result.
+
+    The App shows progress only if the operator is a generator. Python and delegated execution get
+    a result only if it is a function. So :meth:`execute` returns either.
+    """
+
+    info: ClassVar[Info]
+
+    @property
+    def config(self) -> Any:
+        """See the base class."""
+        return foo.OperatorConfig(
+            name=self.info.name,
+            label=f"Milvus: {self.info.title}",
+            description=self.info.description,
+            icon=self.info.icon,
+            risk_level=self.info.risk,
+            execute_as_generator=self.info.job is not None,
+            dynamic=True,
+            allow_delegated_execution=True,
+            disable_schema_validation=True,
+            view_target=False,
+        )
+
+    def resolve_input(self, ctx: Any) -> Any:
+        """Returns the form; see the base class."""
+        inputs = types.Object()
+        self.form(ctx, inputs)
+        return types.Property(inputs, view=types.View(label=f"Milvus: {self.info.title}"))
+
+    def form(self, ctx: Any, inputs: Any) -> None:
+        """Adds the inputs of the form to a :class:`fiftyone.operators.types.Object`."""
+        raise NotImplementedError
 
     def run(self, ctx: Any, report: Report) -> dict[str, Any]:
         """Does the work.
 
         Args:
             ctx: the :class:`fiftyone.operators.ExecutionContext`
-            report: told of the progress
+            report: called with the progress
 
         Returns:
-            what Python callers get, as JSON types
+            the result for Python callers, as JSON types
 
         Raises:
-            FiftyOneMilvusError: which the user is shown
+            FiftyOneMilvusError: with a message for the user
         """
         raise NotImplementedError
 
-    def told(self, result: dict[str, Any]) -> tuple[str, str]:
-        """Returns what the user is told of a result, and how: ``"success"``, ``"warning"``, ..."""
+    def message(self, result: dict[str, Any]) -> tuple[str, str]:
+        """Returns a result in one line, and its variant: ``"success"``, ``"warning"``, ..."""
         raise NotImplementedError
 
-    def then(self, ctx: Any, result: dict[str, Any]) -> Iterable[Any]:
-        """Yields what the App is to do about a result, as ``ctx.ops.set_view(...)``."""
-        return ()
-
-    def job(self, ctx: Any) -> Job:
-        """Returns the job as which the panel lists a run."""
-        return Job(ctx.dataset_name, ctx.params.get("brain_key"), str(self.config.label))
+    def follow_up(self, ctx: Any, result: dict[str, Any]) -> Iterable[Any]:
+        """Yields calls that make the App show a result, such as ``ctx.ops.set_view(...)``."""
+        if self.info.reloads:
+            yield ctx.ops.reload_dataset()
 
     def execute(self, ctx: Any) -> Any:
         """Runs the operator; see the base class."""
-        if self.config.execute_as_generator and from_app(ctx):
+        if self.info.job is not None and from_app(ctx):
             return self._stream(ctx)
         try:
-            with running(self.job(ctx)) as job:
-                result = self.run(ctx, _reporting(job, lambda p, s: ctx.set_progress(p, s)))
-            # The App does what was yielded when all is done
+            result = self._run(ctx, ctx.set_progress)
+            # The calls are queued in ctx; the App makes them at the end
             for _ in self._end(ctx, result):
                 pass
         except Exception as error:
             shown = one_line(error)
             if from_app(ctx):
-                # The App folds what an operator raises into a traceback under "Error occurred"
+                # The App hides a raised error in a traceback under "Error occurred"
                 ctx.ops.notify(str(shown), variant="error")
             raise shown from error
         return result
 
+    def _run(self, ctx: Any, send: Callable[[float | None, str], Any]) -> dict[str, Any]:
+        """Runs as a job that the panel lists."""
+
+        def report(progress: float | None, label: str) -> None:
+            job.progress, job.label = progress, label
+            send(progress, label)
+
+        title = self.info.job or str(self.config.label)
+        with running(Job(ctx.dataset_name, ctx.params.get("brain_key"), title)) as job:
+            return self.run(ctx, report)
+
     def _stream(self, ctx: Any) -> Iterator[Any]:
-        """Runs in a thread, which goes on if the browser goes away, and yields what it reports."""
+        """Yields progress, while a thread works that goes on if the browser is closed."""
         reports: queue.SimpleQueue[tuple[float | None, str] | None] = queue.SimpleQueue()
         outcome: list[Any] = []
 
         def work() -> None:
             try:
-                with running(self.job(ctx)) as job:
-                    outcome.append(self.run(ctx, _reporting(job, lambda p, s: reports.put((p, s)))))
+                outcome.append(self._run(ctx, lambda *report: reports.put(report)))
             except Exception as error:
                 logger.debug("%s failed", self.uri, exc_info=True)
-                outcome.append(one_line(error))
+                outcome.append(error)
             finally:
                 reports.put(None)
 
@@ -96,24 +155,23 @@ class MilvusOperator(foo.Operator):
         while (report := _latest(reports)) is not None:
             yield ctx.ops.set_progress(progress=report[0], label=report[1])
         thread.join()
-        (result,) = outcome
-        if isinstance(result, Exception):
-            # FiftyOne shows nothing of an error that a generator raises
-            yield ctx.ops.set_progress(progress=1, label=str(result))
-            yield ctx.ops.notify(str(result), variant="error")
-            return
-        # A toast does not survive that the App reloads the dataset; the progress bar's label does
         try:
-            yield ctx.ops.set_progress(progress=1, label=self.told(result)[0])
+            (result,) = outcome
+            if isinstance(result, Exception):
+                raise result
+            # Reloading the dataset closes a toast, but not the progress bar with its label
+            yield ctx.ops.set_progress(progress=1, label=self.message(result)[0])
             yield from self._end(ctx, result)
         except Exception as error:
-            yield ctx.ops.set_progress(progress=1, label=str(one_line(error)))
-            yield ctx.ops.notify(str(one_line(error)), variant="error")
+            # FiftyOne shows nothing of an error that a generator raises
+            text = str(one_line(error))
+            yield ctx.ops.set_progress(progress=1, label=text)
+            yield ctx.ops.notify(text, variant="error")
 
     def _end(self, ctx: Any, result: dict[str, Any]) -> Iterator[Any]:
-        text, variant = self.told(result)
+        text, variant = self.message(result)
         yield ctx.ops.notify(text, variant=variant)
-        yield from self.then(ctx, result)
+        yield from self.follow_up(ctx, result)
 
 
 def one_line(error: Exception) -> Exception:
@@ -127,21 +185,13 @@ def one_line(error: Exception) -> Exception:
 
 
 def from_app(ctx: Any) -> bool:
-    """Returns whether the App calls, and waits for messages."""
-    # The App names the operator in its request; Python and the delegate do not wait for messages
+    """Returns whether the App calls, and shows messages."""
+    # Only the App names the operator in its request
     return "operator_uri" in (getattr(ctx, "request_params", None) or {}) and not ctx.delegated
 
 
-def _reporting(job: Job, tell: Callable[[float | None, str], Any]) -> Report:
-    def report(progress: float | None, label: str) -> None:
-        job.progress, job.label = progress, label
-        tell(progress, label)
-
-    return report
-
-
 def _latest(reports: queue.SimpleQueue[Any]) -> Any:
-    """Returns the newest report, one per tick at most, or None at the end."""
+    """Returns the newest report, at most one per tick, or None at the end."""
     newest = reports.get()
     until = time.monotonic() + _TICK
     with suppress(queue.Empty):

@@ -1,4 +1,4 @@
-"""How many samples have a neighbor within a distance, before anyone looks for them all."""
+"""A preview of near-duplicates: how many samples have a neighbor within a distance."""
 
 from __future__ import annotations
 
@@ -13,11 +13,10 @@ from fiftyone_milvus.metrics import Array
 from fiftyone_milvus.numbers import as_number
 
 SAMPLE = 1000
-"""Vectors whose nearest other one is looked for: a share of 5 % is known to within 0.7 %."""
+"""Vectors whose nearest neighbor is searched: a share of 5 % is then known to within 0.7 %."""
 
 AT_ONCE = 20_000
-"""Vectors of an index whose preview a form shows unasked; those of a larger one take long to read.
-"""
+"""Vectors of an index whose preview is always shown; a larger index takes long to read."""
 
 _SUGGESTED = 5
 _KEPT = 16
@@ -25,11 +24,11 @@ _KEPT = 16
 
 @dataclass(frozen=True)
 class Preview:
-    """How far vectors are from their nearest other.
+    """The distances of vectors to their nearest neighbor.
 
     Attributes:
-        distances: an ascending float64 array, of a sample of the vectors
-        vectors: how many vectors there are in all
+        distances: of a random part of the vectors: an ascending float64 array
+        vectors: how many vectors the index has
     """
 
     distances: Array
@@ -37,18 +36,18 @@ class Preview:
 
     @property
     def suggestion(self) -> float:
-        """A distance within which 5 % have a neighbor, to three digits."""
+        """A distance within which 5 % have a neighbor, with three digits."""
         return float(f"{np.percentile(self.distances, _SUGGESTED):.3g}")
 
     def count(self, thresh: float) -> int:
-        """Returns how many vectors have another within a distance: exact if all were looked at."""
+        """Returns how many vectors have a neighbor within a distance; for large indexes, about."""
         share = np.searchsorted(self.distances, thresh, side="right") / len(self.distances)
         return round(float(share) * self.vectors)
 
     def markdown(self, thresh: Any) -> str:
-        """Returns a table of counts, of the distance that is chosen and of others."""
+        """Returns a table of counts, for the chosen distance and for five others."""
         about = "" if len(self.distances) == self.vectors else "about "
-        rows = ["| within | have a neighbor |", "| --- | --- |"]
+        rows = ["| distance | samples with a neighbor |", "| --- | --- |"]
         if as_number(thresh) is not None:
             rows.append(f"| **{thresh:.3g}** | **{about}{self._share(thresh)}** |")
         others = np.percentile(self.distances, (1, 5, 10, 25, 50)).tolist()
@@ -73,19 +72,19 @@ def size_of(dataset: Any, key: str) -> int:
 
 
 def of(dataset: Any, key: str) -> Preview:
-    """Returns the preview of an index; computed once for as long as its size stays the same.
+    """Returns the preview of an index, which is cached until the size of the index changes.
 
     Args:
         dataset: a :class:`fiftyone.core.dataset.Dataset`
         key: the brain key
 
     Raises:
-        FiftyOneMilvusError: if Milvus does not answer, or there are no two vectors
+        FiftyOneMilvusError: if Milvus does not answer, or the index has fewer than two vectors
     """
     index = open_index(dataset, key)
     size = index.total_index_size
     name = (str(dataset._doc.id), key, str(index.config.collection_name), size)
-    # A form is drawn at each keystroke: the first computes, the others wait for it
+    # The App resolves a form at each keystroke: the first one computes, the others wait
     with _lock:
         if name in _known:
             return _known[name]

@@ -1,4 +1,4 @@
-"""What a user points at, as a query."""
+"""Queries from a selection in the App, or from an uploaded image."""
 
 from __future__ import annotations
 
@@ -13,43 +13,58 @@ from fiftyone_milvus.index import MilvusSimilarityIndex
 from fiftyone_milvus.metrics import Array
 
 MAX_IMAGE_BYTES = 10 << 20
-"""Of an uploaded image: the limit of FiftyOne's Similarity Search panel."""
+"""The largest uploaded image, as in FiftyOne's Similarity Search panel."""
 
 
 def selection(ctx: Any, index: MilvusSimilarityIndex) -> Array:
-    """Returns the query that a selection means.
+    """Returns the query for the selected samples or labels.
 
-    It is the mean of the selected vectors, or, with some selected as negative (Alt-click), twice
-    that mean minus the mean of the negatives, as in FiftyOne's Similarity Search panel.
+    It is the mean of their vectors. If some are selected as negatives (Alt-click), it is twice the
+    mean of the others minus the mean of the negatives, as in FiftyOne's Similarity Search panel.
 
     Returns:
         a ``num_dims`` float64 array
 
     Raises:
-        InvalidInputError: if nothing is selected, or none of it is in the index
+        InvalidInputError: if nothing is selected, only negatives are, or none is in the index
     """
-    chosen = _labels(ctx) if index.config.patches_field is not None else _samples(ctx)
-    if not any(chosen.values()):
+    patches = index.config.patches_field is not None
+    in_patches = bool(getattr(ctx.view, "_is_patches", False))
+    if patches and ctx.selected_labels:
+        chosen = _by_kind(ctx.selected_labels, "label_id")
+    else:
+        # Older versions of FiftyOne have no ctx.selected_samples
+        items = ctx.request_params.get("selected_samples") or ctx.selected
+        if not items:
+            items = [{**label, "id": label["sample_id"]} for label in ctx.selected_labels or ()]
+        chosen = _by_kind(items, "id")
+    if not chosen:
         raise InvalidInputError(
             "Nothing is selected to search by; select samples in the grid, or labels in a sample"
         )
-    of = {kind: _mean(index, ids, by) for kind, (ids, by) in _ids(ctx, index, chosen).items()}
-    if "default" not in of:
+    if in_patches and not patches:
         raise InvalidInputError(
-            "Only negatives are selected; select what results should resemble too"
+            f"Index '{index.key}' holds samples, and patches are selected; select samples, or "
+            "choose an index of patches"
         )
-    query = of["default"]
-    return 2 * query - of["alt"] if "alt" in of else query
+    labels = patches and (in_patches or bool(ctx.selected_labels))
+    means = {kind: _mean(index, ids, labels=labels) for kind, ids in chosen.items()}
+    if "default" not in means:
+        raise InvalidInputError(
+            "Only negatives are selected; also select what the results should resemble"
+        )
+    query = means["default"]
+    return 2 * query - means["alt"] if "alt" in means else query
 
 
 def uploaded(ctx: Any, index: MilvusSimilarityIndex) -> Array:
-    """Returns the embedding of an uploaded image.
+    """Returns the embedding of the uploaded image.
 
     Returns:
-        a ``num_dims`` array
+        a ``num_dims`` float array
 
     Raises:
-        InvalidInputError: if it is no image, too large, or the index has no model
+        InvalidInputError: if it is no image, or too large, or the index has no model
     """
     images.check_model(index)
     file = ctx.params.get("image") or {}
@@ -69,23 +84,8 @@ def uploaded(ctx: Any, index: MilvusSimilarityIndex) -> Array:
     return images.embed(index, images.decode(data, name))
 
 
-def _samples(ctx: Any) -> dict[str, list[str]]:
-    """Returns the selected samples, or those of the selected labels, by kind of selection."""
-    # Older versions of FiftyOne have no ctx.selected_samples
-    items = ctx.request_params.get("selected_samples") or ctx.selected or ()
-    if not items:
-        items = [{**label, "id": label["sample_id"]} for label in ctx.selected_labels or ()]
-    return _by_kind(items, "id")
-
-
-def _labels(ctx: Any) -> dict[str, list[str]]:
-    """Returns the selected labels, or else the selected samples, by kind of selection."""
-    if ctx.selected_labels:
-        return _by_kind(ctx.selected_labels, "label_id")
-    return _samples(ctx)
-
-
 def _by_kind(items: Any, name: str) -> dict[str, list[str]]:
+    """Returns IDs by kind of selection: ``"default"``, or ``"alt"`` for negatives."""
     found: dict[str, list[str]] = {}
     for item in items:
         kind = item.get("type", "default") if isinstance(item, dict) else "default"
@@ -93,26 +93,11 @@ def _by_kind(items: Any, name: str) -> dict[str, list[str]]:
     return found
 
 
-def _ids(
-    ctx: Any, index: MilvusSimilarityIndex, chosen: dict[str, list[str]]
-) -> dict[str, tuple[list[str], str]]:
-    """Returns the IDs of each kind of selection, and which IDs they are."""
-    patches = index.config.patches_field is not None
-    labels = bool(ctx.selected_labels) or bool(getattr(ctx.view, "_is_patches", False))
-    if not patches and getattr(ctx.view, "_is_patches", False):
-        raise InvalidInputError(
-            f"Index '{index.key}' holds samples, and patches are selected; select samples, or "
-            "choose an index of patches"
-        )
-    by = "label_ids" if patches and labels else "sample_ids"
-    return {kind: (ids, by) for kind, ids in chosen.items()}
-
-
-def _mean(index: MilvusSimilarityIndex, ids: list[str], by: str) -> Array:
-    samples, labels = (None, ids) if by == "label_ids" else (ids, None)
-    vectors, _, _ = index.get_embeddings(samples, labels, allow_missing=True)
+def _mean(index: MilvusSimilarityIndex, ids: list[str], *, labels: bool) -> Array:
+    samples, label_ids = (None, ids) if labels else (ids, None)
+    vectors, _, _ = index.get_embeddings(samples, label_ids, allow_missing=True)
     if not len(vectors):
         raise InvalidInputError(
-            f"Nothing of what is selected is in index '{index.key}'; sync the index first"
+            f"Nothing of the selection is in index '{index.key}'; sync the index first"
         )
     return np.asarray(vectors, dtype=np.float64).mean(axis=0)

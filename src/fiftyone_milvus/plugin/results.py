@@ -1,15 +1,32 @@
-"""What was found, as the App shows it."""
+"""Restricted searches, and their results as a view or with a tag."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
 from fiftyone_milvus.dataset import limits
+from fiftyone_milvus.index import MilvusSimilarityIndex
+
+
+def restricted(index: MilvusSimilarityIndex, samples: Any) -> MilvusSimilarityIndex:
+    """Returns a copy of an index that searches only some samples.
+
+    All callers of a process share one loaded index, whose view and duplicates are its attributes.
+    A search in the App must not change those of a notebook, or of another operator.
+
+    Args:
+        index: the index, which is not changed
+        samples: a :class:`fiftyone.core.collections.SampleCollection`
+    """
+    own: MilvusSimilarityIndex = copy.copy(index)
+    own.use_view(samples)
+    return own
 
 
 def view_of(dataset: Any, patches_field: str | None, ids: Sequence[str]) -> Any:
-    """Returns samples, or patches, in a given order.
+    """Returns a view of samples, or patches, in a given order.
 
     Args:
         dataset: a :class:`fiftyone.core.dataset.Dataset`
@@ -20,11 +37,9 @@ def view_of(dataset: Any, patches_field: str | None, ids: Sequence[str]) -> Any:
         InvalidInputError: if there are more than a view can hold, about 420,000
     """
     limits.check_results(dataset, len(ids), 0 if patches_field is None else len(ids))
-    samples = dataset
-    if samples.media_type == "group":
-        samples = samples.select_group_slices(_allow_mixed=True)
+    samples = _all_samples(dataset)
     if patches_field is not None:
-        # FiftyOne makes a document of each patch: of those found, not of all
+        # FiftyOne stores a document for each patch of the view: only for these
         samples = samples.select_labels(ids=list(ids), fields=patches_field)
         samples = samples.to_patches(patches_field)
     return samples.select(ids, ordered=True)
@@ -42,9 +57,13 @@ def tag(dataset: Any, patches_field: str | None, ids: Sequence[str], name: str) 
     if not ids:
         return
     if patches_field is None:
-        samples = dataset
-        if samples.media_type == "group":
-            samples = samples.select_group_slices(_allow_mixed=True)
-        samples.select(ids).tag_samples(name)
+        _all_samples(dataset).select(ids).tag_samples(name)
     else:
         dataset.select_labels(ids=list(ids), fields=patches_field).tag_labels(name)
+
+
+def _all_samples(dataset: Any) -> Any:
+    """Returns a dataset with the samples of all group slices, if it is grouped."""
+    if dataset.media_type == "group":
+        return dataset.select_group_slices(_allow_mixed=True)
+    return dataset

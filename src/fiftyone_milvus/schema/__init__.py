@@ -1,1 +1,1 @@
-"""What a collection is made of: fields, index types, how it is spread, and what an engine has."""
+"""The schema of a collection: fields, index types, scale, and what each engine supports."""

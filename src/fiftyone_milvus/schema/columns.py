@@ -1,7 +1,7 @@
-"""Which FiftyOne fields are stored beside the vectors, and as which Milvus fields.
+"""Metadata fields: which FiftyOne fields can be stored with each vector, and how Milvus holds them.
 
 ==================  ======================  ==================================================
-FiftyOne            Milvus                  neutral, where there is no value
+FiftyOne            Milvus                  neutral value, where there is none
 ==================  ======================  ==================================================
 string              VARCHAR                 ``""``
 int                 INT64                   ``0``
@@ -11,15 +11,15 @@ date, datetime      INT64, ms since 1970    ``0``
 list of strings     ARRAY of VARCHAR        ``[]``
 ==================  ======================  ==================================================
 
-Milvus 2.3 has no nullable fields, so each column has a BOOL field beside it that says whether there
-is a value. All of this works alike on a Milvus 2.3.5 server and on Milvus Lite 3.2.
+Milvus 2.3 has no nullable fields, so each column comes with a BOOL field that says whether there is
+a value. This works on a Milvus 2.3.5 server and on Milvus Lite 3.2.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import Enum
 from typing import Any
 
@@ -29,13 +29,13 @@ import fiftyone.core.labels as fol
 from fiftyone_milvus.errors import InvalidInputError
 
 MAX_STRING_BYTES = 65_535
-"""The longest string that a Milvus field holds, in UTF-8."""
+"""The size of the longest string that a Milvus field holds, in UTF-8."""
 
 MAX_STRINGS = 4_096
-"""The longest list that a Milvus field holds."""
+"""The length of the longest list that a Milvus field holds."""
 
 MAX_COLUMNS = 30
-"""Two Milvus fields each, of the 64 that a collection can have."""
+"""The most metadata fields: each takes two of the 64 fields of a collection."""
 
 _RESERVED = {
     *("pk", "vector", "sample_id", "id", "rowid", "timestamp", "meta"),
@@ -47,7 +47,7 @@ _MAX_NAME = 200
 
 
 class Kind(str, Enum):
-    """What a column holds."""
+    """The type of a column's values."""
 
     STRING = "string"
     INT = "int"
@@ -70,28 +70,29 @@ NEUTRAL: Mapping[Kind, Any] = {
     Kind.DATE: 0,
     Kind.DATETIME: 0,
 }
-"""What a column holds where there is no value."""
+"""The value that a column holds where there is none."""
 
-_KINDS: tuple[tuple[type[fof.Field], Kind], ...] = (
-    (fof.StringField, Kind.STRING),
-    (fof.IntField, Kind.INT),
-    (fof.FloatField, Kind.FLOAT),
-    (fof.BooleanField, Kind.BOOL),
-    (fof.DateTimeField, Kind.DATETIME),
-    (fof.DateField, Kind.DATE),
-)
+_KINDS: Mapping[type, Kind] = {
+    fof.StringField: Kind.STRING,
+    fof.IntField: Kind.INT,
+    fof.FrameNumberField: Kind.INT,
+    fof.FloatField: Kind.FLOAT,
+    fof.BooleanField: Kind.BOOL,
+    fof.DateTimeField: Kind.DATETIME,
+    fof.DateField: Kind.DATE,
+}
 
 
 @dataclass(frozen=True)
 class Column:
-    """One FiftyOne field beside the vectors.
+    """One metadata field.
 
     Attributes:
-        path: the FiftyOne path as the user gave it, as ``"ground_truth.label"``
+        path: the FiftyOne path as the user gave it, for example ``"ground_truth.label"``
         name: the Milvus field that holds the value
-        kind: what it holds
-        on_label: in an index of patches, whether it is an attribute of the patch's own label,
-            else it is of the sample
+        kind: the type of the values
+        on_label: in an index of patches, whether it is an attribute of the patch's own label, and
+            not of its sample
     """
 
     path: str
@@ -105,13 +106,8 @@ class Column:
         return f"{self.name}_set"
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns what is recorded with the collection."""
-        return {
-            "path": self.path,
-            "name": self.name,
-            "kind": self.kind.value,
-            "on_label": self.on_label,
-        }
+        """Returns a dict that JSON can hold, to record with the collection."""
+        return {**asdict(self), "kind": self.kind.value}
 
     @classmethod
     def from_dict(cls, d: Mapping[str, Any]) -> Column:
@@ -122,6 +118,9 @@ class Column:
 def check_paths(paths: Any) -> list[str] | None:
     """Checks the form of the parameter ``fields``, without a dataset.
 
+    Returns:
+        the field paths, or None if there are none
+
     Raises:
         InvalidInputError: if it is not None or a list of distinct field paths
     """
@@ -129,7 +128,7 @@ def check_paths(paths: Any) -> list[str] | None:
         return None
     if isinstance(paths, (str, bytes)) or not isinstance(paths, Sequence):
         raise InvalidInputError(
-            f"Invalid fields {paths!r}; expected a list of field names, as ['tags', 'split']"
+            f"Invalid fields {paths!r}; expected a list of field names, such as ['tags', 'split']"
         )
     names = list(paths)
     for path in names:
@@ -140,8 +139,8 @@ def check_paths(paths: Any) -> list[str] | None:
         raise InvalidInputError(f"Field '{repeated[0]}' is in fields twice; give it once")
     if len(names) > MAX_COLUMNS:
         raise InvalidInputError(
-            f"Found {len(names)} fields; a collection holds at most {MAX_COLUMNS}, choose those "
-            "that you filter by"
+            f"Found {len(names)} fields, but a collection holds at most {MAX_COLUMNS}; choose "
+            "those that you filter by"
         )
     return names or None
 
@@ -149,12 +148,12 @@ def check_paths(paths: Any) -> list[str] | None:
 def resolve_columns(
     dataset: Any, patches_field: str | None, paths: Sequence[str]
 ) -> tuple[Column, ...]:
-    """Returns the columns of FiftyOne fields.
+    """Returns the columns for FiftyOne fields.
 
     Args:
         dataset: the :class:`fiftyone.core.dataset.Dataset`
         patches_field: the field of an index of patches, or None for samples
-        paths: the field paths, as ``["ground_truth.label", "tags"]``
+        paths: the field paths, for example ``["ground_truth.label", "tags"]``
 
     Raises:
         InvalidInputError: if a field does not exist, or can't be a column
@@ -170,7 +169,7 @@ def resolve_columns(
 
 
 def label_root(dataset: Any, patches_field: str) -> tuple[str, bool]:
-    """Returns the path of the labels that patches are made of, and whether it is a list."""
+    """Returns the path of the labels of a patches field, and whether they are in a list."""
     label_type, path = dataset._get_label_field_path(patches_field)
     return path, issubclass(label_type, fol._HasLabelList)
 
@@ -178,8 +177,8 @@ def label_root(dataset: Any, patches_field: str) -> tuple[str, bool]:
 def label_attribute(dataset: Any, patches_field: str | None, path: str) -> str | None:
     """Returns the attribute of a patch's own label that a path names, or None.
 
-    ``ground_truth.label`` and ``ground_truth.detections.label`` are both ``label`` of a patch in
-    ``ground_truth``.
+    For patches in ``ground_truth``, both ``ground_truth.label`` and
+    ``ground_truth.detections.label`` name ``label``.
     """
     if patches_field is None:
         return None
@@ -192,11 +191,9 @@ def label_attribute(dataset: Any, patches_field: str | None, path: str) -> str |
 
 def _kind_of(dataset: Any, patches_field: str | None, path: str) -> tuple[Kind, bool]:
     attribute = label_attribute(dataset, patches_field, path)
+    parts, prefix = path.split("."), ""
     if attribute is not None and patches_field is not None:
-        root, _ = label_root(dataset, patches_field)
-        parts, prefix = attribute.split("."), f"{root}."
-    else:
-        parts, prefix = path.split("."), ""
+        parts, prefix = attribute.split("."), f"{label_root(dataset, patches_field)[0]}."
 
     lists = 0
     for i in range(len(parts)):
@@ -211,29 +208,27 @@ def _kind_of(dataset: Any, patches_field: str | None, path: str) -> tuple[Kind, 
             lists += 1
             field = field.field
             if field is None and i == len(parts) - 1:
-                raise _unsupported(path, "a list of anything")
-    kind = next((kind for cls, kind in _KINDS if type(field) is cls), None)
-    if kind is None and isinstance(field, fof.IntField):
-        kind = Kind.INT  # FrameNumberField
+                raise _unsupported(path, "a list without a type")
+    kind = _KINDS.get(type(field))
     if kind is None:
         raise _unsupported(path, f"a {type(field).__name__}")
     if lists:
         if kind is not Kind.STRING or lists > 1:
-            raise _unsupported(path, "a list of something else than strings")
+            raise _unsupported(path, "a list of values that are not strings")
         kind = Kind.STRINGS
     return kind, attribute is not None
 
 
 def _unsupported(path: str, what: str) -> InvalidInputError:
     return InvalidInputError(
-        f"Field '{path}' is {what}, which can't be stored beside the vectors; expected a string, "
-        "int, float, bool, date, or a list of strings"
+        f"Field '{path}' is {what}, which can't be a metadata field; expected a string, int, "
+        "float, bool, date, or a list of strings"
     )
 
 
 def _name(path: str, taken: set[str]) -> str:
     base = re.sub(r"[^A-Za-z0-9_]", "_", path)[:_MAX_NAME]
-    # What starts with an underscore or a digit is not a Milvus name everywhere
+    # Not every Milvus takes a name that starts with an underscore or a digit
     base = base if base[0].isalpha() else f"f{base}"
     if base.lower() in _RESERVED or base.lower().startswith(_RESERVED_START):
         base = f"{base}_"

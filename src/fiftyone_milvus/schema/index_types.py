@@ -13,10 +13,10 @@ from fiftyone_milvus.numbers import as_integer, as_number
 Range = tuple[int, int]
 
 Allowed = tuple[int, int] | tuple[float, float] | tuple[str, ...] | type[bool] | None
-"""The integers of a range, the numbers of one, some names, True and False, or anything."""
+"""Integers of a range, numbers of a range, one of some names, a boolean, or any value."""
 
 Names = dict[str, Allowed]
-"""Parameters, and the values that each takes."""
+"""Parameters, and the allowed values of each."""
 
 _INT = (1, 2**31 - 1)
 _GRAPH: Names = {"M": (2, 2_048), "efConstruction": _INT}
@@ -49,10 +49,10 @@ BUILD: dict[str, Names | None] = {
     "GPU_BRUTE_FORCE": {},
     "AUTOINDEX": None,
 }
-"""The vector indexes and their build parameters; None takes any.
+"""The index types and their build parameters; None allows any.
 
-Ranges are those of https://milvus.io/docs/index-explained.md and the pages of the indexes; where
-Knowhere, which builds them, takes less, its own.
+Ranges are those of https://milvus.io/docs/index-explained.md and the pages of the index types, or
+of Knowhere, which builds them, where that allows less.
 """
 
 SEARCH_RANGES: dict[str, Range] = {
@@ -60,28 +60,22 @@ SEARCH_RANGES: dict[str, Range] = {
     "nprobe": (1, 65_536),
     "search_list": (1, 65_535),
 }
-"""The search parameters that bound how much of an index is looked at."""
+"""The search parameters that bound how much of an index is searched."""
 
-_BREADTH: Names = {"ef": SEARCH_RANGES["ef"]}
-_PROBES: Names = {"nprobe": SEARCH_RANGES["nprobe"]}
+_EF: Names = {"ef": SEARCH_RANGES["ef"]}
+_NPROBE: Names = {"nprobe": SEARCH_RANGES["nprobe"]}
 _REFINE_K: Names = {"refine_k": (1.0, 1000.0)}
 
 SEARCH: dict[str, Names | None] = {
     "FLAT": {},
-    "IVF_FLAT": _PROBES,
-    "IVF_SQ8": _PROBES,
-    "IVF_PQ": _PROBES,
-    "IVF_RABITQ": {**_PROBES, **_REFINE_K, "rbq_query_bits": (0, 8)},
-    "HNSW": _BREADTH,
-    "HNSW_SQ": {**_BREADTH, **_REFINE_K},
-    "HNSW_PQ": {**_BREADTH, **_REFINE_K},
-    "HNSW_PRQ": {**_BREADTH, **_REFINE_K},
-    "SCANN": {**_PROBES, "reorder_k": (1, 1_000_000)},
+    "HNSW": _EF,
+    **{name: {**_EF, **_REFINE_K} for name in ("HNSW_SQ", "HNSW_PQ", "HNSW_PRQ")},
+    **dict.fromkeys(("IVF_FLAT", "IVF_SQ8", "IVF_PQ", "GPU_IVF_FLAT", "GPU_IVF_PQ"), _NPROBE),
+    "IVF_RABITQ": {**_NPROBE, **_REFINE_K, "rbq_query_bits": (0, 8)},
+    "SCANN": {**_NPROBE, "reorder_k": (1, 1_000_000)},
     "DISKANN": {"search_list": SEARCH_RANGES["search_list"]},
-    "GPU_IVF_FLAT": _PROBES,
-    "GPU_IVF_PQ": _PROBES,
     "GPU_CAGRA": {
-        **_BREADTH,
+        **_EF,
         "itopk_size": _INT,
         "search_width": _INT,
         "min_iterations": (0, 2**31 - 1),
@@ -91,40 +85,37 @@ SEARCH: dict[str, Names | None] = {
     "GPU_BRUTE_FORCE": {},
     "AUTOINDEX": None,
 }
-"""The search parameters of each index; None takes any."""
+"""The search parameters of each index type; None allows any."""
 
 FOR_RESULTS = "k"
-"""The search parameter that is ours: for how many results the others are enough."""
+"""Our own search parameter: the number of results that the others suffice for."""
 
 _RESULTS: Range = (1, 1_000_000)
 
+_DEFAULT_GRAPH = {"M": 16, "efConstruction": 200}
+
 DEFAULT_BUILD: dict[str, dict[str, Any]] = {
-    "HNSW": {"M": 16, "efConstruction": 200},
-    "HNSW_SQ": {"M": 16, "efConstruction": 200, "sq_type": "SQ8"},
-    "HNSW_PQ": {"M": 16, "efConstruction": 200},
-    "HNSW_PRQ": {"M": 16, "efConstruction": 200},
-    "IVF_FLAT": {"nlist": 1_024},
-    "IVF_SQ8": {"nlist": 1_024},
-    "IVF_PQ": {"nlist": 1_024},
-    "IVF_RABITQ": {"nlist": 1_024},
-    "SCANN": {"nlist": 1_024},
-    "GPU_IVF_FLAT": {"nlist": 1_024},
-    "GPU_IVF_PQ": {"nlist": 1_024},
+    "HNSW": _DEFAULT_GRAPH,
+    "HNSW_SQ": {**_DEFAULT_GRAPH, "sq_type": "SQ8"},
+    "HNSW_PQ": _DEFAULT_GRAPH,
+    "HNSW_PRQ": _DEFAULT_GRAPH,
+    **{name: {"nlist": 1_024} for name, params in BUILD.items() if "nlist" in (params or ())},
 }
+"""The build parameters that this package sets where the user does not."""
 
 _GPU_LIMIT = 1_024
 
 _MIN_EF = 128
 _MIN_SEARCH_LIST = 100
-_NPROBE = 64
-_REORDER = 500
+_MIN_NPROBE = 64
+_MIN_REORDER = 500
 
 
 def default_index_type(engine: Engine) -> str:
     """Returns the index type of a new collection where the user names none.
 
-    Chosen by measurement (``docs/performance.md``): on a server HNSW; on the embedded engine an
-    exact scan, which needs no build and takes milliseconds at the sizes it is for.
+    By measurement (``docs/performance.md``): HNSW on a server; on the embedded engine an exact
+    search, which needs no build and takes milliseconds at the sizes that it is for.
     """
     return "FLAT" if engine.lite else "HNSW"
 
@@ -136,11 +127,11 @@ def build_params(
 
     Args:
         index_type: a key of :data:`BUILD`
-        params: the user's
-        dimension: of the vectors
+        params: the user's build parameters
+        dimension: the dimension of the vectors
 
     Raises:
-        InvalidInputError: if the vectors can't be cut into ``m`` equal parts
+        InvalidInputError: if the dimension is no multiple of ``m``
     """
     found = {**DEFAULT_BUILD.get(index_type, {}), **(params or {})}
     if "m" in (BUILD.get(index_type) or {}):
@@ -152,12 +143,12 @@ def build_params(
                 f"index_params['m'] is {parts}; expected a divisor of {dimension}, the dimension "
                 "of the vectors"
             )
-    # pymilvus would write them as Python does, which Milvus can't read
+    # pymilvus would write booleans in Python's spelling, which Milvus does not read
     return {k: str(v).lower() if isinstance(v, bool) else v for k, v in found.items()}
 
 
 def window(index_type: str | None) -> int | None:
-    """Returns how many rows a search of an index can return at most; None where only Milvus limits.
+    """Returns the most rows that a search of an index returns, or None for Milvus' own limit.
 
     https://milvus.io/docs/gpu-index-overview.md
     """
@@ -165,11 +156,11 @@ def window(index_type: str | None) -> int | None:
 
 
 def search_parameter(index_type: str) -> str | None:
-    """Returns the search parameter that bounds how much of an index is looked at, or None."""
+    """Returns the search parameter that bounds how much of an index is searched, or None."""
     if index_type.startswith("HNSW"):
         return "ef"
     if index_type == "GPU_CAGRA":
-        # Its ef is for a graph that is searched without a GPU
+        # Its ef is for searches without a GPU
         return None
     return next((name for name in SEARCH.get(index_type) or () if name in SEARCH_RANGES), None)
 
@@ -177,10 +168,10 @@ def search_parameter(index_type: str) -> str | None:
 def search_params(index_type: str, params: Mapping[str, Any] | None, limit: int) -> dict[str, Any]:
     """Returns the parameters of a search for ``limit`` rows: the user's over the defaults.
 
-    Those that bound how much is looked at grow with ``limit``: Milvus refuses ``ef < limit``, and
-    recall of the last results falls off where they are equal. Where the user's are for ``k``
-    results (:data:`FOR_RESULTS`), they grow in proportion for more, towards the default and no
-    further: that is a guess, and may find less than the default does.
+    Those that bound how much is searched grow with ``limit``: Milvus refuses ``ef < limit``, and
+    the recall of the last results drops where they are equal. Where the user's are for ``k``
+    results (:data:`FOR_RESULTS`), they grow in proportion up to the default for more results. That
+    is a guess, and may find less than the default.
     """
     found = dict(params or {})
     enough_for = found.pop(FOR_RESULTS, None)
@@ -194,8 +185,8 @@ def search_params(index_type: str, params: Mapping[str, Any] | None, limit: int)
             value = max(value, limit)
         found[name] = min(value, SEARCH_RANGES[name][1])
     if index_type == "SCANN":
-        # Its own default, no more than are asked for, finds a third of the right ones
-        found["reorder_k"] = max(found.get("reorder_k", max(_REORDER, 10 * limit)), limit)
+        # Milvus' own default, the number of results, finds a third of the true neighbors
+        found["reorder_k"] = max(found.get("reorder_k", max(_MIN_REORDER, 10 * limit)), limit)
     elif index_type == "GPU_CAGRA":
         found["itopk_size"] = max(found.get("itopk_size", max(_MIN_EF, 2 * limit)), limit)
     return found
@@ -206,14 +197,19 @@ def _default_search(name: str, limit: int) -> int:
         return max(_MIN_EF, 2 * limit)
     if name == "search_list":
         return max(_MIN_SEARCH_LIST, 2 * limit)
-    # Lists may be short: as many as rows are asked for hold enough of them
-    return max(_NPROBE, limit)
+    # Lists may be short, but as many lists as results hold enough rows
+    return max(_MIN_NPROBE, limit)
 
 
 def check_index(
     index_type: Any, build: Any, search: Any
 ) -> tuple[str | None, dict[str, Any] | None, dict[str, Any] | None]:
-    """Validates the index parameters of a config.
+    """Checks the index parameters of a config.
+
+    Args:
+        index_type: the index type, or None for the default
+        build: the build parameters, or None
+        search: the search parameters, or None
 
     Returns:
         the index type in Milvus' own spelling, the build and the search parameters
@@ -236,7 +232,7 @@ def check_index(
             continue
         if not isinstance(params, Mapping) or not all(isinstance(k, str) for k in params):
             raise InvalidInputError(
-                f"{title}={params!r} is no dictionary; expected one like {{'M': 16}}"
+                f"{title}={params!r} is not a dictionary; expected one such as {{'M': 16}}"
             )
         given = dict(params)
         if title == "search_params" and FOR_RESULTS in given:
@@ -254,10 +250,10 @@ def check_metric(index_type: str | None, metric: str) -> None:
 
     Args:
         index_type: a key of :data:`BUILD`, or None for the default
-        metric: FiftyOne's name
+        metric: FiftyOne's name of the metric
 
     Raises:
-        InvalidInputError: if it can't: https://milvus.io/docs/gpu-index-overview.md
+        InvalidInputError: if it can't (https://milvus.io/docs/gpu-index-overview.md)
     """
     if metric == "cosine" and index_type is not None and index_type.startswith("GPU_"):
         raise InvalidInputError(
@@ -295,7 +291,7 @@ def _check_value(title: str, name: str, value: Any, allowed: Allowed) -> None:
 
 
 def _expected(value: Any, allowed: Allowed) -> str | None:
-    """Returns what was expected instead of a value, or None if it may be that."""
+    """Returns what was expected instead of a value, or None if the value is allowed."""
     if allowed is None:
         return None
     if allowed is bool:

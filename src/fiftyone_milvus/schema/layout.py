@@ -1,4 +1,4 @@
-"""What a collection consists of, as far as an index needs to know."""
+"""The layout of a collection: the fields and properties that an index needs."""
 
 from __future__ import annotations
 
@@ -16,38 +16,38 @@ PK, VECTOR, SAMPLE_ID = "pk", "vector", "sample_id"
 """The fields of our collections: those of FiftyOne's built-in backend."""
 
 OWNER = "fiftyone"
-"""The collection property that records the owner: properties are kept by every engine, while
-Milvus Lite drops descriptions."""
+"""The collection property that records the owner. Milvus Lite keeps properties, but no
+descriptions."""
 
 MAKER = "fiftyone_maker"
-"""The collection property that records which call made it, until others write to it too."""
+"""The collection property that records the call that made it, until others write to it too."""
 
 FIELDS = "fiftyone_fields"
-"""The collection property that records which FiftyOne fields are beside the vectors."""
+"""The collection property that records the metadata fields."""
 
 MOVING = "moving"
-"""What an owner records besides while vectors are moved to it from elsewhere."""
+"""The key in the owner's record of a collection that vectors are still being moved to."""
 
 EMBEDDED = "fiftyone_embedded"
-"""The collection property that records as of when the vectors were computed."""
+"""The collection property that records when the vectors were computed."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """What a collection consists of, as far as an index needs to know.
+    """The layout of a collection.
 
     Attributes:
         id_field: the VARCHAR primary key
         vector_field: the FLOAT_VECTOR field
         sample_field: the VARCHAR field with the sample ID, or None if there is none
-        dimension: of the vectors
+        dimension: the dimension of the vectors
         metric_type: ``COSINE``, ``IP`` or ``L2``; None while the vectors have no index
         index_type: ``HNSW``, ``IVF_FLAT``, ...; None while the vectors have no index
         required: other fields that every row must fill, which this package can't
-        owner: what the collection's property records, or an empty dict
-        fields: the FiftyOne fields beside the vectors, or None if there are none
-        embedded: as of when the vectors were computed, as recorded; empty if it is not
-        partition_key: the field by whose values Milvus keeps rows apart, or None
+        owner: the recorded owner, or an empty dict
+        fields: the record of the metadata fields, or None if there are none
+        embedded: the record of when the vectors were computed, or an empty mapping
+        partition_key: the field whose values decide the partition of a row, or None
     """
 
     id_field: str
@@ -80,12 +80,12 @@ _INDEX_FACTS = {
 
 @dataclass(frozen=True)
 class Built:
-    """How far Milvus is with building a vector index.
+    """The progress of building a vector index.
 
     Attributes:
-        share: of the rows that are indexed, in [0, 1]; None if Milvus does not tell
+        share: the share of sealed rows that are indexed, in [0, 1]; None if Milvus does not tell
         params: the build parameters, as Milvus reports them
-        rows: how many rows are indexed, of sealed ones; None if Milvus does not tell
+        rows: the number of sealed rows that are indexed; None if Milvus does not tell
     """
 
     share: float | None
@@ -94,11 +94,11 @@ class Built:
 
     @classmethod
     def of(cls, index: Mapping[str, Any]) -> Built:
-        """Reads it from what ``MilvusClient.describe_index`` returns; empty if there is none."""
+        """Reads what ``MilvusClient.describe_index`` returned; empty if there is no index."""
         found = {n: v for n, v in index.items() if n not in _INDEX_FACTS}
-        # Milvus Lite has them in a dictionary
-        packed = found.pop("params", None)
-        found.update(packed if isinstance(packed, Mapping) else {})
+        # Milvus Lite returns them in a dictionary of their own
+        inner = found.pop("params", None)
+        found.update(inner if isinstance(inner, Mapping) else {})
         params = {str(n): str(v) for n, v in found.items()}
         total, done = index.get("total_rows"), index.get("indexed_rows")
         if not index or total is None or done is None:
@@ -114,12 +114,12 @@ def read_layout(
     id_field: str | None,
     vector_field: str,
 ) -> Layout:
-    """Reads a layout from what Milvus says of a collection.
+    """Reads the layout of a collection from its description by Milvus.
 
     Args:
         info: from ``MilvusClient.describe_collection``
         index: from ``MilvusClient.describe_index``; empty if there is no index
-        where: names the collection in messages
+        where: the name of the collection in messages
         id_field: the primary key that the user named, or None
         vector_field: from :func:`find_vector_field`
 
@@ -197,7 +197,7 @@ def _optional(field: Mapping[str, Any]) -> bool:
 
 
 def parse_record(info: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """Returns what one of our properties of a collection records, or an empty dict.
+    """Returns the record in one of our properties of a collection, or an empty dict.
 
     Args:
         info: from ``MilvusClient.describe_collection``

@@ -1,4 +1,4 @@
-"""What a collection records of the fields beside its vectors."""
+"""The record of its metadata fields that a collection keeps."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ from fiftyone_milvus.schema.columns import Column
 
 @dataclass(frozen=True)
 class Record:
-    """What a collection records of the fields beside its vectors.
+    """The record of its metadata fields that a collection keeps.
 
     Attributes:
-        columns: the columns
-        dataset_id: whose fields they are
-        watermark: see :mod:`fiftyone_milvus.fields.staleness`; None if the values were never
-            complete
+        columns: the metadata fields
+        dataset_id: the ID of the dataset that has these fields
+        watermark: see :mod:`fiftyone_milvus.fields.staleness`; None if values were never complete
     """
 
     columns: tuple[Column, ...]
@@ -30,7 +29,7 @@ class Record:
         return [name for column in self.columns for name in (column.name, column.presence)]
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns the record for the collection's property."""
+        """Returns a dict that JSON can hold."""
         return {
             "columns": [column.to_dict() for column in self.columns],
             "dataset_id": self.dataset_id,

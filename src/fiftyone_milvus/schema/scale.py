@@ -1,8 +1,8 @@
-"""How a new collection is spread over a Milvus: shards, replicas, memory maps, partitions.
+"""The scale of a new collection: shards, replicas, memory maps, partitions.
 
-What says only how Milvus lays rows out is ignored with a line in the log where an engine can't:
-answers are the same. What changes what the user gets is refused: without replicas there is no copy
-when a node is lost, and without a memory map the vectors may not fit.
+The embedded engine ignores the layout of rows (shards, partitions) with a line in the log, since
+results stay the same. It refuses what the user would miss: without replicas no copy survives the
+loss of a node, and without a memory map the vectors may not fit.
 """
 
 from __future__ import annotations
@@ -20,34 +20,25 @@ from fiftyone_milvus.schema.columns import Column, Kind
 logger = logging.getLogger(__name__)
 
 MMAP = "mmap.enabled"
-"""The property of collections and indexes that Milvus maps into memory instead of loading."""
+"""The property of collections and indexes that makes Milvus map them instead of loading them."""
 
 MAX_SHARDS = 16
 MAX_PARTITIONS = 1_024
 
-_MMAP_INDEXES = (
-    "FLAT",
-    "IVF_FLAT",
-    "IVF_SQ8",
-    "IVF_PQ",
-    "HNSW",
-    "HNSW_SQ",
-    "HNSW_PQ",
-    "HNSW_PRQ",
-)
+_MMAP_INDEXES = ("FLAT", "IVF_FLAT", "IVF_SQ8", "IVF_PQ", "HNSW", "HNSW_SQ", "HNSW_PQ", "HNSW_PRQ")
 _NODES = "__default_resource_group"
 
 
 @dataclass(frozen=True)
 class Scale:
-    """How a new collection is spread; None leaves something to Milvus.
+    """The scale of a new collection; None leaves a choice to Milvus.
 
     Attributes:
-        num_shards: into how many channels its writes are split
-        replicas: how many query nodes hold each row in memory
+        num_shards: the number of channels for writes
+        replicas: the number of query nodes that hold each row
         mmap: whether vectors and index are mapped from disk
-        partition_key: the FiftyOne field by whose values rows are kept apart
-        num_partitions: into how many partitions these values are hashed
+        partition_key: the FiftyOne field whose values decide the partition of a row
+        num_partitions: the number of partitions that these values are hashed into
     """
 
     num_shards: int | None = None
@@ -57,8 +48,8 @@ class Scale:
     num_partitions: int | None = None
 
     def for_index(self, index_type: str) -> dict[str, str]:
-        """Returns what a vector index has to be told."""
-        # Milvus 2.4 wants it said of the index too; DISKANN and those of a GPU can't
+        """Returns the build parameters that a vector index needs for this scale."""
+        # Milvus 2.4 needs it for the index too; DISKANN and GPU indexes can't be mapped
         if self.mmap is None or index_type not in _MMAP_INDEXES:
             return {}
         return {MMAP: str(self.mmap).lower()}
@@ -68,7 +59,7 @@ def check_scale(scale: Scale, fields: Sequence[str] | None) -> Scale:
     """Checks the parameters of a config, without Milvus or a dataset.
 
     Args:
-        scale: what the user gave
+        scale: the user's parameters
         fields: the metadata fields
 
     Returns:
@@ -90,8 +81,8 @@ def check_scale(scale: Scale, fields: Sequence[str] | None) -> Scale:
     if key is None:
         if scale.num_partitions is not None:
             raise InvalidInputError(
-                f"num_partitions={scale.num_partitions} says nothing without a partition_key; "
-                "give one of fields, or leave it out"
+                f"num_partitions={scale.num_partitions} has no effect without a partition_key; "
+                "pass one of fields as partition_key, or leave num_partitions out"
             )
     elif key not in (fields or ()):
         raise InvalidInputError(
@@ -102,10 +93,10 @@ def check_scale(scale: Scale, fields: Sequence[str] | None) -> Scale:
 
 
 def check_partition_key(scale: Scale, columns: Sequence[Column]) -> None:
-    """Checks that the values of a field can tell partitions apart.
+    """Checks the type of the partition key.
 
     Raises:
-        InvalidInputError: if it holds something else than strings or integers
+        InvalidInputError: if it holds neither strings nor integers
     """
     for column in columns:
         if column.path == scale.partition_key and column.kind not in (Kind.STRING, Kind.INT):
@@ -116,10 +107,10 @@ def check_partition_key(scale: Scale, columns: Sequence[Column]) -> None:
 
 
 def fitted(scale: Scale, connection: Connection) -> Scale:
-    """Returns what an engine can do of what the user asked for.
+    """Returns the part of a scale that an engine supports.
 
     Raises:
-        InvalidInputError: if it can't give what would be missed
+        InvalidInputError: if it does not support replicas or a memory map that were asked for
     """
     engine = connection.engine
     where = f"{engine.title} at {connection.target.address}"
@@ -142,11 +133,7 @@ def fitted(scale: Scale, connection: Connection) -> Scale:
         if (value := getattr(scale, name)) is not None
     ]
     if ignored:
-        logger.info(
-            "%s keeps a collection in one piece: %s changes nothing there",
-            where,
-            " and ".join(ignored),
-        )
+        logger.info("%s does not split a collection, and ignores %s", where, " and ".join(ignored))
     return Scale()
 
 
@@ -156,8 +143,8 @@ def _check_nodes(replicas: int | None, connection: Connection, where: str) -> No
     try:
         group = connection.run(lambda c: c.describe_resource_group(_NODES))
     except FiftyOneMilvusError as error:
-        # This user may not ask, or a cloud does not say; Milvus will refuse if it must
-        logger.debug("The number of query nodes is not known: %s", error)
+        # Some users and clouds may not ask; Milvus itself refuses what is impossible
+        logger.debug("The number of query nodes is unknown: %s", error)
         return
     nodes = int(group.num_available_node)
     if nodes < (replicas or 1):

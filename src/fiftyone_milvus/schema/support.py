@@ -1,7 +1,7 @@
-"""Which engine offers which vector index, said before anything is made.
+"""Checks whether an engine supports a vector index, before anything is made.
 
-Milvus itself takes some that it can't build: Milvus Lite every name, and a Milvus 2.3 without
-DiskANN or a GPU theirs, which it then tries to build for ever, and scans meanwhile.
+Milvus itself accepts some that it can't build: Milvus Lite accepts every name, and a Milvus 2.3
+without DiskANN or a GPU accepts their indexes, never finishes them, and scans meanwhile.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ SINCE: dict[str, tuple[int, int]] = {
     "HNSW_PRQ": (2, 5),
     "IVF_RABITQ": (2, 6),
 }
-"""The Milvus that an index type came with; the others are older."""
+"""The first Milvus release with an index type; all have the others."""
 
 SQ4U_SINCE = (2, 6, 8)
-"""The Milvus that ``sq_type`` SQ4U came with: https://milvus.io/docs/hnsw-sq.md."""
+"""The first Milvus release with ``sq_type`` SQ4U: https://milvus.io/docs/hnsw-sq.md."""
 
-_GPU_BUILD, _PYPI_BUILD = "gpu", "lite"
+_PYPI_BUILD = "lite"
 
 
 def check_offered(
@@ -38,12 +38,12 @@ def check_offered(
     """Checks that an engine can build an index.
 
     Args:
-        connection: to the engine
+        connection: a connection to the engine
         index_type: a key of :data:`fiftyone_milvus.schema.index_types.BUILD`
         params: the build parameters, the user's or as Milvus reads them
 
     Raises:
-        InvalidInputError: if it can't: which engine that is, what it has and what to do
+        InvalidInputError: if it can't; the message names the engine, what it has and the remedy
     """
     engine = connection.engine
     where = f"{engine.title} at {connection.target.address}"
@@ -58,18 +58,18 @@ def check_offered(
         return
     release, build = engine.release, engine.build
     if release is None:
-        # Such as Zilliz Cloud; it says itself what it lacks
+        # For example Zilliz Cloud, which refuses what it lacks
         return
     since = SINCE.get(index_type, (0, 0))
     if release[:2] < since:
         raise InvalidInputError(
-            f"{where} has no {index_type} index, which came with Milvus {since[0]}.{since[1]}; "
-            "use that, or another index_type"
+            f"{where} has no {index_type} index, which needs Milvus {since[0]}.{since[1]}; upgrade "
+            "it, or use another index_type"
         )
     if (params or {}).get("sq_type") == "SQ4U" and release < SQ4U_SINCE:
         raise InvalidInputError(
-            f"{where} has no sq_type 'SQ4U', which came with Milvus "
-            f"{'.'.join(map(str, SQ4U_SINCE))}; use that, or another sq_type"
+            f"{where} has no sq_type 'SQ4U', which needs Milvus "
+            f"{'.'.join(map(str, SQ4U_SINCE))}; upgrade it, or use another sq_type"
         )
     if index_type.startswith("GPU_") and build in ("", _PYPI_BUILD):
         raise InvalidInputError(
@@ -84,13 +84,13 @@ def check_offered(
 
 
 def _check_lite(where: str, index_type: str, params: Mapping[str, Any]) -> None:
-    """Refuses what Milvus Lite would leave out without a word."""
+    """Refuses what Milvus Lite would ignore silently."""
     if index_type != "HNSW_SQ":
         return
-    # A boolean may be one of Milvus' already, which is a string
+    # A string where it is as Milvus reads it
     refined = str(params.get("refine")).lower() == "true"
     if params.get("sq_type", "SQ8") != "SQ8" or refined:
         raise InvalidInputError(
-            f"{where} builds HNSW_SQ with sq_type 'SQ8' and without refine only, not with "
+            f"{where} builds HNSW_SQ only with sq_type 'SQ8' and without refine, not with "
             f"{dict(params)}; leave these out, or give a Milvus server (uri=)"
         )

@@ -1,8 +1,4 @@
-"""Makes the indexes of the contract's tests with the real built-in backend, and adopts them.
-
-Each module here takes the tests of one of the contract's modules, but for those that ask for what
-the built-in can't make.
-"""
+"""Makes the indexes of other modules' tests with the real built-in backend, and adopts them."""
 
 from __future__ import annotations
 

@@ -1,21 +1,19 @@
+"""``sync()``, without what the built-in does not record: when embeddings were computed, fields."""
+
 from tests.moving.adopted import taking
 from tests.syncing import test_sync
-
-OWED = "when embeddings were computed is not known of a run of the built-in: all are, once"
-FIELDS = "the built-in has no fields beside the vectors"
-COLLECTION = "without a collection, nothing is adopted"
 
 globals().update(
     taking.of(
         test_sync,
-        but={
-            "test_refresh": OWED,
-            "test_refresh_of_patches": OWED,
-            "test_a_refresh_that_fails_is_owed": OWED,
-            "test_fields_follow_too": FIELDS,
-            "test_vectors_of_others_stay": "the built-in shares no collection",
-            "test_bad_arguments": COLLECTION,
-            "test_the_model_that_the_index_was_made_with": COLLECTION,
-        },
+        "test_an_index_follows_its_dataset",
+        "test_a_later_session_goes_on",
+        "test_a_view_is_added_and_nothing_else_is_touched",
+        "test_what_is_gone_stays_unless_pruned",
+        "test_patches",
+        "test_a_view_of_patches",
+        "test_embeddings_of_a_field",
+        "test_interrupted_in_the_middle",
+        "test_keys_that_are_not_fiftyones_are_stale",
     )
 )

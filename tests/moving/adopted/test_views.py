@@ -1,3 +1,5 @@
+"""Views: filters on the keys and sample IDs as the built-in stored them."""
+
 from collections.abc import Iterator
 from typing import Any
 
@@ -7,9 +9,19 @@ from tests.moving.adopted import taking
 from tests.search import test_views
 from tests.support.indexes import Indexed, index_images
 
-POOR = "the built-in's graph has half of the links"
-
-globals().update(taking.of(test_views, but={"test_recall_without_a_view": POOR}))
+globals().update(
+    taking.of(
+        test_views,
+        "test_recall_and_number_of_results",
+        "test_a_far_corner",
+        "test_samples_outside_the_index_never_come_back",
+        "test_deleted_samples_leave_holes_not_short_results",
+        "test_patches_from_a_patches_view",
+        "test_patches_from_the_dataset",
+        "test_patch_neighbours_carry_both_ids",
+        "test_patches_that_were_removed_never_come_back",
+    )
+)
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,8 @@ def build_servicer(db: Any) -> Any:
     """Returns the gRPC servicer for an open Milvus Lite database.
 
     Args:
-        db: a ``milvus_lite.db.MilvusLite``, which nothing else may write to. Writes must come one
-            at a time for each collection; reads may run at the same time.
+        db: a ``milvus_lite.db.MilvusLite``, which nothing else may write to. Requests must come
+            through :class:`fiftyone_milvus.embedded.interceptors.LockingInterceptor`.
 
     Returns:
         a ``FastServicer``, or a ``PlainServicer`` where the installed Milvus Lite does not fit the

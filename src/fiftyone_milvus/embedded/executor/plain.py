@@ -20,14 +20,15 @@ class PlainServicer(MilvusServicer):
         for them in one parameter ``params`` only, and would build with its own defaults.
         """
         given = {pair.key: pair.value for pair in request.extra_params}
-        build = {name: _parsed(given[name]) for name in _BUILD_PARAMS if name in given}
+        build = {name: decoded(given[name]) for name in _BUILD_PARAMS if name in given}
         if build and "params" not in given:
             request.extra_params.add(key="params", value=json.dumps(build))
         return super().CreateIndex(request, context)
 
 
-def _parsed(text: str) -> Any:
+def decoded(text: str) -> Any:
+    """A parameter of a request: JSON, or a name such as ``SQ8``."""
     try:
         return json.loads(text)
-    except ValueError:  # a name, such as SQ8
+    except ValueError:
         return text

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +11,7 @@ from pymilvus.grpc_gen import common_pb2
 
 from fiftyone_milvus.embedded.executor.live_rows import UnsupportedError
 from fiftyone_milvus.embedded.executor.parts import Floats
+from fiftyone_milvus.embedded.executor.plain import decoded
 
 _FLOAT_VECTOR_PLACEHOLDER = 101
 _METRICS = ("COSINE", "IP", "L2")
@@ -140,14 +140,6 @@ def read_query(request: Any) -> QueryRequest:
         by_key="iterator" in raw,
         output_fields=list(request.output_fields) or None,
     )
-
-
-def decoded(value: str) -> Any:
-    """A parameter, which is JSON, or a name such as ``SQ8``."""
-    try:
-        return json.loads(value)
-    except ValueError:
-        return value
 
 
 def _queries(placeholder_group: bytes, dim: int) -> Floats:

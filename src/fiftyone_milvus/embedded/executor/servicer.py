@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 from milvus_lite.adapter.grpc.errors import success_status_kwargs, to_status_kwargs
-from milvus_lite.adapter.grpc.servicer import MilvusServicer
 from milvus_lite.engine import collection as lite_collection
 from milvus_lite.engine.operation import InsertOp
 from milvus_lite.engine.projection import build_projection_plan, projection_output_fields
@@ -30,11 +29,7 @@ from fiftyone_milvus.embedded.executor.live_rows import (
 )
 from fiftyone_milvus.embedded.executor.parts import Mask, Rows
 from fiftyone_milvus.embedded.executor.plain import PlainServicer
-from fiftyone_milvus.embedded.executor.requests import (
-    SearchRequest,
-    read_query,
-    read_search,
-)
+from fiftyone_milvus.embedded.executor.requests import SearchRequest, read_query, read_search
 from fiftyone_milvus.embedded.locks import Call, Collection, Locks, WaitError
 from fiftyone_milvus.embedded.storage import flush
 
@@ -260,7 +255,7 @@ class FastServicer(PlainServicer):
         )
 
     def _describe_index(self, request: Any, col: Any, view: View) -> Any:
-        plain = MilvusServicer(self._db)
+        plain = PlainServicer(self._db)
         counted = _Counted(col, view.count)
         plain._get_collection = lambda request, context: counted
         answer = plain.DescribeIndex(request, None)

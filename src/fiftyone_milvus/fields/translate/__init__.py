@@ -1,11 +1,11 @@
-"""A FiftyOne view as a Milvus filter expression over the columns that are beside the vectors.
+"""Translates a FiftyOne view to a Milvus filter expression over metadata fields.
 
-What a view contains is what its MongoDB pipeline lets through. So that pipeline is run here, on
-one document whose paths stand for columns instead of values: every stage, expression and query
-then says on which *condition* on the columns it is true. However a view was written, in Python or
-in the App's sidebar, and by whichever stage, it ends as these few operators of MongoDB.
+A view contains the documents that pass its MongoDB pipeline. The pipeline is evaluated here on one
+symbolic document, whose paths stand for columns instead of values: every stage, expression and
+query evaluates to the *condition* on the columns under which it is true. Every view, from Python or
+from the App's sidebar, becomes a few operators of MongoDB.
 
-Where a condition can't be said exactly, the view is not translated.
+A view that has no exact condition is not translated.
 """
 
 from __future__ import annotations
@@ -34,23 +34,21 @@ logger = logging.getLogger(__name__)
 
 
 def translate(view: Any, columns: Sequence[Column], patches_field: str | None) -> str | None:
-    """Returns the Milvus expression that says which rows are in a view.
-
-    Nothing is read from MongoDB or Milvus.
+    """Returns the Milvus expression for the rows of a view; asks neither MongoDB nor Milvus.
 
     Args:
         view: a :class:`fiftyone.core.collections.SampleCollection` of the index's dataset
-        columns: the fields beside the vectors
-        patches_field: the field whose labels are the index's rows, or None for samples
+        columns: the metadata fields
+        patches_field: the field of the patches that the index holds, or None for samples
 
     Returns:
-        an expression whose rows are exactly the view's rows that are indexed, ``""`` for every
-        row, or None if the columns don't tell which rows those are
+        an expression for exactly the rows of the index that are in the view, ``""`` for every row,
+        or None if the columns don't determine these rows
     """
     try:
         found = _rows(view, tuple(columns), patches_field)
     except Untranslatable as reason:
-        logger.debug("The view is no condition on synchronized fields: %s", reason)
+        logger.debug("The view is not a condition on metadata fields: %s", reason)
         return None
     if isinstance(found, Constant):
         return "" if found.value else ids_in(PK, [""])
@@ -64,7 +62,7 @@ def _rows(view: Any, columns: tuple[Column, ...], patches_field: str | None) -> 
         raise Untranslatable("a grouped dataset")
     if not isinstance(view, fop.PatchesView):
         if view._is_patches or view._is_frames or view._is_clips:
-            raise Untranslatable("a view of something else than samples and patches")
+            raise Untranslatable("a view of other documents than samples and patches")
         return pipeline.rows(_pipeline(view), sample_document(dataset, columns, patches_field))
     if patches_field != view.patches_field or view._is_frames:
         raise Untranslatable("patches of another field")
@@ -78,7 +76,7 @@ def _rows(view: Any, columns: tuple[Column, ...], patches_field: str | None) -> 
 
 
 def _pipeline(view: Any) -> list[dict[str, Any]]:
-    # FiftyOne copies each stage's IDs: not for those that are too many anyway
+    # Before FiftyOne copies the IDs of a stage that has too many anyway
     for stage in view._stages:
         if len(getattr(stage, "sample_ids", None) or ()) > MAX_EXPRESSION_IDS:
             raise Untranslatable("a selection of many samples")

@@ -41,30 +41,30 @@ from fiftyone_milvus.schema.columns import Kind
 
 _EPOCH = datetime(1970, 1, 1)
 _TOKEN = re.compile(r"\\[^A-Za-z0-9]|[^\\\[\](){}*+?.^$]", re.DOTALL)
-"""A character of a regular expression that stands for itself, or a bar."""
+"""A character of a regular expression that matches itself, or a bar."""
 
 Variables = Mapping[str, Mapping[str, Any]]
 
 
 def condition(expr: Any, document: Document) -> Condition:
-    """Returns where an aggregation expression is true.
+    """Returns the condition under which an aggregation expression is true.
 
     Raises:
-        Untranslatable: if the columns don't tell
+        Untranslatable: if the columns don't determine it
     """
     return _truth(evaluate(expr, document))
 
 
 def evaluate(expr: Any, document: Document, variables: Variables | None = None) -> Value:
-    """Returns what an aggregation expression evaluates to.
+    """Returns the value of an aggregation expression.
 
     Args:
         expr: the expression, as JSON
         document: the document that it reads
-        variables: the attributes of the labels that ``$$name`` stands for
+        variables (None): for each variable ``$$name``, the attributes of the label that it is
 
     Raises:
-        Untranslatable: if the columns don't tell
+        Untranslatable: if the columns don't determine it
     """
     return _Evaluation(document, variables or {}).value(expr)
 
@@ -124,7 +124,7 @@ class _Evaluation:
             except Untranslatable as reason:  # noqa: PERF203
                 unknown = reason
         joined = join(*parts)
-        # One may decide it, whatever the others are
+        # One may decide the result, whatever the others are
         if unknown is not None and joined != absorbing:
             raise unknown
         return joined
@@ -132,7 +132,7 @@ class _Evaluation:
     def _literal(self, expr: Any) -> Any:
         value = self.value(expr)
         if not isinstance(value, Literal):
-            raise Untranslatable("something else than a literal")
+            raise Untranslatable("an expression that is not a literal")
         return value.value
 
     def _comparison(self, op: str) -> Callable[[Any], Value]:
@@ -141,7 +141,7 @@ class _Evaluation:
             if isinstance(left, Literal) and not isinstance(right, Literal):
                 return Truth(_compared(right, MIRRORED.get(op, op), left.value))
             if not isinstance(right, Literal):
-                raise Untranslatable("fields that are compared with each other")
+                raise Untranslatable("a comparison of two fields")
             return Truth(_compared(left, op, right.value))
 
         return compare
@@ -163,7 +163,7 @@ class _Evaluation:
                 raise Untranslatable("$in a field")
             return Truth(predicates.contains(among.column, [sought.value]))
         if not isinstance(among, Literal) or not isinstance(among.value, list):
-            raise Untranslatable("$in what is no list")
+            raise Untranslatable("$in a value that is not a list")
         return Truth(_one_of(sought, among.value))
 
     def _size(self, arg: Any) -> Value:
@@ -225,10 +225,10 @@ class _Evaluation:
         return Labels(labels.attributes, kept, labels.each_is_row, from_rows=labels.are_rows)
 
     def any_label(self, expr: Any) -> Condition:
-        """Returns which samples have a label for which an expression is true.
+        """Returns the condition that an expression is true for any label of a sample.
 
-        Of a sample's labels the index knows the values of single attributes: what holds for any
-        of them is told, what holds for the same label twice is not.
+        The index has the set of each attribute's values, so it can't tell whether two attributes
+        are of the same label.
         """
         operator, args = _single(expr)
         if operator == "$or":
@@ -272,18 +272,17 @@ def _truth(value: Value) -> Condition:
 
 
 def _boolean(value: Value) -> Condition:
-    if isinstance(value, Literal) and not isinstance(value.value, bool):
-        raise Untranslatable("$cond of something else than booleans")
-    if isinstance(value, (Literal, Truth)):
+    literal = isinstance(value, Literal) and isinstance(value.value, bool)
+    if literal or isinstance(value, Truth):
         return _truth(value)
-    raise Untranslatable("$cond of something else than booleans")
+    raise Untranslatable("$cond of other values than booleans")
 
 
 def _compared(value: Value, op: str, literal: Any) -> Condition:
-    """Returns where a value compares with a literal."""
+    """Returns the condition that a value compares with a literal."""
     match value:
         case Scalar(column, visible):
-            # What is hidden is None
+            # A hidden value is None
             order = 0 if literal is None else -1
             hidden = Constant(OPERATORS[op][1](order, 0))
             return either(visible, predicates.compared(column, op, literal), hidden)
@@ -309,9 +308,9 @@ def _compared(value: Value, op: str, literal: Any) -> Condition:
 
 def _size_compared(of: Strings | Common | Labels, op: str, literal: Any) -> Condition:
     if isinstance(literal, bool) or not isinstance(literal, int):
-        raise Untranslatable("a size compared with no integer")
+        raise Untranslatable("a size compared with another value than an integer")
     holds = OPERATORS[op][1]
-    # Only whether there are any is known
+    # The index only knows whether there are any
     if len({holds(length, literal) for length in (1, max(2, literal), max(2, literal) + 1)}) > 1:
         raise Untranslatable("the number of elements")
     return either(_nonempty(of), Constant(holds(1, literal)), Constant(holds(0, literal)))
@@ -344,7 +343,7 @@ def _one_of(value: Value, among: list[Any]) -> Condition:
 
 
 def _prefixes(regex: Any) -> list[str] | None:
-    """Returns the prefixes that a regular expression of ``starts_with()`` looks for."""
+    """Returns the prefixes in a regular expression of ``starts_with()``, or None for others."""
     if not isinstance(regex, str) or not regex.startswith("^"):
         return None
     body, alternatives = regex[1:], False

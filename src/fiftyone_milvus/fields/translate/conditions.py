@@ -1,23 +1,23 @@
-"""Conditions on an index's rows: a small algebra, written as Milvus expressions.
+"""An algebra of conditions on the rows of an index, which become Milvus expressions.
 
-Negation is pushed inwards to the atoms, each of which knows how it is negated, so that an
-expression never has ``not`` before a compound.
+Negation is applied to the atoms, each of which has its own, so that an expression never has ``not``
+in front of a compound.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TypeAlias
 
 
 class Untranslatable(Exception):
-    """Something that no Milvus expression over the columns says exactly."""
+    """Raised for what no Milvus expression over the columns says exactly."""
 
 
 @dataclass(frozen=True)
 class Constant:
-    """Every row, or none."""
+    """A condition for every row, or for no row."""
 
     value: bool
 
@@ -28,9 +28,9 @@ class Atom:
 
     Attributes:
         text: the Milvus expression
-        negation: the Milvus expression of the other rows
+        negation: the Milvus expression for the other rows
         column: the path of the column that it reads, or None for IDs
-        when_unset: whether it holds for rows where that column has no value
+        when_unset: whether it is true for rows where that column has no value
     """
 
     text: str
@@ -41,14 +41,14 @@ class Atom:
 
 @dataclass(frozen=True)
 class Every:
-    """All of at least two conditions."""
+    """The conjunction of at least two conditions."""
 
     parts: tuple[Condition, ...]
 
 
 @dataclass(frozen=True)
 class Some:
-    """Any of at least two conditions."""
+    """The disjunction of at least two conditions."""
 
     parts: tuple[Condition, ...]
 
@@ -60,17 +60,17 @@ NONE = Constant(False)
 
 
 def every(*conditions: Condition) -> Condition:
-    """Returns what all conditions have in common; all rows for no conditions."""
+    """Returns the conjunction of conditions, which is all rows for none."""
     return _joined(Every, NONE, ALL, conditions)
 
 
 def some(*conditions: Condition) -> Condition:
-    """Returns what any of the conditions matches; no rows for no conditions."""
+    """Returns the disjunction of conditions, which is no rows for none."""
     return _joined(Some, ALL, NONE, conditions)
 
 
 def negated(condition: Condition) -> Condition:
-    """Returns the other rows."""
+    """Returns the negation of a condition."""
     match condition:
         case Constant(value):
             return Constant(not value)
@@ -90,7 +90,7 @@ def either(condition: Condition, then: Condition, otherwise: Condition) -> Condi
 
 
 def when_unset(condition: Condition, columns: Collection[str]) -> Condition:
-    """Returns what is left of a condition where these columns have no value."""
+    """Returns a condition with the given columns known to have no value."""
     match condition:
         case Atom(column=column) if column in columns:
             return Constant(condition.when_unset)
@@ -102,7 +102,7 @@ def when_unset(condition: Condition, columns: Collection[str]) -> Condition:
 
 
 def written(condition: Condition) -> str:
-    """Returns the Milvus expression of a condition that is no constant."""
+    """Returns the Milvus expression of a condition that is not constant."""
     match condition:
         case Atom(text):
             return text
@@ -110,7 +110,7 @@ def written(condition: Condition) -> str:
             return " and ".join(map(_bracketed, parts))
         case Some(parts):
             return " or ".join(map(_bracketed, parts))
-    raise AssertionError("a constant has no expression of its own")
+    raise AssertionError("a constant has no expression")
 
 
 def _bracketed(condition: Condition) -> str:
@@ -124,17 +124,10 @@ def _joined(
     neutral: Constant,
     conditions: Collection[Condition],
 ) -> Condition:
-    parts = tuple(dict.fromkeys(p for p in _flat(kind, conditions) if p != neutral))
+    parts: dict[Condition, None] = {}
+    for condition in conditions:
+        inner = condition.parts if isinstance(condition, kind) else (condition,)
+        parts.update(dict.fromkeys(part for part in inner if part != neutral))
     if absorbing in parts:
         return absorbing
-    if not parts:
-        return neutral
-    return parts[0] if len(parts) == 1 else kind(parts)
-
-
-def _flat(kind: type[Every] | type[Some], conditions: Collection[Condition]) -> Iterator[Condition]:
-    for condition in conditions:
-        if isinstance(condition, kind):
-            yield from condition.parts
-        else:
-            yield condition
+    return neutral if not parts else next(iter(parts)) if len(parts) == 1 else kind(tuple(parts))

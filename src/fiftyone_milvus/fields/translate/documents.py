@@ -1,4 +1,4 @@
-"""What MongoDB's expressions find at the paths of a document, in terms of an index's columns."""
+"""Symbolic documents: what MongoDB's expressions find at their paths, in terms of columns."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ class Truth:
 
 @dataclass(frozen=True)
 class Id:
-    """The ID of a sample or label: a Milvus field."""
+    """The ID of a sample or label, which is in a Milvus field."""
 
     field: str
 
 
 @dataclass(frozen=True)
 class Scalar:
-    """A column's value; None where the document that holds it was ``hidden``."""
+    """The value of a column; None where an earlier stage hid it, so that it is not ``visible``."""
 
     column: Column
     visible: Condition = ALL
@@ -55,9 +55,8 @@ class Strings:
 
     Attributes:
         column: the column
-        through_labels: whether it gathers an attribute of a list of labels; labels without the
-            attribute don't count
-        or_empty: whether no list reads as an empty one
+        through_labels: whether it has one attribute of a list of labels, without missing values
+        or_empty: whether a missing list reads as an empty one
     """
 
     column: Column
@@ -67,7 +66,7 @@ class Strings:
 
 @dataclass(frozen=True)
 class Common:
-    """The strings that a list shares with some literals."""
+    """The intersection of a list of strings with literals."""
 
     strings: Strings
     values: tuple[Any, ...]
@@ -75,7 +74,7 @@ class Common:
 
 @dataclass(frozen=True)
 class Element:
-    """An attribute of one of a sample's labels, of which the index knows the set."""
+    """An attribute of one label of a sample; the column has the values of all its labels."""
 
     column: Column
 
@@ -88,11 +87,11 @@ class Labels:
     """A list of labels.
 
     Attributes:
-        attributes: what each label has, by path
-        kept: which labels are left; None for a list that was not filtered
-        are_rows: whether the index's rows are the labels that this list has by now
-        from_rows: whether it was just filtered from that list
-        each_is_row: whether each is a row of the index, so that ``kept`` tells of rows
+        attributes: the attributes of each label, by path
+        kept: the condition for labels that are left; None for a list that was not filtered
+        each_is_row: whether each label is a row of the index, so that ``kept`` is about rows
+        are_rows: whether the rows of the result are the labels that are left in this list
+        from_rows: whether the list was just filtered from such a list
     """
 
     attributes: Mapping[str, Attribute]
@@ -104,13 +103,13 @@ class Labels:
 
 @dataclass(frozen=True)
 class Embedded:
-    """An embedded document, as a label.
+    """An embedded document, for example a label.
 
     Attributes:
-        path: where it is
+        path: its path
         columns: the paths of its columns
         always: whether every row has it
-        visible: where it was not hidden
+        visible: the condition for rows where no stage hid it
     """
 
     path: str
@@ -120,10 +119,10 @@ class Embedded:
 
     @property
     def present(self) -> Condition:
-        """Where it is not None.
+        """The condition for rows where it is not None.
 
         Raises:
-            Untranslatable: if that is not known
+            Untranslatable: if that is unknown
         """
         if not self.always and when_unset(self.visible, self.columns) != NONE:
             raise Untranslatable(f"whether there is '{self.path}'")
@@ -144,11 +143,11 @@ class Size:
 
 @dataclass
 class Document:
-    """One document of a pipeline, sample or patch, as the stages so far have left it.
+    """One sample or patch in a pipeline, after the stages so far.
 
     Attributes:
-        known: what its paths hold
-        labels: the path of the labels that are the index's rows, or None
+        known: the values at its paths
+        labels: the path of the labels that are the rows of the index, or None
     """
 
     known: dict[str, Value]
@@ -157,24 +156,28 @@ class Document:
     _selected: list[list[str]] = field(default_factory=list)
 
     def find(self, path: str) -> Value:
-        """Returns what is at a path.
+        """Returns the value at a path.
 
         Raises:
-            Untranslatable: if no column knows, or a stage has changed it
+            Untranslatable: if no column has it, or a stage has changed it
         """
+        self._check(path)
+        value = self.known.get(path)
+        if value is None or any(edit.startswith(f"{path}.") for edit in self._edited):
+            raise Untranslatable(f"'{path}' is not a column")
+        return value
+
+    def _check(self, path: str) -> None:
+        """Raises Untranslatable if a stage has changed or removed a path, or one above it."""
         parents = [path, *_ancestors(path)]
         for parent in parents:
             if parent in self._edited:
                 raise Untranslatable(f"'{parent}' was edited")
         if not all(any(p in selected for p in parents) for selected in self._selected):
             raise Untranslatable(f"'{path}' was not selected")
-        value = self.known.get(path)
-        if value is None or any(edit.startswith(f"{path}.") for edit in self._edited):
-            raise Untranslatable(f"'{path}' is no column")
-        return value
 
     def put(self, path: str, value: Value | None) -> None:
-        """Changes what is at a path; None for what can't be told."""
+        """Sets the value at a path; None for an unknown value."""
         old = self.known.get(path)
         if isinstance(value, Labels) and (path != self.labels or value.from_rows):
             self._forget(path)
@@ -198,20 +201,12 @@ class Document:
         self._selected.append(paths)
 
     def rows(self) -> Condition:
-        """Returns which labels of the document are left, where labels are the index's rows."""
+        """Returns the condition for the rows of this document that are left."""
         if "_id" in self._edited:
             raise Untranslatable("the IDs were edited")
         if self.labels is None:
             return ALL
-        # Labels are told by their IDs
-        if f"{self.labels}._id" in self._edited or not all(
-            any(p in selected for p in [f"{self.labels}._id", *_ancestors(f"{self.labels}._id")])
-            for selected in self._selected
-        ):
-            raise Untranslatable("the labels were not selected")
-        for parent in [self.labels, *_ancestors(self.labels)]:
-            if parent in self._edited:
-                raise Untranslatable(f"'{parent}' was edited")
+        self._check(f"{self.labels}._id")
         match self.known.get(self.labels):
             case Labels(kept=kept):
                 return ALL if kept is None else kept
@@ -235,9 +230,8 @@ class Document:
 def sample_document(
     dataset: Any, columns: tuple[Column, ...], patches_field: str | None
 ) -> Document:
-    """Returns a sample of a dataset."""
+    """Returns the symbolic document of a sample."""
     known: dict[str, Value] = {"_id": Id(PK if patches_field is None else SAMPLE_ID)}
-    root, is_list = label_root(dataset, patches_field) if patches_field else (None, False)
     lists: dict[str, dict[str, Attribute]] = {}
     own = _own(dataset, columns, patches_field)
     for column in columns:
@@ -253,11 +247,14 @@ def sample_document(
     for labels, attributes in lists.items():
         known[labels] = Labels(attributes, None, each_is_row=False)
     _add_embedded(known)
-    if root is not None and is_list:
+    if patches_field is None:
+        return Document(known, None)
+    root, is_list = label_root(dataset, patches_field)
+    if is_list:
         known[root] = Labels(own, None, each_is_row=True, are_rows=True)
         for parent in _ancestors(root):
             known[parent] = Embedded(parent, frozenset(), always=True)
-    elif root is not None:
+    else:
         _add_own(known, root, own)
     return Document(known, root)
 
@@ -265,21 +262,20 @@ def sample_document(
 def patch_document(
     dataset: Any, patches: Any, columns: tuple[Column, ...], patches_field: str
 ) -> Document:
-    """Returns a patch: a document of the dataset behind a patches view.
+    """Returns the symbolic document of a patch, which is in a generated dataset.
 
     Args:
-        dataset: the dataset that the patches are of
-        patches: the dataset behind the view
-        columns: the index's columns
+        dataset: the dataset of the patches
+        patches: the generated dataset
+        columns: the columns of the index
         patches_field: the field of the patches
     """
     schema = patches.get_field_schema()
     known: dict[str, Value] = {"_id": Id(PK), "_sample_id": Id(SAMPLE_ID)}
     for column in columns:
-        if not column.on_label and column.path.split(".", 1)[0] in schema:
-            labels = _list_above(dataset, column.path)
-            if labels is None:
-                known[column.path] = _value(column)
+        in_schema = not column.on_label and column.path.split(".", 1)[0] in schema
+        if in_schema and _list_above(dataset, column.path) is None:
+            known[column.path] = _value(column)
     _add_embedded(known)
     _add_own(known, patches_field, _own(dataset, columns, patches_field))
     return Document(known, patches_field)
@@ -319,7 +315,7 @@ def _value(column: Column) -> Scalar | Strings:
 
 
 def _list_above(dataset: Any, path: str) -> str | None:
-    """Returns the path of the list of documents that a path goes through, None if of none."""
+    """Returns the path of the list that a path goes through, or None."""
     found = [p for p in _ancestors(path) if isinstance(dataset.get_field(p), fof.ListField)]
     if len(found) > 1:
         raise Untranslatable(f"'{path}' is in a list of lists")

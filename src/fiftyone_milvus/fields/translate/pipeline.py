@@ -1,4 +1,4 @@
-"""MongoDB's aggregation pipelines, which views become: which documents come through."""
+"""MongoDB's aggregation pipelines, as views have them: which documents pass."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from fiftyone_milvus.fields.translate.documents import Document, Value
 
 
 def rows(pipeline: Iterable[Mapping[str, Any]], document: Document) -> Condition:
-    """Returns the index's rows that come through a pipeline.
+    """Returns the condition for the rows of the index that pass a pipeline.
 
     Args:
-        pipeline: as FiftyOne hands it to MongoDB
-        document: a document that enters it; is changed to what leaves it
+        pipeline: the stages for MongoDB
+        document: the document that enters the pipeline; it is changed by the stages
 
     Raises:
-        Untranslatable: if the columns don't tell
+        Untranslatable: if the columns don't determine the rows
     """
     found: Condition = ALL
     for stage in pipeline:
@@ -27,7 +27,9 @@ def rows(pipeline: Iterable[Mapping[str, Any]], document: Document) -> Condition
             case "$match":
                 found = every(found, queries.condition(argument, document))
             case "$addFields" | "$set":
-                _add(argument, document)
+                values = {path: _value(expr, document) for path, expr in argument.items()}
+                for path, value in values.items():
+                    document.put(path, value)
             case "$project":
                 _project(argument, document)
             case "$unset":
@@ -40,17 +42,11 @@ def rows(pipeline: Iterable[Mapping[str, Any]], document: Document) -> Condition
     return every(found, document.rows())
 
 
-def _add(fields: Mapping[str, Any], document: Document) -> None:
-    values = {path: _value(expr, document) for path, expr in fields.items()}
-    for path, value in values.items():
-        document.put(path, value)
-
-
 def _value(expr: Any, document: Document) -> Value | None:
     try:
         return aggregation.evaluate(expr, document)
     except Untranslatable:
-        return None  # Matters only if something reads it
+        return None  # This matters only if a later stage reads it
 
 
 def _project(fields: Mapping[str, Any], document: Document) -> None:

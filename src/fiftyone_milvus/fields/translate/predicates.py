@@ -1,8 +1,8 @@
-"""What a column's value is compared with: conditions as MongoDB decides them.
+"""Comparisons of columns with literals, with MongoDB's results.
 
-MongoDB has two languages. An *aggregation* compares values of any two types, by the order of the
-types: None and missing < numbers < strings < lists < booleans < dates. A *query* compares values
-of one type only. In both, a number is a number: ``3 == 3.0``.
+MongoDB has two languages. An *aggregation* compares values of any types, by the order of the types:
+None and missing < numbers < strings < lists < booleans < dates. A *query* compares only values of
+one type. Both compare numbers of any type: ``3 == 3.0``.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import math
 import operator
 import sys
 from collections.abc import Callable, Collection, Iterable, Sequence
-from datetime import date, datetime, timezone
+from datetime import date
 from typing import Any
 
 from bson import ObjectId
@@ -30,6 +30,7 @@ from fiftyone_milvus.fields.translate.conditions import (
     negated,
     some,
 )
+from fiftyone_milvus.fields.values import INT64, milliseconds
 from fiftyone_milvus.schema.columns import NEUTRAL, Column, Kind
 
 OPERATORS: dict[str, tuple[str, Callable[[Any, Any], bool]]] = {
@@ -43,7 +44,7 @@ OPERATORS: dict[str, tuple[str, Callable[[Any, Any], bool]]] = {
 """MongoDB's comparisons: their Milvus operators, and what they mean."""
 
 MIRRORED = {"$lt": "$gt", "$lte": "$gte", "$gt": "$lt", "$gte": "$lte"}
-"""The comparison that says the same with its sides exchanged, where it is another one."""
+"""The comparisons that change when their sides are exchanged."""
 
 _INVERSE = {"==": "!=", "!=": "==", "<": ">=", ">=": "<", ">": "<=", "<=": ">"}
 
@@ -57,29 +58,27 @@ _RANKS = {
     Kind.DATE: _DATE,
     Kind.DATETIME: _DATE,
 }
-_INT64 = 2**63
 _LARGEST = sys.float_info.max
-"""A float that is -inf is stored as the least finite one, and NaN as -inf."""
+"""The largest float. -inf is stored as the smallest finite float, and NaN as -inf."""
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _LAST_CHARACTER, _SURROGATES = "\U0010ffff", ("\ud7ff", "\ue000")
 
 
 def is_set(column: Column) -> Condition:
-    """Returns where a column has a value."""
+    """Returns the condition that a column has a value."""
     return Atom(f"{column.presence} == true", f"{column.presence} == false", column.path, False)
 
 
 def compared(column: Column, op: str, value: Any) -> Condition:
-    """Returns where an aggregation finds a column's value, or None, ``op`` a literal.
+    """Returns the condition that a column's value compares with a literal, in an aggregation.
 
     Args:
-        column: a column
+        column: the column, whose value is None where there is none
         op: one of :data:`OPERATORS`
         value: the literal
 
     Raises:
-        Untranslatable: if MongoDB tells None from missing, or types are unusual
+        Untranslatable: if MongoDB distinguishes None from missing, or for unusual types
     """
     if value is None:
         # None == None, but missing < None
@@ -94,7 +93,7 @@ def compared(column: Column, op: str, value: Any) -> Condition:
 
 
 def queried(column: Column, op: str, value: Any) -> Condition:
-    """Returns where a query finds a column's value ``op`` a literal; see :func:`compared`."""
+    """Returns the condition of :func:`compared` for a query."""
     if op == "$ne":
         return negated(queried(column, "$eq", value))
     if value is None:
@@ -113,7 +112,7 @@ def queried(column: Column, op: str, value: Any) -> Condition:
 
 
 def one_of(column: Column, values: Iterable[Any]) -> Condition:
-    """Returns where a column has one of some values, none of which is None."""
+    """Returns the condition that a column has one of some values, which are not None."""
     ours = _RANKS[column.kind]
     same = [value for value in values if _rank(value) == ours]
     if column.kind is Kind.STRING:
@@ -130,8 +129,8 @@ def one_of(column: Column, values: Iterable[Any]) -> Condition:
     else:
         scaled = [milliseconds(v) if ours == _DATE else v for v in same]
         whole = {int(v) for v in scaled if not _infinite(v) and v == int(v)}
-        literals = [str(v) for v in sorted(whole) if -_INT64 < v < _INT64]
-        if -_INT64 in whole:
+        literals = [str(v) for v in sorted(whole) if -INT64 < v < INT64]
+        if -INT64 in whole:
             raise Untranslatable("the smallest integer")
     if not literals:
         return NONE
@@ -140,16 +139,16 @@ def one_of(column: Column, values: Iterable[Any]) -> Condition:
     else:
         listed = f"[{', '.join(_limited(literals))}]"
         text, negation = f"{column.name} in {listed}", f"{column.name} not in {listed}"
-    neutral = _neutral_literal(column.kind) in literals
+    neutral = (quoted("") if ours == _STRING else repr(NEUTRAL[column.kind])) in literals
     atom = Atom(text, negation, column.path, neutral)
     return every(is_set(column), atom) if neutral else atom
 
 
 def contains(column: Column, values: Collection[Any], every_one: bool = False) -> Condition:
-    """Returns where a column of lists has any, or every one, of some values."""
+    """Returns the condition that a column of lists has any, or every one, of some values."""
     strings = list(dict.fromkeys(v for v in values if _rank(v) == _STRING))
     if every_one and len(strings) < len(set(map(repr, values))):
-        return NONE  # a list of strings holds nothing else
+        return NONE  # a list of strings has no other values
     if not strings:
         return ALL if every_one else NONE
     literals = _limited([quoted(value) for value in strings])
@@ -162,15 +161,15 @@ def contains(column: Column, values: Collection[Any], every_one: bool = False) -
 
 
 def has_elements(column: Column) -> Condition:
-    """Returns where a column's list has elements."""
-    # Not how many: equal ones are stored once. Milvus 2.3 compares lengths by == and != only
+    """Returns the condition that a column's list has elements."""
+    # Not how many, as equal ones are stored once. Milvus 2.3 compares lengths only by == and !=
     name = f"array_length({column.name})"
     return Atom(f"{name} != 0", f"{name} == 0", column.path, False)
 
 
 def starts_with(column: Column, prefix: str) -> Condition:
-    """Returns where a column of strings starts with a prefix."""
-    # As a range: engines differ in what LIKE takes as a wildcard, and how one is escaped
+    """Returns the condition that a string starts with a prefix."""
+    # A range, as engines differ in the wildcards of LIKE and how they are escaped
     if not prefix:
         return is_set(column)
     after = _successor(prefix)
@@ -181,7 +180,7 @@ def starts_with(column: Column, prefix: str) -> Condition:
 
 
 def is_true(column: Column) -> Condition:
-    """Returns where a column's value counts as true."""
+    """Returns the condition that a column's value counts as true."""
     match column.kind:
         case Kind.BOOL:
             return _guarded(column, "$eq", True, NONE)
@@ -191,7 +190,7 @@ def is_true(column: Column) -> Condition:
 
 
 def with_id(field: str, ids: Sequence[Any]) -> Condition:
-    """Returns the rows whose ID is one of some; what is no ID is no row's."""
+    """Returns the condition that a row has one of some IDs; ignores values that are not IDs."""
     found = [quoted(str(_id)) for _id in dict.fromkeys(ids) if isinstance(_id, ObjectId)]
     if not found:
         return NONE
@@ -206,18 +205,8 @@ def quoted(value: str) -> str:
     except UnicodeEncodeError:
         raise Untranslatable("a string that is not Unicode") from None
     if any(character < " " and character not in "\n\r\t" for character in value):
-        raise Untranslatable("a control character")  # Milvus Lite knows no escape for it
+        raise Untranslatable("a control character")  # Milvus Lite has no escape for it
     return json.dumps(value, ensure_ascii=False)
-
-
-def milliseconds(value: Any) -> int:
-    """Returns a date as milliseconds since the epoch, as MongoDB stores it."""
-    if not isinstance(value, datetime):
-        value = datetime(value.year, value.month, value.day)
-    if value.tzinfo is None:
-        value = value.replace(tzinfo=timezone.utc)
-    passed = value - _EPOCH
-    return (passed.days * 86_400 + passed.seconds) * 1000 + passed.microseconds // 1000
 
 
 def _rank(value: Any) -> int:
@@ -240,11 +229,11 @@ def _decided(op: str, order: int) -> Constant:
 
 
 def _guarded(column: Column, op: str, value: Any, unset: Constant) -> Condition:
-    """Compares with a literal of the column's own type; ``unset`` where there is no value."""
+    """Compares with a literal of the column's own type; ``unset`` holds where there is no value."""
     atom = _compare(column, op, value)
     if isinstance(atom, Constant):
         return either(is_set(column), atom, unset)
-    # The field of a row without a value holds a neutral one
+    # Without a value, the field holds the neutral one
     if atom.when_unset == unset.value:
         return atom
     return some(negated(is_set(column)), atom) if unset.value else every(is_set(column), atom)
@@ -271,7 +260,7 @@ def _compare(column: Column, op: str, value: Any) -> Atom | Constant:
 
 
 def _compare_float(column: Column, op: str, value: int | float) -> Atom | Constant:
-    """Compares as an aggregation does: NaN == NaN, and is less than every number."""
+    """Compares like an aggregation, where NaN == NaN, and NaN is less than every number."""
     number = float("-inf") if value != value else -_LARGEST if value == -math.inf else _float(value)
     if math.isfinite(number):
         return _atom(column, op, number, repr(number))
@@ -301,8 +290,8 @@ def _compare_int(column: Column, op: str, value: int | float) -> Atom | Constant
             else:
                 op, value = "$gte", math.ceil(value)
     value = int(value)
-    if not -_INT64 < value < _INT64:
-        if value == -_INT64:
+    if not -INT64 < value < INT64:
+        if value == -INT64:
             raise Untranslatable("the smallest integer")
         return _decided(op, -1 if value > 0 else 1)
     return _atom(column, op, value, str(value))
@@ -318,17 +307,13 @@ def _atom(column: Column, op: str, value: Any, literal: str) -> Atom:
     )
 
 
-def _neutral_literal(kind: Kind) -> str:
-    return quoted("") if kind is Kind.STRING else repr(NEUTRAL[kind])
-
-
 def _float(value: int | float) -> float:
     try:
         converted = float(value)
     except OverflowError:
         raise Untranslatable("a large integer") from None
     if converted != value:
-        raise Untranslatable("an integer that is no float")
+        raise Untranslatable("an integer that no float equals")
     return converted + 0.0  # no -0.0
 
 
@@ -343,7 +328,7 @@ def _limited(literals: list[str]) -> list[str]:
 
 
 def _successor(prefix: str) -> str | None:
-    """Returns the first string after all that start with a prefix, None if there is none."""
+    """Returns the first string after all that start with a prefix, or None."""
     kept = prefix.rstrip(_LAST_CHARACTER)
     if not kept:
         return None

@@ -21,13 +21,14 @@ from fiftyone_milvus.fields.translate.conditions import (
 )
 from fiftyone_milvus.fields.translate.documents import Document, Id, Scalar, Strings, Value
 from fiftyone_milvus.fields.translate.predicates import OPERATORS
+from fiftyone_milvus.schema.columns import Column
 
 
 def condition(query: Any, document: Document) -> Condition:
-    """Returns which documents match a query.
+    """Returns the condition under which a document matches a query.
 
     Raises:
-        Untranslatable: if the columns don't tell
+        Untranslatable: if the columns don't determine it
     """
     if not isinstance(query, Mapping):
         raise Untranslatable("a query of another form")
@@ -35,15 +36,13 @@ def condition(query: Any, document: Document) -> Condition:
 
 
 def _clause(key: str, value: Any, document: Document) -> Condition:
-    match key:
-        case "$and":
-            return every(*(condition(query, document) for query in value))
-        case "$or":
-            return some(*(condition(query, document) for query in value))
-        case "$nor":
-            return negated(some(*(condition(query, document) for query in value)))
-        case "$expr":
-            return aggregation.condition(value, document)
+    if key == "$expr":
+        return aggregation.condition(value, document)
+    if key in ("$and", "$or", "$nor"):
+        parts = [condition(query, document) for query in value]
+        if key == "$and":
+            return every(*parts)
+        return some(*parts) if key == "$or" else negated(some(*parts))
     if key.startswith("$"):
         raise Untranslatable(key)
     return _field(document.find(key), value)
@@ -65,17 +64,18 @@ def _operator(value: Value, op: str, argument: Any) -> Condition:
     if isinstance(argument, re.Pattern):
         raise Untranslatable("a regular expression")
     if op == "$in" and not isinstance(argument, (list, tuple)):
-        raise Untranslatable("$in what is no list")
+        raise Untranslatable("$in a value that is not a list")
     match value:
         case Scalar(column, visible):
             if op == "$in":
-                found = _scalar_in(value, argument)
+                found, finds_none = _scalar_in(column, argument), None in argument
             elif op in OPERATORS:
                 found = predicates.queried(column, op, argument)
+                finds_none = op == "$eq" and argument is None
             else:
                 raise Untranslatable(op)
-            # Where it is hidden, it is None
-            return either(visible, found, _matches_none(op, argument))
+            # A hidden value is None
+            return either(visible, found, ALL if finds_none else NONE)
         case Strings(column):
             return _strings(column, op, argument)
         case Id(field) if op == "$in":
@@ -85,25 +85,17 @@ def _operator(value: Value, op: str, argument: Any) -> Condition:
     raise Untranslatable(f"{op} of {type(value).__name__}")
 
 
-def _scalar_in(value: Scalar, argument: Any) -> Condition:
-    if any(isinstance(element, re.Pattern) for element in argument):
+def _scalar_in(column: Column, values: Any) -> Condition:
+    if any(isinstance(value, re.Pattern) for value in values):
         raise Untranslatable("a regular expression")
-    found = predicates.one_of(value.column, [e for e in argument if e is not None])
-    if None in argument:
-        return some(found, negated(predicates.is_set(value.column)))
-    return found
+    found = predicates.one_of(column, [value for value in values if value is not None])
+    return some(found, negated(predicates.is_set(column))) if None in values else found
 
 
-def _matches_none(op: str, argument: Any) -> Condition:
-    if op == "$in":
-        return ALL if None in argument else NONE
-    return ALL if op == "$eq" and argument is None else NONE
-
-
-def _strings(column: Any, op: str, argument: Any) -> Condition:
+def _strings(column: Column, op: str, argument: Any) -> Condition:
     values = argument if op in ("$in", "$all") else [argument]
     if not isinstance(values, (list, tuple)) or not all(isinstance(v, str) for v in values):
-        raise Untranslatable("a list that is asked for something else than strings")
+        raise Untranslatable("a list that is compared with other values than strings")
     match op:
         case "$eq" | "$in":
             return predicates.contains(column, values)

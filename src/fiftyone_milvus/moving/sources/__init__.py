@@ -1,4 +1,4 @@
-"""Where vectors come from: Milvus, any other backend of FiftyOne, or a file."""
+"""The sources of vectors: Milvus, any other backend of FiftyOne, or a file."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def open_source(dataset: Any, key: str) -> tuple[Source, Any]:
 
     Args:
         dataset: a :class:`fiftyone.core.dataset.Dataset`
-        key: of the run
+        key: the brain key of the run
 
     Raises:
-        InvalidInputError: if there is no such run, or it is no similarity index
+        InvalidInputError: if there is no such run, or it is not a similarity index
     """
     document = runs.document(dataset, key)
     if key in keys(dataset):
@@ -37,7 +37,7 @@ def open_source(dataset: Any, key: str) -> tuple[Source, Any]:
     config = dataset.get_brain_info(key).config
     if not isinstance(config, SimilarityConfig):
         raise InvalidInputError(
-            f"Brain run '{key}' of dataset '{dataset.name}' is no similarity index but "
+            f"Brain run '{key}' of dataset '{dataset.name}' is not a similarity index but "
             f"{document.config.get('cls')}"
         )
     index = _load(dataset, key, config)
@@ -53,10 +53,10 @@ def _load(dataset: Any, key: str, config: Any) -> Any:
     index = dataset.load_brain_results(key, cache=False)
     if index is None:
         raise InvalidInputError(
-            f"Brain run '{key}' of dataset '{dataset.name}' has no results: it failed while it was "
-            "made; delete it with dataset.delete_brain_run()"
+            f"Brain run '{key}' of dataset '{dataset.name}' has no results, as its creation "
+            "failed; delete it with dataset.delete_brain_run()"
         )
-    # A search by sklearn subtracts the mean of all vectors from those that are loaded
+    # Loaded again, as a search by sklearn subtracts the mean from the loaded vectors
     if loaded is not None and loaded.total_index_size != index.total_index_size:
         raise InvalidInputError(
             f"Index '{key}' has {loaded.total_index_size} vectors in this process but "

@@ -1,4 +1,4 @@
-"""Vectors in a Parquet file."""
+"""A Parquet file as a source of vectors."""
 
 from __future__ import annotations
 
@@ -14,9 +14,16 @@ import pyarrow.parquet as pq
 from fiftyone_milvus.collection.recent import Rows
 from fiftyone_milvus.dataset import object_ids
 from fiftyone_milvus.errors import InvalidInputError
-from fiftyone_milvus.moving.arrow_vectors import to_matrix
-from fiftyone_milvus.moving.parquet import FORMAT, METADATA, FileInfo
-from fiftyone_milvus.moving.sources.base import BATCH_ROWS, Finder, Held, as_keys, rows_of
+from fiftyone_milvus.moving.parquet import FORMAT, METADATA, FileInfo, to_matrix
+from fiftyone_milvus.moving.sources.base import (
+    BATCH_ROWS,
+    Finder,
+    Held,
+    as_keys,
+    held,
+    matching_rows,
+    rows_of,
+)
 from fiftyone_milvus.schema.layout import PK, VECTOR
 from fiftyone_milvus.syncing.expected_rows import Expected
 
@@ -25,20 +32,20 @@ class FileSource:
     """A Parquet file with the columns ``pk`` and ``vector``; a context manager.
 
     Args:
-        path: of the file
+        path: the path of the file
 
     Attributes:
-        info: what the file records; None if it was not exported by this package
+        info: the metadata of the file; None if this package did not export it
 
     Raises:
-        InvalidInputError: if it can't be read as such
+        InvalidInputError: if it can't be read, or lacks these columns
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._path = Path(path).expanduser()
         self.name = f"file '{self._path}'"
         try:
-            # Which would keep all of the file in memory
+            # Buffering would keep the whole file in memory
             self._file = pq.ParquetFile(self._path, pre_buffer=False)
         except (OSError, pa.ArrowInvalid) as error:
             reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
@@ -62,16 +69,16 @@ class FileSource:
 
     @property
     def origin(self) -> dict[str, Any]:
-        """What tells this file from others, and from itself after a change."""
+        """A record that differs for other files, and after a change of this file."""
         stat = self._path.stat()
         return {"from": str(self._path.resolve()), "made": f"{stat.st_size} {stat.st_mtime_ns}"}
 
     def holds(self, expected: Expected) -> Held:
-        """Returns which of the given keys it has, and looks at all vectors.
+        """Returns which of the expected keys it has, after checking all vectors.
 
         Raises:
-            InvalidInputError: if a key is missing or there twice, a vector is missing or of
-                another length than the others, or the file is damaged
+            InvalidInputError: if a key is missing or repeated, a vector is missing or of another
+                length than the others, or the file is damaged
         """
         keys = self._keys()
         known = keys[keys != np.zeros(1, object_ids.DTYPE)[0]]
@@ -80,10 +87,7 @@ class FileSource:
             raise InvalidInputError(
                 f"The {self.name} has {repeated} rows that repeat a '{PK}'; leave one row per key"
             )
-        positions = Finder(expected.keys).find(keys)
-        present = np.zeros(len(expected), dtype=bool)
-        present[positions[positions >= 0]] = True
-        return Held(present, True, int(np.count_nonzero(positions < 0)))
+        return held(expected, keys)
 
     def rows(self, keys: Expected, batch_size: int | None = None) -> Iterator[Rows]:
         """Yields the rows of keys in the file's order."""
@@ -91,15 +95,7 @@ class FileSource:
             return
         finder = Finder(keys.keys)
         for batch in self._batches(batch_size, [PK, VECTOR]):
-            found = finder.find(as_keys(batch.column(PK).to_pylist()))
-            take = np.flatnonzero(found >= 0)
-            if take.size:
-                part = keys.take(found[take])
-                yield Rows(
-                    object_ids.to_strings(part.keys),
-                    object_ids.to_strings(part.documents),
-                    to_matrix(batch.column(VECTOR))[take],
-                )
+            yield from matching_rows(finder, keys, batch.column(PK), batch.column(VECTOR))
 
     def _keys(self) -> object_ids.IdArray:
         blocks = []
@@ -107,11 +103,13 @@ class FileSource:
         for batch in self._batches(None, [PK, VECTOR]):
             column = batch.column(PK)
             if column.null_count:
-                raise InvalidInputError(f"The {self.name} has rows without a '{PK}'")
+                raise InvalidInputError(
+                    f"The {self.name} has rows without a '{PK}'; leave them out"
+                )
             blocks.append(as_keys(column.to_pylist()))
             if not len(column):
                 continue
-            # Now, as later some would be in Milvus already
+            # Checked now, before anything is written to Milvus
             found = to_matrix(batch.column(VECTOR)).shape[1]
             if dimension not in (None, found):
                 raise InvalidInputError(

@@ -1,4 +1,4 @@
-"""Vectors in Milvus: of this package's runs, and of the built-in backend's."""
+"""A collection in Milvus, of this package or of the built-in backend, as a source of vectors."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ class MilvusSource:
         self.embedded: Mapping[str, Any] = {}
 
     def holds(self, expected: Expected) -> Held:
-        """Returns which of the given keys it has.
+        """Returns which of the expected keys it has.
 
         Raises:
-            CollectionNotFoundError: if the collection is not there
+            CollectionNotFoundError: if the collection does not exist
             InvalidInputError: if several rows have one key
         """
-        # What is not found has not lost its vectors: it may be looked for at the wrong address
+        # Raises if there is no collection, as the address may be wrong
         self.embedded = self._collection.describe().embedded
         found = difference.compare(self._collection, expected, patches=self._index._patches)
         others = len(found.unexpected)
         distinct = int(np.count_nonzero(found.present)) + others
         repeated = self._collection.count(strong=True) - distinct
         if repeated > 0:
-            # Which would be read is not the same each time
+            # Each read might return another one of them
             raise InvalidInputError(
                 f"The {self.name} has {repeated} rows that repeat a key; call moving.adopt() for "
                 "it first, which leaves one of each"

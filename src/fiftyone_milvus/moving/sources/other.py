@@ -1,4 +1,4 @@
-"""Vectors of any other backend, asked for as FiftyOne's contract offers it."""
+"""An index of any other backend as a source of vectors, by the methods that all backends have."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fiftyone_milvus.collection.recent import Rows
-from fiftyone_milvus.moving.sources.base import BATCH_ROWS, Finder, Held, as_keys, parts, rows_of
+from fiftyone_milvus.moving.sources.base import BATCH_ROWS, Held, as_keys, held, parts, rows_of
 from fiftyone_milvus.syncing.expected_rows import Expected
 
 
@@ -26,19 +26,16 @@ class OtherSource:
         self._patches = index.config.patches_field is not None
 
     def holds(self, expected: Expected) -> Held:
-        """Returns which of the given keys it has; all, if the backend does not list its IDs."""
+        """Returns which of the expected keys it has; all, if the backend does not list its IDs."""
         ids = self._index.label_ids if self._patches else self._index.sample_ids
         if ids is None:
             return Held(
                 np.ones(len(expected), dtype=bool), False, None, self._index.total_index_size
             )
-        positions = Finder(expected.keys).find(as_keys(list(ids)))
-        present = np.zeros(len(expected), dtype=bool)
-        present[positions[positions >= 0]] = True
-        return Held(present, True, int(np.count_nonzero(positions < 0)))
+        return held(expected, as_keys(list(ids)))
 
     def rows(self, keys: Expected, batch_size: int | None = None) -> Iterator[Rows]:
-        """Yields the rows of keys, as many as are asked for at a time."""
+        """Yields the rows of keys, in batches."""
         at, size = 0, batch_size or BATCH_ROWS
         while at < len(keys):
             part = keys.take(np.arange(at, min(at + size, len(keys))))
@@ -55,7 +52,7 @@ class OtherSource:
             vectors, _, found = self._index.get_embeddings(label_ids=ids)
         else:
             vectors, found, _ = self._index.get_embeddings(sample_ids=ids)
-        # In whatever order, and a key that was added twice may come twice
+        # In any order, and repeated if a key was added twice
         last = {str(_id): row for row, _id in enumerate(found)}
         there = [i for i, _id in enumerate(ids) if _id in last]
         return Rows(

@@ -1,4 +1,4 @@
-"""What FiftyOne loads; the plugin itself is part of the package ``fiftyone_milvus``."""
+"""The folder that FiftyOne loads as a plugin; its code is in ``fiftyone_milvus.plugin``."""
 
 from fiftyone_milvus.plugin import register
 

@@ -1,72 +1,70 @@
-"""Search an index."""
+"""The operator that searches an index."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Any
 
-import fiftyone.operators as foo
 import fiftyone.operators.types as types
 
 from fiftyone_milvus.errors import InvalidInputError
-from fiftyone_milvus.plugin import distance_field, forms, queries, results, scope
-from fiftyone_milvus.plugin.operator import MilvusOperator, Report
+from fiftyone_milvus.plugin import distance_field, forms, queries, results
+from fiftyone_milvus.plugin.operator import Info, MilvusOperator, Report
 
-QUERIES = ("selection", "text", "image")
+_QUERIES = ("selection", "text", "image")
 
 
 class Search(MilvusOperator):
-    """Searches by what is selected, by text or by an image, in every way that an index can."""
+    """Searches by selection, text or image, with filters and distances."""
 
-    @property
-    def config(self) -> Any:
-        return foo.OperatorConfig(
-            name="search",
-            label="Milvus: search",
-            description="Search by selection, text or image, with filters and distances",
-            icon="image_search",
-            dynamic=True,
-            allow_delegated_execution=True,
-            disable_schema_validation=True,
-            view_target=False,
-            risk_level="LOW",
-        )
+    info = Info(
+        name="search",
+        title="search",
+        description="Search by selection, text or image, with filters and distances",
+        icon="image_search",
+        risk="LOW",
+    )
 
-    def resolve_input(self, ctx: Any) -> Any:
-        inputs = types.Object()
+    def form(self, ctx: Any, inputs: Any) -> None:
         key = forms.choose_index(ctx, inputs)
         config = None if key is None else ctx.dataset.get_brain_info(key).config
-        prompts = bool(getattr(config, "supports_prompts", False))
-        _choose_query(ctx, inputs, prompts=prompts, model=getattr(config, "model", None))
-        inputs.int("k", min=1, label="How many", description="25, unless you give a distance")
-        inputs.float("max_distance", label="Within a distance", description="All that near, or k")
+        _choose_query(ctx, inputs, config)
+        inputs.int(
+            "k", min=1, label="How many", description="By default 25, unless you give a distance"
+        )
+        inputs.float(
+            "max_distance",
+            label="Largest distance",
+            description="Leave out results that are farther; without a number, show all others",
+        )
         inputs.bool("advanced", default=False, label="Advanced", view=types.SwitchView())
         if ctx.params.get("advanced"):
             inputs.str(
                 "filter",
                 label="Filter",
-                description='A Milvus expression over its fields, as split == "test"',
+                description="A Milvus expression over the metadata fields of the index, such as "
+                'split == "test"',
             )
             if config is not None and config.patches_field is not None:
                 inputs.bool(
-                    "best_only", label="Best of each sample", description="One patch per sample"
+                    "best_only",
+                    label="Best of each sample",
+                    description="Only the closest patch of each sample",
                 )
-            inputs.bool("reverse", label="Least similar", description="Farthest first")
+            inputs.bool("reverse", label="Least similar", description="The farthest first")
             inputs.str(
-                "dist_field", label="Distance field", description="Store each distance there"
+                "dist_field", label="Distance field", description="Store distances in this field"
             )
         forms.choose_target(ctx, inputs, verb="Search", default="view")
-        return types.Property(inputs, view=types.View(label="Search a Milvus index"))
 
     def run(self, ctx: Any, report: Report) -> dict[str, Any]:
-        index = forms.index_of(ctx)
-        params = ctx.params
+        index, params = forms.index_of(ctx), ctx.params
         query = _query(ctx, index)
         samples = forms.target_of(ctx, "view")
         field = params.get("dist_field") or None
         if field is not None:
             distance_field.check(samples, index.config.patches_field, field)
-        found = scope.restricted(index, samples).search(
+        found = results.restricted(index, samples).search(
             query,
             k=params.get("k"),
             filter=params.get("filter") or None,
@@ -84,15 +82,15 @@ class Search(MilvusOperator):
             "distances": found.distances.tolist(),
         }
 
-    def told(self, result: dict[str, Any]) -> tuple[str, str]:
+    def message(self, result: dict[str, Any]) -> tuple[str, str]:
         ids, distances = result["ids"], result["distances"]
         if not ids:
-            return "Nothing was found; search wider", "warning"
+            return "No results; try a larger distance, another filter or more samples", "warning"
         what = "samples" if result["patches_field"] is None else "patches"
         text = f"{len(ids):,} {what}, distances {distances[0]:.3g} to {distances[-1]:.3g}"
         return text, "success"
 
-    def then(self, ctx: Any, result: dict[str, Any]) -> Iterable[Any]:
+    def follow_up(self, ctx: Any, result: dict[str, Any]) -> Iterable[Any]:
         if result["ids"]:
             yield ctx.ops.clear_selected_samples()
             yield ctx.ops.clear_selected_labels()
@@ -100,13 +98,14 @@ class Search(MilvusOperator):
             yield ctx.ops.set_view(found)
 
 
-def _choose_query(ctx: Any, inputs: Any, *, prompts: bool, model: str | None) -> None:
+def _choose_query(ctx: Any, inputs: Any, config: Any) -> None:
+    prompts = bool(getattr(config, "supports_prompts", False))
     choices = types.RadioGroup(orientation="horizontal")
     count = len(ctx.selected or ()) or len(ctx.selected_labels or ())
     choices.add_choice("selection", label=f"Selection ({count})")
     if prompts:
         choices.add_choice("text", label="Text")
-    if model is not None:
+    if getattr(config, "model", None) is not None:
         choices.add_choice("image", label="Image")
     default = "text" if prompts and not count else "selection"
     inputs.enum("query", choices.values(), default=default, label="Search by", view=choices)
@@ -125,8 +124,8 @@ def _choose_query(ctx: Any, inputs: Any, *, prompts: bool, model: str | None) ->
 def _query(ctx: Any, index: Any) -> Any:
     params = ctx.params
     query = params.get("query") or ("text" if params.get("text") else "selection")
-    if query not in QUERIES:
-        raise InvalidInputError(f"Unknown query {query!r}; expected one of {QUERIES}")
+    if query not in _QUERIES:
+        raise InvalidInputError(f"Unknown query {query!r}; expected one of {_QUERIES}")
     if query == "selection":
         return queries.selection(ctx, index)
     if query == "image":

@@ -1,4 +1,4 @@
-"""Runs of this package, opened where a call says that they are."""
+"""Opens runs of this package at an address that a call gives."""
 
 from __future__ import annotations
 
@@ -11,18 +11,17 @@ from fiftyone_milvus.inventory.stored_index import config_of, open_index
 from fiftyone_milvus.moving import builtin, runs
 
 
-def open_at(dataset: Any, key: str, credentials: Mapping[str, Any]) -> MilvusSimilarityIndex:
-    """Returns the index of a run; connects to nothing.
+def open_run(dataset: Any, key: str, credentials: Mapping[str, Any]) -> MilvusSimilarityIndex:
+    """Returns the index of a run of this package; connects to nothing.
 
     Args:
         dataset: the :class:`fiftyone.core.dataset.Dataset`
-        key: of the run
-        credentials: where it is; if none is given, as the run was loaded in this process, else as
-            FiftyOne's brain config says
+        key: the brain key of the run
+        credentials: the address; by default that of the run as it is loaded in this process, else
+            that of FiftyOne's brain config
 
     Raises:
-        InvalidInputError: if there is no such run, it is none of this package, or a credential
-            has another name
+        InvalidInputError: if there is no such run of this package, or a credential is unknown
     """
     found = builtin.given(credentials)
     config = config_of(dataset, key) if found else None
