@@ -68,21 +68,18 @@ _NO_MILVUS = importlib.util.find_spec("milvus") is None
 _SERVERS = {"milvus_servers", "make_server"}
 
 
-def pytest_ignore_collect(collection_path: Path) -> bool | None:
-    app = Path(__file__).parent / "app" in collection_path.parents
-    return True if app and environment.browser() is None else None
-
-
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if not _NO_MILVUS:
-        return
+    app = Path(__file__).parent / "app"
 
-    def needs_server(item: Any) -> bool:
+    def possible(item: Any) -> bool:
+        if app in item.path.parents:
+            return environment.browser() is not None
         params = item.callspec.params if hasattr(item, "callspec") else {}
-        return params.get("engine") == "server" or bool(_SERVERS & {*item.fixturenames})
+        server = params.get("engine") == "server" or bool(_SERVERS & {*item.fixturenames})
+        return not (server and _NO_MILVUS)
 
-    config.hook.pytest_deselected(items=[item for item in items if needs_server(item)])
-    items[:] = [item for item in items if not needs_server(item)]
+    config.hook.pytest_deselected(items=[item for item in items if not possible(item)])
+    items[:] = [item for item in items if possible(item)]
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

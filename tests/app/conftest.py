@@ -58,7 +58,7 @@ def engine(request: pytest.FixtureRequest) -> Engine:
 
 @pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
-    """A browser for all of the App's tests; without one, they are not collected."""
+    """A browser for all tests of the App; without one, they are deselected."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=environment.browser(),

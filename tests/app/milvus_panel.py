@@ -8,7 +8,8 @@ from playwright.sync_api import Locator, expect
 
 from tests.app.page import AppPage
 
-_SECONDS = 30_000
+# Embedding may take minutes where others use the cores too
+_SECONDS = 180_000
 
 
 class MilvusPanelPage:

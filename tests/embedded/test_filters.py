@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pymilvus import DataType, MilvusClient
 
@@ -335,7 +335,6 @@ def test_common_filters_are_never_evaluated_row_by_row(
         )
     )
 )
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_long_lists_leave_what_they_were(pieces: list[str]) -> None:
     expr = " or pk in ".join(pieces)
     short, lists = take_out(expr)

@@ -97,6 +97,8 @@ def test_an_index(
     shown.on("plot")
     (bars,) = shown.data["distances"]
     assert sum(bars["y"]) == 57
+    assert "recall@10" in shown.drawn
+    assert "Distance to the nearest neighbor" in shown.drawn
     shown.on("on_row", event="rename_index", row=7)
     assert "refresh the panel" in shown.state["problem"]
 

@@ -183,7 +183,7 @@ class Creation(CollectionBase):
         return True
 
     def discard(self) -> bool:
-        """Drops the collection if :meth:`create` created it and nobody else writes to it.
+        """Drops the collection if :meth:`create` created it and no other process writes to it.
 
         Returns:
             whether it was dropped

@@ -73,7 +73,7 @@ def launch(
         state = {}
     if "ready" in state:
         if detach and os.name == "nt":
-            # It outlives this process, so nobody waits for it.
+            # It outlives this process, so no process waits for it.
             process.returncode = 0
         return process
 

@@ -294,7 +294,7 @@ class _Requests:
         found = {f.field_name: f for f in self._send("Query", request).fields_data}
         vectors = np.reshape(found["vector"].vectors.float_vector.data, (-1, _DIMENSION))
         columns = [_values(found[name]) for name in ("pk", "label", "number")]
-        # Their order is nobody's promise
+        # Milvus promises no order
         order = sorted(range(len(vectors)), key=columns[0].__getitem__)
         return tuple(tuple(c[at] for at in order) for c in columns), vectors[order]
 

@@ -18,7 +18,7 @@ globals().update(
         "test_deleted_samples_leave_holes_not_short_results",
         "test_patches_from_a_patches_view",
         "test_patches_from_the_dataset",
-        "test_patch_neighbours_carry_both_ids",
+        "test_patch_neighbors_carry_both_ids",
         "test_patches_that_were_removed_never_come_back",
     )
 )
