@@ -122,7 +122,7 @@ $(VENV)/.package: $(WHEEL)
 
 $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
 	@echo "Installing the tools into $(VENV)"
-	@$(call install,$(VENV)) --group dev --group server
+	@$(call install,$(VENV)) --group dev --group publish --group server
 	@touch $@
 
 $(LOWEST)/.ready: $(WHEEL) tests/lowest.txt
