@@ -110,7 +110,7 @@ def test_a_target_is_reached(indexed, kind, name, monkeypatch):
     grid = tuning.candidates(found.index_type, K, COUNT, one.index._collection.built().params)
     assert grid.index(value) == grid.index(cheaper) + 1
 
-    # Every process that loads the run uses it, as it is for k, and no less than ever for many
+    # Every process that loads the run uses it, as it is for k, and in proportion for many
     assert stored(one) == {name: value, "k": K}
     one.dataset.clear_cache()
     index = one.dataset.load_brain_results(KEY, **one.kwargs)
@@ -126,7 +126,7 @@ def test_a_target_is_reached(indexed, kind, name, monkeypatch):
     assert found_of_others(one, index, queries) >= target - 0.02
     index._kneighbors(queries[:1], k=1000)
     assert asked[0] == (K, {name: value})
-    assert asked[-1] == (1000, index_types.search_params(found.index_type, None, 1000))
+    assert asked[-1] == (1000, index_types.search_params(found.index_type, found.params, 1000))
 
     assert f"{name}={value} reaches it" in str(found)
     assert f"at least {found.bound:.4f} with 95 % confidence" in str(found)
