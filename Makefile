@@ -54,7 +54,7 @@ test-fast: test-env  ## Test the core on the embedded engine only, in two minute
 	@$(BIN)/python -m pytest -q -n 2 --dist loadfile -k "not server" $(addprefix tests/,$(FAST))
 
 .PHONY: test-isolated
-test-isolated: test-env  ## Test that tests touch no Milvus, MongoDB or home of yours
+test-isolated: test-env  ## Check that the tests leave your Milvus, MongoDB and home alone
 	@$(BIN)/python -m tests.support.foreign $(PYTEST_ARGS)
 
 .PHONY: lowest-env
@@ -80,7 +80,7 @@ format: $(VENV)/.dev  ## Format, and fix what ruff can fix
 	@$(BIN)/ruff check --fix .
 
 .PHONY: bench
-bench: test-env  ## Measure speed on both engines, next to bare pymilvus and the built-in
+bench: test-env  ## Measure speed on both engines, compared with plain pymilvus and FiftyOne's built-in
 	@$(BIN)/python -m benchmarks
 
 .PHONY: docs
@@ -89,16 +89,16 @@ docs: $(VENV)/.package $(VENV)/.dev reference  ## Build the documentation's site
 	@echo "$(SITE)/index.html"
 
 .PHONY: reference
-reference: $(VENV)/.package $(VENV)/.dev  ## Write the pages that follow from the code
+reference: $(VENV)/.package $(VENV)/.dev  ## Generate the pages that come from the code
 	@env -u FIFTYONE_DATABASE_URI $(BIN)/fiftyone-milvus setup
 	@$(BIN)/python -m docs.generate
 
 .PHONY: screenshots
-screenshots: test-env  ## Take the documentation's pictures of the App anew
+screenshots: test-env  ## Take the documentation's pictures of the App again
 	@$(BIN)/python -m pytest -q -n 0 tests/app/screenshots.py
 
 .PHONY: clean
-clean:  ## Remove all that these commands made
+clean:  ## Remove everything that these commands made
 	@rm -rf $(VENV) $(LOWEST) $(OUT) $(SITE) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -142,7 +142,7 @@ class AppPage:
         return self._search_by_selection(self._cy("modal"))
 
     def fail_to_search(self, text: str, reason: str) -> tuple[str, str]:
-        """Searches by text in the panel's form, in vain.
+        """Searches by text in the panel's form, without an answer.
 
         Args:
             text: the prompt

@@ -1,4 +1,4 @@
-"""Neighbours within a distance, and all that FiftyOne builds on them."""
+"""Neighbors within a distance, and all that FiftyOne builds on them."""
 
 from __future__ import annotations
 

@@ -323,7 +323,7 @@ def test_retries_end(
     between: tuple[Proxy, MilvusCollection], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     proxy, collection = between
-    monkeypatch.setattr(writer_module, "RETRY_SECONDS", 0.5)
+    monkeypatch.setattr(writer_module, "UPLOAD_RETRY_SECONDS", 0.5)
     proxy.fail("Insert Upsert", *[away] * 100)
     with pytest.raises(UnreachableError) as error, Writer(collection, replace=True) as writer:
         writer.add(batch(0, REQUEST))

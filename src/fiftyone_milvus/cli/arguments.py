@@ -164,7 +164,7 @@ def confirm(question: str, yes: bool) -> bool:
     import sys
 
     if not sys.stdin.isatty():
-        raise InvalidInputError(f"{question} There is no terminal to ask at; pass --yes")
+        raise InvalidInputError(f"{question} There is no terminal to ask on; pass --yes")
     try:
         return typer.confirm(question, err=True)
     except typer.Abort as abort:

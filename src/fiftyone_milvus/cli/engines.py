@@ -65,7 +65,11 @@ def serve(
     path: _Path = None,
     idle: Annotated[
         float,
-        typer.Option(min=0, metavar="SECONDS", help="Stop after so long without a call; 0: never."),
+        typer.Option(
+            min=0,
+            metavar="SECONDS",
+            help="Stop after this many seconds without a call; 0 for never.",
+        ),
     ] = 0,
 ) -> None:
     """Run an embedded engine in the foreground, until Ctrl-C.
@@ -94,7 +98,7 @@ def stop(
         paths = [path or embedded.default_path()]
     stopped = [p for p in paths if embedded.stop(p)]
     text = "\n".join(f"Stopped {p}" for p in stopped)
-    nothing = "No embedded engine runs" + ("" if everything else f" at {paths[0]}")
+    nothing = "No service is running" + ("" if everything else f" at {paths[0]}")
     show({"stopped": stopped}, as_json, text or nothing)
 
 

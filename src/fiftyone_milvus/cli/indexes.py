@@ -204,7 +204,7 @@ def sync(
     brain_key: BrainKey,
     view: ViewName = None,
     prune: Annotated[
-        bool, typer.Option("--prune/--no-prune", help="Remove stale vectors, of deleted samples.")
+        bool, typer.Option("--prune/--no-prune", help="Remove the vectors of deleted samples.")
     ] = True,
     refresh: Annotated[bool, typer.Option("--refresh", help="Embed edited samples again.")] = False,
     batch_size: _BatchSize = None,

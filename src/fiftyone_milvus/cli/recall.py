@@ -66,7 +66,7 @@ def compare(
     k: _K = 10,
     queries: _Queries = 200,
     sample: Annotated[
-        int | None, typer.Option(min=2, help="Use only so many vectors.", show_default="all")
+        int | None, typer.Option(min=2, help="Use only this many vectors.", show_default="all")
     ] = None,
     recall: Annotated[
         float | None,

@@ -84,7 +84,7 @@ class IndexBuild(Reads):
         return None if self.connection.engine.lite else self.sealed_segments()
 
     def _refresh(self) -> None:
-        """Makes a server load the index it has just built, which else takes some ten seconds."""
+        """Makes a server load the index it has just built; it would wait some ten seconds."""
         with suppress(EngineError, PermissionDeniedError):
             self._call(self._request("refresh_load"))
         self._session.changed()

@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 def prefetched(items: Iterator[T]) -> Iterator[T]:
-    """Yields the items of an iterator, of which a thread reads the next one meanwhile.
+    """Yields the items of an iterator, while a thread reads the next one.
 
     At most two items exist at a time. The thread ends when the iterator ends, fails or is closed.
     """

@@ -42,7 +42,7 @@ class Reads(Streams):
     def pages(self, rows: int, *, strong: bool = False) -> Iterator[Rows]:
         """Yields all rows with their vectors, each row once, reading ahead.
 
-        Rows that are written or deleted meanwhile may or may not come.
+        Rows that are written or deleted meanwhile may or may not be included.
 
         Args:
             rows: the number of rows of a page; the last page may have fewer

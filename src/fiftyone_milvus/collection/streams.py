@@ -1,7 +1,7 @@
 """Reads a whole collection page by page, in bounded memory.
 
 Pages follow the primary key: each holds the smallest keys above those of the last page. So a row
-that exists from start to end comes exactly once, whatever is written meanwhile. pymilvus'
+that exists from start to end comes exactly once, whatever is written in the meantime. pymilvus'
 ``query_iterator`` does the same, but it does not escape keys, and on Milvus 2.3 it waits a second
 for the server's clock to pass its own.
 """
@@ -39,7 +39,7 @@ class Streams(Queries):
     def id_pages(self, *, strong: bool = False, with_samples: bool = True) -> Iterator[IdPage]:
         """Yields the primary keys and sample IDs of all rows, each row once, reading ahead.
 
-        Rows that are written or deleted meanwhile may or may not come.
+        Rows that are written or deleted meanwhile may or may not be included.
 
         Args:
             strong: whether to wait for other processes' writes too; 0.2 s on an idle server
@@ -142,5 +142,5 @@ class Streams(Queries):
 
 
 def _extra(answer: Any) -> dict[str, Any]:
-    # Only for pages of one moment: without it, rows written meanwhile may come or not
+    # Only for pages of one moment: without it, rows written meanwhile may or may not be included
     return getattr(answer, "extra", None) or {}

@@ -215,7 +215,7 @@ def _no_answer(failure: Failure, target: Target, timeout: float | None, probe: b
             f"{where} did not answer{within}: check that it is Milvus, or raise 'timeout'"
         )
     return UnreachableError, (
-        f"{where} did not answer ({failure.message}): check that it is Milvus, and up"
+        f"{where} did not answer ({failure.message}): check that Milvus is running there"
     )
 
 

@@ -103,4 +103,4 @@ def _search(collection: MilvusCollection, vectors: np.ndarray, ids: list[str]) -
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     nearest = np.argsort(1 - unit @ unit[0])[:_NEAREST]
     if list(found.ids) != [ids[i] for i in nearest]:
-        raise EngineError("the nearest rows are others than they should be; see the server's log")
+        raise EngineError("a search returned the wrong rows; see the server's log")

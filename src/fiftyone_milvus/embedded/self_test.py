@@ -128,7 +128,7 @@ def _answers(database: Callable[[str], Any], servicer: Callable[[Any], Any]) -> 
     found: list[Answer] = []
     try:
         with tempfile.TemporaryDirectory(
-            prefix="fiftyone-milvus-", dir=_fast_folder(), ignore_cleanup_errors=True
+            prefix="fiftyone-milvus-", dir=_memory_folder(), ignore_cleanup_errors=True
         ) as folder:
             for steps in (_first_steps, _last_steps):
                 opened = database(os.path.join(folder, "data.db"))
@@ -142,7 +142,7 @@ def _answers(database: Callable[[str], Any], servicer: Callable[[Any], Any]) -> 
     return found
 
 
-def _fast_folder() -> str | None:
+def _memory_folder() -> str | None:
     """A folder in memory, where syncing a file takes no time; None if there is none with room."""
     memory = "/dev/shm"
     usable = os.access(memory, os.W_OK | os.X_OK) and disk_space.free_bytes(memory) > 1 << 24

@@ -336,7 +336,7 @@ def _one(name: str, values: list[str], what: str) -> None:
     several = sorted(set(values))
     if len(several) > 1:
         raise InvalidInputError(
-            f"{what} of several {name}s, {', '.join(map(repr, several))}; say which with {name}="
+            f"{what} of different {name}s, {', '.join(map(repr, several))}; say which with {name}="
         )
 
 

@@ -83,8 +83,8 @@ class Destination:
         if begun is None and config.collection_name in names:
             raise CollectionMismatchError(
                 f"Collection '{config.collection_name}' already exists at "
-                f"{connection.target.address}, and no call like this began it; use another "
-                "collection_name, or none"
+                f"{connection.target.address}, and was not begun by this same call; use another "
+                "collection_name, or leave it out"
             )
         config.collection_name = begun or config.collection_name
         self.index = MilvusSimilarity(config).initialize(samples, key)

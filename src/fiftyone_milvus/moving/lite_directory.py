@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 def used_exclusively(dataset: Any, key: str) -> Iterator[list[str]]:
     """Lets a block use the directory of a built-in run, and opens it for that run again afterwards.
 
-    It stays closed if the run is one of this package then.
+    It stays closed if the run belongs to this package by then.
 
     Args:
         dataset: the :class:`fiftyone.core.dataset.Dataset`

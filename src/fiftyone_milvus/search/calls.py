@@ -17,7 +17,7 @@ _QUERY_BYTES = 16 << 20
 
 @dataclass(frozen=True)
 class Calls:
-    """Searches one collection.
+    """Sends searches to one collection, in as few requests as fit.
 
     Attributes:
         collection: an existing collection

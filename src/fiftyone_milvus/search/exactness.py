@@ -7,8 +7,9 @@ Measured on Milvus 2.3.5 (``docs/performance.md``); settings are named as in Mil
     drops whatever ``ef`` is. So many rows are asked for in several requests: each names rows from
     all over the collection, and few of any segment.
 -   ``IVF_FLAT`` is exact under any filter if it probes every list.
--   Rows that are not sealed are compared one by one, up to some 5,000. For more, Milvus builds an
-    interim index, which ignores all parameters: recall@25 drops, below 0.3 in a narrow view.
+-   Rows that are not sealed are compared one by one, up to 4,991 (we stop at 4,000). For more,
+    Milvus builds an interim index, which ignores all parameters: recall@25 drops, below 0.3 in a
+    narrow view.
 -   Quantized indexes are never exact.
 """
 

@@ -36,7 +36,7 @@ PLANS = ("whole", "wide", "condition", "ids", "vectors")
     the index, without a filter, for more than ``k`` candidates; keeps those that MongoDB finds in
     the view
 ``condition``
-    among the rows that fulfill a condition on stored fields
+    among the rows for which a condition on metadata fields is true
 ``ids``
     among the rows of the view, by their IDs
 ``vectors``
@@ -47,19 +47,19 @@ APPROXIMATE_MAX = 4_096
 """The largest k for which an approximate index is used; more neighbors are found exactly."""
 
 WIDE_MIN = 64
-"""The least that a wide search asks for, as fewer rows take as long."""
+"""The fewest candidates of a wide search; fewer would take as long."""
 
 WIDE_FIRST = 4
 """The first wide search in an unknown view asks for this many times k, and for at least 128."""
 
 WIDE_MARGIN = 1.4
-"""What a wide search asks for, over k / share: the view's share may be lower further out."""
+"""A wide search asks for this many times k / share, as the share may be lower further out."""
 
 FEW_IDS = 20_000
 """The IDs of a view that is far from the query are read at once if there are no more than this."""
 
 IDS_PER_CANDIDATE, ROWS_PER_CANDIDATE = 3, 25
-"""For the time of one candidate of a wide search on the embedded engine, this many IDs of a view
+"""In the time of one candidate of a wide search on the embedded engine, this many IDs of a view
 are read and searched, or this many samples are scanned by MongoDB
 (``python -m benchmarks --engine embedded --only planning``)."""
 
@@ -92,7 +92,7 @@ class Trace:
 
 @dataclass
 class Searcher:
-    """Searches one collection.
+    """Chooses a plan to search one collection, and follows it.
 
     Attributes:
         collection: an existing collection

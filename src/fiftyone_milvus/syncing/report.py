@@ -51,6 +51,6 @@ class SyncReport:
         if self.failed:
             parts.append(f"{len(self.failed)} failed")
         if self.fields is not None and self.fields.updated:
-            parts.append(f"metadata of {self.fields.updated} updated")
+            parts.append(f"metadata fields of {self.fields.updated} updated")
         rate = f" ({self.rate:.0f} vectors/s)" if self.rate else ""
         return f"{', '.join(parts)} in {self.seconds:.1f} s{rate}"

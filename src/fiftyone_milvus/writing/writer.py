@@ -17,7 +17,7 @@ from fiftyone_milvus.writing.validation import Batch
 
 logger = logging.getLogger(__name__)
 
-RETRY_SECONDS = 60.0
+UPLOAD_RETRY_SECONDS = 60.0
 """For how long a request is retried while Milvus does not answer or limits the rate."""
 
 FLUSH_ROWS = 5_000
@@ -37,7 +37,7 @@ class Writer:
 
     Batches of any size become requests of about the same size. Only a few requests are pending at
     a time, and :meth:`add` waits if there are more, so memory is bounded. After a transient error
-    a request is retried for :data:`RETRY_SECONDS`; no row is written twice.
+    a request is retried for :data:`UPLOAD_RETRY_SECONDS`; no row is written twice.
 
     Example::
 
@@ -138,7 +138,7 @@ class Writer:
 
     def _send(self, parts: Sequence[Batch]) -> int:
         rows = to_rows(parts, self._layout)
-        retry = Retry(RETRY_SECONDS, self._retry_log.begin, self._cancelled)
+        retry = Retry(UPLOAD_RETRY_SECONDS, self._retry_log.begin, self._cancelled)
         self._collection.write(rows, replace=self._replace, retry=retry)
         self._retry_log.end()
         return len(rows)
@@ -199,7 +199,7 @@ def flush_if_due(collection: MilvusCollection, rows: int, *, wait: bool = True) 
     if rows < FLUSH_ROWS and not (lite and rows >= request_rows(collection.layout.dimension)):
         return
     if wait or lite:
-        collection.flush(retry=Retry(RETRY_SECONDS, _RetryLog().begin))
+        collection.flush(retry=Retry(UPLOAD_RETRY_SECONDS, _RetryLog().begin))
     else:
         threading.Thread(target=_flush, args=(collection,), daemon=True).start()
 
@@ -227,7 +227,7 @@ class _RetryLog:
 
     def begin(self, problem: str) -> None:
         if self._set(True):
-            logger.warning("%s; trying again for %d s", problem, RETRY_SECONDS)
+            logger.warning("%s; trying again for %d s", problem, UPLOAD_RETRY_SECONDS)
 
     def end(self) -> None:
         if self._set(False):

@@ -183,7 +183,7 @@ def record_batch(
     if len(given) != len(fields) or any(data.is_dynamic for data in fields):
         raise UnsupportedError("dynamic or repeated fields")
     if given.keys() != {f.name for f in col._schema.fields}:
-        raise UnsupportedError("not all fields, or others")
+        raise UnsupportedError("fields other than those of the schema")
     arrays: dict[str, Any] = {
         "_seq": pa.array(np.arange(first_seq, first_seq + num_rows, dtype=np.uint64)),
         "_partition": pa.repeat(pa.scalar(partition, pa.string()), num_rows),

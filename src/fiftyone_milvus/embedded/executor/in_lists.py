@@ -24,7 +24,7 @@ _EQUALITY = re.compile(r'\s*([A-Za-z_][A-Za-z0-9_]*)\s*==\s*("(?:[^"\\]|\\.)*")\
 # Escapes that JSON and Milvus Lite do not read alike.
 _FOREIGN_ESCAPE = re.compile(r"\\[^\"\\/nrtbfu]")
 
-#: The rows of a column that are hashed in the time of one lookup of a key.
+#: One lookup of a key takes as long as hashing this many rows of a column.
 _LOOKUP_COST = 16
 
 

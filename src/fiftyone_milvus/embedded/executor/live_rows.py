@@ -108,7 +108,7 @@ class LiveView:
                 try:
                     self.latest = _view(col, self.latest, call)
                 except Exception as exc:
-                    # The write stands, whatever became of the view of it.
+                    # The write succeeded, even if its view could not be made.
                     self.latest = None
                     if not isinstance(exc, (UnsupportedError, WaitError)):
                         logger.warning("can't follow a write, starting over", exc_info=True)

@@ -1,8 +1,9 @@
 """Milvus Lite collections that lose no acknowledged row when the disk is full.
 
 Milvus Lite drops the rows in memory when a flush fails, and deletes their log with the next one
-that succeeds. It appends to a log behind a record that was cut off, where nothing is read again.
-And it leaves half an index file where the next start reads a whole one.
+that succeeds. It appends to a log after a record that was cut off, and what
+follows that record is never read. If saving an index fails, half a file stays, which the next
+start takes for a whole one.
 
 Each protection against that is installed on its own, where Milvus Lite has the internals that it
 needs, whether the fast paths run or not.
