@@ -74,7 +74,11 @@ class CollectionBase:
     # -- what it is ----------------------------------------------------------------------------
 
     def exists(self) -> bool:
-        """Whether the collection exists."""
+        """Whether the collection exists.
+
+        Raises:
+            FiftyOneMilvusError: if Milvus can't be reached or refuses
+        """
         return bool(self.connection.run(self._request("has_collection")))
 
     def present(self) -> bool:
@@ -124,6 +128,9 @@ class CollectionBase:
         """Returns about how many rows there are, without loading the collection.
 
         If it is not loaded, this is from Milvus' statistics: sealed rows, deleted ones included.
+
+        Raises:
+            FiftyOneMilvusError: if Milvus can't be reached or refuses
         """
         if self._load_state() != "Loaded":
             return int(self.connection.run(self._request("get_collection_stats"))["row_count"])
@@ -131,13 +138,28 @@ class CollectionBase:
         return int(self.connection.run(self._request("query", **count))[0]["count(*)"])
 
     def built(self) -> Built:
-        """Returns how much of the vector index is built."""
+        """Returns how much of the vector index is built.
+
+        Raises:
+            FiftyOneMilvusError: if Milvus can't be reached or refuses
+        """
         return Built.of(self._call(self._describe_index(self.layout.vector_field), reads=False))
 
     # -- what changes --------------------------------------------------------------------------
 
     def ensure_index(self, metric_type: str, index_type: str, params: dict[str, Any]) -> None:
-        """Creates a vector index if there is none, and loads the collection."""
+        """Creates a vector index if there is none, and loads the collection.
+
+        Args:
+            metric_type: ``COSINE``, ``IP`` or ``L2``
+            index_type: the index type, for example ``HNSW``
+            params: its build parameters
+
+        Raises:
+            CollectionNotFoundError: if the collection does not exist
+            CollectionMismatchError: if it can't hold an index
+            FiftyOneMilvusError: if Milvus can't be reached or refuses
+        """
         layout = self.layout
         if layout.index_type is None:
             logger.info("Creating a %s index on the %s", index_type, self.where)
@@ -147,12 +169,27 @@ class CollectionBase:
             self._layout = None
 
     def flush(self, *, retry: float | Retry = RETRY_SECONDS) -> None:
-        """Seals the rows that were written, so that their index is built."""
+        """Seals the rows that were written, so that their index is built.
+
+        Args:
+            retry (RETRY_SECONDS): for how many seconds to retry after transient errors, or a
+                :class:`Retry <fiftyone_milvus.connection.Retry>`
+
+        Raises:
+            FiftyOneMilvusError: if Milvus can't be reached or refuses
+        """
         self._call(self._request("flush"), reads=False, retry=retry)
         self._session.changed()
 
     def drop(self) -> bool:
-        """Drops the collection if it exists; returns whether it did."""
+        """Drops the collection if it exists.
+
+        Returns:
+            whether it existed
+
+        Raises:
+            FiftyOneMilvusError: if Milvus can't be reached or refuses
+        """
         self._layout = self._recent = self._partitions = None
         self._seen = self._loading = False
         consistency.forget(self._key)
@@ -162,22 +199,47 @@ class CollectionBase:
         return True
 
     def set_owner(self, owner: dict[str, Any]) -> None:
-        """Records the owner in the collection's properties."""
+        """Records the owner in the collection's properties.
+
+        Args:
+            owner: values that JSON can hold, by name
+
+        Raises:
+            FiftyOneMilvusError: if Milvus can't be reached or refuses
+        """
         self._record(OWNER, owner)
         self._layout = None
 
     def record_embedded(self, embedded: Mapping[str, Any]) -> None:
-        """Records when the vectors were computed."""
+        """Records in the collection's properties when the vectors were computed.
+
+        Args:
+            embedded: values that JSON can hold, by name
+
+        Raises:
+            FiftyOneMilvusError: if Milvus can't be reached or refuses
+        """
         self._record(EMBEDDED, embedded)
         self._layout = replace(self.layout, embedded=embedded)
 
     def record_fields(self, fields: Record) -> None:
-        """Records the state of the metadata fields."""
+        """Records the state of the metadata fields in the collection's properties.
+
+        Args:
+            fields: the state
+
+        Raises:
+            FiftyOneMilvusError: if Milvus can't be reached or refuses
+        """
         self._record(FIELDS, fields.to_dict())
         self._layout = replace(self.layout, fields=fields)
 
     def fields(self) -> Record | None:
-        """Reads what is recorded now about the metadata fields; None if there are none."""
+        """Reads what is recorded now about the metadata fields; None if there are none.
+
+        Raises:
+            FiftyOneMilvusError: if Milvus can't be reached or refuses
+        """
         info = self._call(self._request("describe_collection"), reads=False)
         fields = Record.from_dict(parse_record(info, FIELDS))
         self._layout = replace(self.layout, fields=fields)
@@ -196,7 +258,8 @@ class CollectionBase:
         """Waits until a new collection can be read.
 
         Raises:
-            EngineError: if it takes more than a minute, or than the collection's timeout
+            EngineError: if it takes more than the collection's timeout, by default 60 seconds
+            FiftyOneMilvusError: if Milvus can't be reached or refuses
         """
         seconds = self.timeout or _LOAD_SECONDS
         deadline = time.monotonic() + seconds
@@ -209,7 +272,14 @@ class CollectionBase:
             time.sleep(_LOAD_POLL)
 
     def keep_recent(self, rows: Rows) -> None:
-        """Keeps all rows of a new collection, to answer from while the server loads it."""
+        """Keeps all rows of a new collection, to answer from while the server loads it.
+
+        Does nothing if the collection is loaded, or if the vectors take more than
+        :data:`MAX_BYTES <fiftyone_milvus.collection.recent.MAX_BYTES>`.
+
+        Args:
+            rows: all rows of the collection
+        """
         if self._loading and rows.vectors.nbytes <= MAX_BYTES:
             self._recent = rows
 

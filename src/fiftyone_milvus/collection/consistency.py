@@ -40,18 +40,34 @@ class Session:
         self._segments: tuple[float, SegmentState] | None = None
 
     def changed(self, *, deleted: bool = False) -> None:
-        """Notes that this process wrote or deleted rows, or had segments sealed or loaded."""
+        """Notes that this process wrote or deleted rows, or had segments sealed or loaded.
+
+        Args:
+            deleted (False): whether rows were deleted or replaced
+        """
         self._changed = time.monotonic()
         if deleted:
             self._deleted, self._confirmed = self._changed, False
 
     def read_level(self, level: str) -> str:
-        """Returns the consistency level for a read that would be at ``level``."""
+        """Returns the consistency level at which to read.
+
+        Args:
+            level: the level of the collection, such as ``"Session"``
+
+        Returns:
+            ``"Strong"`` if ``level`` is ``"Session"`` and the read may miss a delete by this
+            process, else ``level``
+        """
         recent = time.monotonic() - self._deleted < _STRONG_SECONDS
         return "Strong" if level == "Session" and (recent or not self._confirmed) else level
 
     def read(self, level: str) -> None:
-        """Notes that a read at ``level`` has returned."""
+        """Notes that a read has returned.
+
+        Args:
+            level: the consistency level at which it was read
+        """
         self._confirmed |= level == "Strong"
 
     def segments(self, ask: Callable[[], SegmentState]) -> SegmentState:
@@ -59,6 +75,12 @@ class Session:
 
         It is asked for again as soon as this process has changed the collection. Changes by other
         processes, and by the server itself, may go unnoticed for these seconds.
+
+        Args:
+            ask: returns the state from Milvus; what it raises is raised
+
+        Returns:
+            a :class:`SegmentState`
         """
         now, known = time.monotonic(), self._segments
         if known is None or known[0] <= self._changed or now - known[0] > _SEGMENTS_SECONDS:
@@ -70,10 +92,21 @@ _sessions: dict[Key, Session] = {}
 
 
 def session(key: Key) -> Session:
-    """Returns what this process knows of a collection."""
+    """Returns what this process knows of a collection.
+
+    Args:
+        key: the address, database and name of the collection
+
+    Returns:
+        the same :class:`Session` for every call with this key, until :func:`forget`
+    """
     return _sessions.setdefault(key, Session())
 
 
 def forget(key: Key) -> None:
-    """Forgets a collection that was dropped."""
+    """Forgets a collection that was dropped.
+
+    Args:
+        key: the address, database and name of the collection, which need not be known
+    """
     _sessions.pop(key, None)

@@ -54,7 +54,7 @@ class CollectionSpec:
     """What a new collection is made of.
 
     Attributes:
-        dimension: of the vectors
+        dimension: the dimension of the vectors
         metric_type: ``COSINE``, ``IP`` or ``L2``
         index_type: the vector index, for example ``HNSW``
         index_params: its build parameters
@@ -115,7 +115,7 @@ class CollectionSpec:
         return {name: value for name, value in found.items() if value is not None}
 
     def schema(self) -> Any:
-        """Returns the schema for ``MilvusClient.create_collection``."""
+        """Returns the ``CollectionSchema`` for ``MilvusClient.create_collection``."""
         schema = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=False)
         schema.add_field(PK, DataType.VARCHAR, is_primary=True, max_length=MAX_ID_BYTES)
         schema.add_field(VECTOR, DataType.FLOAT_VECTOR, dim=self.dimension)
@@ -140,11 +140,15 @@ class Creation(CollectionBase):
 
         If this fails, it drops what it created, and nothing else.
 
+        Args:
+            spec: what the collection is made of
+
         Returns:
             whether this call created it; if not, others write to it too
 
         Raises:
             CollectionMismatchError: if another process just created one that does not fit
+            FiftyOneMilvusError: if Milvus can't be reached or refuses
         """
         # Milvus takes a second creation for a retry of the first if the two are equal
         self._maker = uuid.uuid4().hex
@@ -187,6 +191,9 @@ class Creation(CollectionBase):
 
         Returns:
             whether it was dropped
+
+        Raises:
+            FiftyOneMilvusError: if Milvus can't be reached or refuses
         """
         return self._maker is not None and self.exists() and self._is_mine() and self.drop()
 

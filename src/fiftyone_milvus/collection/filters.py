@@ -14,16 +14,32 @@ def ids_in(field: str, ids: Sequence[str]) -> str:
 
     Quotes, backslashes and Unicode in JSON string literals are read right by every Milvus since
     2.3, and by Milvus Lite only if they are not escaped to ASCII.
+
+    Args:
+        field: a VARCHAR field
+        ids: its values, at most :data:`MAX_EXPRESSION_IDS` for a server to parse it fast
     """
     return f"{field} in {json.dumps(list(ids), ensure_ascii=False)}"
 
 
 def everything(field: str) -> str:
-    """Returns the expression for all rows, whose key is never the empty string."""
+    """Returns the expression for all rows, whose key is never the empty string.
+
+    Args:
+        field: the primary key
+    """
     return f'{field} not in [""]'
 
 
 def batches(ids: Sequence[str], size: int = MAX_EXPRESSION_IDS) -> Iterator[Sequence[str]]:
-    """Yields ``ids`` in slices of at most ``size``."""
+    """Yields IDs in parts.
+
+    Args:
+        ids: the IDs
+        size (MAX_EXPRESSION_IDS): the length of a part
+
+    Yields:
+        slices of ``ids`` of length ``size``; the last may be shorter
+    """
     for start in range(0, len(ids), size):
         yield ids[start : start + size]

@@ -39,6 +39,7 @@ class IndexBuild(Reads):
 
         Raises:
             EngineError: if the build makes no progress for ten minutes
+            FiftyOneMilvusError: if Milvus can't be reached or refuses
         """
         self.wait_until_loaded()
         self.flush()

@@ -22,6 +22,9 @@ def pack(vectors: Array) -> Sequence[Sequence[float]]:
 
     Args:
         vectors: a ``num_vectors x num_dims`` float32 array
+
+    Returns:
+        a sequence of ``num_vectors`` sequences of ``num_dims`` floats
     """
     if FloatArray is None:
         return list(vectors)

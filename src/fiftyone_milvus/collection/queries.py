@@ -22,9 +22,13 @@ class Queries(CollectionBase):
         """Returns the exact number of rows that this process can see.
 
         Args:
-            expression: a filter expression, or ``""`` for all rows
-            strong: whether to wait for other processes' writes too; 0.2 s on an idle server
-            sealed_only: whether to leave out segments that still grow
+            expression (""): a filter expression, or ``""`` for all rows
+            strong (False): whether to wait for other processes' writes too; 0.2 s on an idle server
+            sealed_only (False): whether to leave out segments that still grow
+
+        Raises:
+            EngineError: if Milvus refuses the expression
+            FiftyOneMilvusError: if Milvus can't be reached or refuses for another reason
         """
         if not expression and (recent := self._recent_rows()) is not None:
             return len(recent.ids)
@@ -36,13 +40,20 @@ class Queries(CollectionBase):
         return count
 
     def rows_hint(self) -> int:
-        """Returns the number of rows when they were last counted."""
+        """Returns the number of rows when they were last counted; counts them the first time.
+
+        Raises:
+            FiftyOneMilvusError: if Milvus can't be reached or refuses
+        """
         return self._rows if self._rows is not None else self.count()
 
     def segment_state(self) -> SegmentState:
         """Returns the state of a server's segments, which may be up to two seconds old.
 
         It is never older than the last change by this process.
+
+        Raises:
+            FiftyOneMilvusError: if Milvus can't be reached or refuses
         """
         return self._session.segments(
             lambda: SegmentState(
@@ -54,7 +65,7 @@ class Queries(CollectionBase):
         """Returns the rows of each loaded segment, deleted ones too, and whether it is indexed.
 
         Returns:
-            None where Milvus does not tell, as on Zilliz Cloud
+            a list of ``(rows, indexed)``; None where Milvus does not tell, such as on Zilliz Cloud
         """
         try:
             found = self._call(self._request("list_loaded_segments"))
@@ -63,14 +74,25 @@ class Queries(CollectionBase):
         return [(int(s.num_rows), bool(s.index_name)) for s in found]
 
     def partitions(self) -> list[str]:
-        """Returns the names of the partitions of a collection with a partition key, in order."""
+        """Returns the names of the partitions of a collection with a partition key, in order.
+
+        Raises:
+            FiftyOneMilvusError: if Milvus can't be reached or refuses
+        """
         if self._partitions is None:
             names = self._call(self._request("list_partitions"))
             self._partitions = sorted(names, key=lambda name: int(name.rpartition("_")[2]))
         return self._partitions
 
     def partition_rows(self, name: str) -> int:
-        """Returns the number of sealed rows in a partition, deleted ones included."""
+        """Returns the number of sealed rows in a partition, deleted ones included.
+
+        Args:
+            name: one of :meth:`partitions`
+
+        Raises:
+            FiftyOneMilvusError: if Milvus can't be reached or refuses
+        """
         stats = self._call(self._request("get_partition_stats", name), reads=False)
         return int(stats["row_count"])
 
@@ -89,8 +111,8 @@ class Queries(CollectionBase):
             queries: a ``num_queries x num_dims`` float32 array
             limit: the number of rows to return per query
             params: the search parameters of the index
-            expression: a filter expression, or ``""``
-            with_samples: whether to read the sample IDs of patches too
+            expression (""): a filter expression, or ``""`` for all rows
+            with_samples (False): whether to read the sample IDs of patches too
 
         Returns:
             a list of ``num_queries`` :class:`Hits` of at most ``limit`` rows, the best first; their
@@ -98,6 +120,7 @@ class Queries(CollectionBase):
 
         Raises:
             EngineError: if Milvus refuses the search, for example for its filter expression
+            FiftyOneMilvusError: if Milvus can't be reached or refuses for another reason
         """
         layout = self.layout
         if not expression and (recent := self._recent_rows()) is not None:

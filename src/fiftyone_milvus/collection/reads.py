@@ -28,10 +28,14 @@ class Reads(Streams):
 
         Args:
             ids: primary keys
-            strong: whether to wait for other processes' writes too; 0.2 s on an idle server
+            strong (False): whether to wait for other processes' writes too; 0.2 s on an idle server
 
         Returns:
-            the rows that exist, in the order of ``ids``; vectors are float32
+            the :class:`Rows` that exist, in the order of ``ids``; their vectors are a
+            ``num_found x num_dims`` float32 array
+
+        Raises:
+            FiftyOneMilvusError: if Milvus can't be reached or refuses
         """
         if (recent := self._recent_rows()) is not None:
             return recent.take(ids)
@@ -45,16 +49,31 @@ class Reads(Streams):
         Rows that are written or deleted meanwhile may or may not be included.
 
         Args:
-            rows: the number of rows of a page; the last page may have fewer
-            strong: whether to wait for other processes' writes too; 0.2 s on an idle server
+            rows: the number of rows of a page
+            strong (False): whether to wait for other processes' writes too; 0.2 s on an idle server
+
+        Yields:
+            :class:`Rows` with a ``rows x num_dims`` float32 array of vectors; the last page, and
+            one from which rows were deleted meanwhile, have fewer
 
         Raises:
             EngineError: if Milvus does not return rows in the order of their keys
+            FiftyOneMilvusError: if Milvus can't be reached or refuses
         """
         return self.fetch_pages(self._id_batches(rows, strong))
 
     def fetch_pages(self, batches: Iterable[Sequence[str]]) -> Iterator[Rows]:
-        """Yields the rows that :meth:`fetch` returns for each batch of keys, reading ahead."""
+        """Yields the rows that :meth:`fetch` returns for each batch of keys, reading ahead.
+
+        Args:
+            batches: primary keys, in batches
+
+        Yields:
+            the :class:`Rows` of each batch that exist, in its order
+
+        Raises:
+            FiftyOneMilvusError: if Milvus can't be reached or refuses
+        """
         return prefetched(self._fetch(list(ids)) for ids in batches)
 
     def _fetch(self, ids: list[str]) -> Rows:
@@ -107,6 +126,9 @@ class Reads(Streams):
 
         Returns:
             the values by name of those of ``ids`` that exist, by primary key
+
+        Raises:
+            FiftyOneMilvusError: if Milvus can't be reached or refuses
         """
         key = self.layout.id_field
         return {
@@ -116,14 +138,31 @@ class Reads(Streams):
         }
 
     def existing(self, ids: Sequence[str]) -> dict[str, str]:
-        """Returns ``{id: sample_id}`` of those of ``ids`` that are in the collection."""
+        """Returns the rows of those of ``ids`` that are in the collection.
+
+        Args:
+            ids: primary keys
+
+        Returns:
+            a dict from primary keys to sample IDs
+
+        Raises:
+            FiftyOneMilvusError: if Milvus can't be reached or refuses
+        """
         return self._sample_ids(self.layout.id_field, ids, strong=True)
 
     def of_samples(self, sample_ids: Sequence[str]) -> dict[str, str]:
-        """Returns ``{id: sample_id}`` of all rows of the given samples.
+        """Returns all rows of the given samples.
+
+        Args:
+            sample_ids: sample IDs
+
+        Returns:
+            a dict from primary keys to sample IDs
 
         Raises:
             CollectionMismatchError: if the collection has no sample IDs
+            FiftyOneMilvusError: if Milvus can't be reached or refuses
         """
         field = self.layout.sample_field
         if field is None:
@@ -133,14 +172,18 @@ class Reads(Streams):
         return self._sample_ids(field, sample_ids, strong=True)
 
     def matching(self, expression: str, ids: Sequence[str] | None = None) -> dict[str, str]:
-        """Returns ``{id: sample_id}`` of the rows for which an expression is true.
+        """Returns the rows for which an expression is true.
 
         Args:
             expression: a filter expression, in parentheses
-            ids: primary keys to choose from; None for all rows
+            ids (None): primary keys to choose from; None for all rows
+
+        Returns:
+            a dict from primary keys to sample IDs
 
         Raises:
             EngineError: if Milvus refuses the expression
+            FiftyOneMilvusError: if Milvus can't be reached or refuses for another reason
         """
         layout = self.layout
         if ids is not None:

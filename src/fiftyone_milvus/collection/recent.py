@@ -18,7 +18,13 @@ MAX_BYTES = 32 << 20
 
 
 class Hits(NamedTuple):
-    """The rows that one query vector found, the best first; scores are float64."""
+    """The rows that one query vector found, the best first.
+
+    Attributes:
+        ids: primary keys
+        sample_ids: the sample of each
+        scores: a float64 array of the same length: what Milvus returns for the metric
+    """
 
     ids: list[str]
     sample_ids: list[str]
@@ -26,14 +32,29 @@ class Hits(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """Rows with their vectors: a ``num_rows x num_dims`` float32 array."""
+    """Rows with their vectors.
+
+    Attributes:
+        ids: primary keys
+        sample_ids: the sample of each
+        vectors: a ``num_rows x num_dims`` float32 array
+    """
 
     ids: list[str]
     sample_ids: list[str]
     vectors: Array
 
     def search(self, queries: Array, limit: int, metric_type: str) -> list[Hits]:
-        """Returns the best ``limit`` rows of each query, with the scores that Milvus returns."""
+        """Returns the best ``limit`` rows of each query, with the scores that Milvus returns.
+
+        Args:
+            queries: a ``num_queries x num_dims`` float32 array
+            limit: how many rows of each query
+            metric_type: ``COSINE``, ``IP`` or ``L2``
+
+        Returns:
+            a list of ``num_queries`` :class:`Hits` of ``min(limit, num_rows)`` rows each
+        """
         metric = str(metric_of(metric_type))
         distances = Points(queries, metric).distances(Points(self.vectors, metric))
         order = smallest(distances, limit)
@@ -44,7 +65,11 @@ class Rows(NamedTuple):
         ]
 
     def take(self, ids: Sequence[str]) -> Rows:
-        """Returns the rows that exist of ``ids``, in their order."""
+        """Returns the rows that exist of ``ids``, in their order.
+
+        Args:
+            ids: primary keys
+        """
         table = {_id: i for i, _id in enumerate(self.ids)}
         found = [table[i] for i in ids if i in table]
         return Rows(

@@ -27,7 +27,12 @@ _SESSION_TS = "iterator_session_ts"
 
 
 class IdPage(NamedTuple):
-    """Rows without their vectors."""
+    """Rows without their vectors.
+
+    Attributes:
+        ids: primary keys
+        sample_ids: the sample of each; the primary keys if the sample IDs were not read
+    """
 
     ids: list[str]
     sample_ids: list[str]
@@ -42,12 +47,18 @@ class Streams(Queries):
         Rows that are written or deleted meanwhile may or may not be included.
 
         Args:
-            strong: whether to wait for other processes' writes too; 0.2 s on an idle server
-            with_samples: whether to read the sample IDs, which takes twice the time; without, the
-                primary keys take their place, which are the same unless rows are patches
+            strong (False): whether to wait for other processes' writes too; 0.2 s on an idle server
+            with_samples (True): whether to read the sample IDs, which takes twice the time;
+                without, the primary keys take their place, which are the same unless rows are
+                patches
+
+        Yields:
+            :class:`IdPage` of about :data:`PAGE_ROWS` rows or fewer; one page of all rows while a
+            server still loads the new collection
 
         Raises:
             EngineError: if Milvus does not return rows in the order of their keys
+            FiftyOneMilvusError: if Milvus can't be reached or refuses
         """
         if (recent := self._recent_rows()) is not None:
             return iter([IdPage(list(recent.ids), list(recent.sample_ids))])
@@ -65,11 +76,15 @@ class Streams(Queries):
         """Returns the primary key and the sample ID of every row, in key order.
 
         Args:
-            with_samples: see :meth:`id_pages`
+            with_samples (True): see :meth:`id_pages`
+
+        Returns:
+            two lists of the same length
 
         Raises:
             EngineError: if Milvus returns fewer rows than it counts, as servers 2.6.0-2.6.21 do
                 (https://github.com/milvus-io/milvus/issues/52055)
+            FiftyOneMilvusError: if Milvus can't be reached or refuses
         """
         size = None if self.connection.engine.lite else self.count()
         table: dict[str, str] = {}

@@ -41,12 +41,12 @@ def temporary(
 
     Args:
         connection: to the Milvus that will hold it
-        owner: the owner of its rows, to be recorded with it
-        purpose: the call that needs it
+        owner: the owner of its rows, to be recorded with it: values by name
+        purpose: the name of the call that needs it, which is recorded too
 
     Yields:
         a :class:`MilvusCollection <fiftyone_milvus.collection.MilvusCollection>` that does not
-        exist yet, and the owner to create it with
+        exist yet, and a dict: the owner to create it with
     """
     name = f"{PREFIX}_{uuid.uuid4().hex[:16]}"
     process = {

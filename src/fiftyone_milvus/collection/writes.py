@@ -30,7 +30,11 @@ class Writes(Reads):
         Args:
             rows: the fields of each row by name
             replace: whether keys may exist
-            retry: for how long to retry after transient errors
+            retry (RETRY_SECONDS): for how many seconds to retry after transient errors, or a
+                :class:`Retry <fiftyone_milvus.connection.Retry>`
+
+        Raises:
+            FiftyOneMilvusError: if Milvus can't be reached or refuses
         """
         self._recent = None
         replacing = replace
@@ -62,6 +66,9 @@ class Writes(Reads):
 
         Returns:
             the number of rows that were changed
+
+        Raises:
+            FiftyOneMilvusError: if Milvus can't be reached or refuses
         """
         layout = self.layout
         changed = 0
@@ -79,7 +86,14 @@ class Writes(Reads):
         return changed
 
     def delete(self, ids: Sequence[str]) -> None:
-        """Deletes rows by primary key; unknown keys are fine."""
+        """Deletes rows by primary key.
+
+        Args:
+            ids: primary keys, which need not exist
+
+        Raises:
+            FiftyOneMilvusError: if Milvus can't be reached or refuses
+        """
         self._recent = None
         for part in filters.batches(list(ids)):
             expression = filters.ids_in(self.layout.id_field, part)

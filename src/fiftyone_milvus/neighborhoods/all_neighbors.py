@@ -114,7 +114,7 @@ def within(
 
     Args:
         vectors: the vectors
-        thresh: the distance
+        thresh: the largest distance, inclusive
         tiles (None): makes the tiles that are compared
 
     Returns:
@@ -218,7 +218,11 @@ class PairsBar(ProgressBar):
         return self
 
     def reached(self, rows: int) -> None:
-        """Sets the number of vectors that are done."""
+        """Sets the number of vectors that are done.
+
+        Args:
+            rows: how many of the first vectors are compared with all before them
+        """
         done = rows * rows // self._count
         self.update(done - self._done)
         self._done = done

@@ -58,7 +58,7 @@ class Greedy:
         """Returns the kept vectors: the first of each group of duplicates.
 
         Args:
-            thresh: the distance
+            thresh: the distance within which a vector is dropped, inclusive
             fewest (0): stops when fewer than this can be kept
             most (None): stops when more than this are kept
             show (False): whether to show progress

@@ -45,7 +45,13 @@ class TopK:
         self._merge(first + hits // width, cols[hits % width], values)
 
     def offer_back(self, first: int, ids: Array, closeness: Array) -> None:
-        """Adds the rows of a tile, ``ids``, to its columns ``first, first + 1, ...``."""
+        """Adds the rows of a tile, as neighbors, to its columns ``first, first + 1, ...``.
+
+        Args:
+            first: the first column of the tile
+            ids: an integer array: the rows of the tile
+            closeness: the tile, a ``len(ids) x num_columns`` float32 array, which does not change
+        """
         width = closeness.shape[1]
         floor = self._floor[first : first + width]
         hits = np.flatnonzero(closeness > floor)

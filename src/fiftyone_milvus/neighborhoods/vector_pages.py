@@ -25,8 +25,12 @@ def read(
         metric: a key of :data:`fiftyone_milvus.metrics.METRICS`
         progress (None): a progress setting of FiftyOne
 
+    Returns:
+        :class:`Vectors` of length ``len(ids)``, to be closed by a ``with`` statement
+
     Raises:
         MissingIDsError: if some of them were removed from the collection
+        FiftyOneMilvusError: if Milvus can't be reached or refuses
     """
     if not ids:
         return Vectors(0, 1, metric)

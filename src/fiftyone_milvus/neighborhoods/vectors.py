@@ -57,14 +57,30 @@ class Vectors:
 
     @classmethod
     def of(cls, vectors: Array, metric: str, *, max_bytes: int | None = None) -> Vectors:
-        """Returns the rows of a ``num_vectors x num_dims`` array."""
+        """Returns the rows of an array.
+
+        Args:
+            vectors: a ``num_vectors x num_dims`` array of any dtype, such as float16 or int8
+            metric: a key of :data:`fiftyone_milvus.metrics.METRICS`
+            max_bytes (None): see :class:`Vectors`
+
+        Returns:
+            :class:`Vectors` of length ``num_vectors``
+        """
         vectors = np.asarray(vectors)
         found = cls(len(vectors), vectors.shape[1], metric, max_bytes=max_bytes)
         found.fill(0, vectors)
         return found
 
     def fill(self, start: int, vectors: Array) -> None:
-        """Sets the vectors from ``start`` on."""
+        """Sets the vectors from ``start`` on.
+
+        They are stored as float32; if the metric is cosine, scaled to length one.
+
+        Args:
+            start: the position of the first of them
+            vectors: a ``num_vectors x num_dims`` array of any dtype, such as float16 or int8
+        """
         rows = slice(start, start + len(vectors))
         lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64))
         if self.metric == "cosine":
@@ -118,15 +134,38 @@ class Vectors:
     # -- in float32 ----------------------------------------------------------------------------
 
     def left(self, rows: Any) -> Array:
-        """Returns the float32 left operands of rows, a slice or an integer array."""
+        """Returns the left operands of rows.
+
+        Args:
+            rows: a slice, or an integer array of positions
+
+        Returns:
+            a ``len(rows) x num_dims`` float32 array, maybe a view of the vectors; two columns more
+            if the metric is euclidean
+        """
         return self._operand(rows, -2, -1)
 
     def right(self, rows: Any) -> Array:
-        """Returns the float32 right operands of rows, a slice or an integer array."""
+        """Returns the right operands of rows.
+
+        Args:
+            rows: a slice, or an integer array of positions
+
+        Returns:
+            a float32 array of the shape that :meth:`left` returns
+        """
         return self._operand(rows, -1, -2)
 
     def closeness(self, distance: Any) -> Any:
-        """Returns the closeness at a distance; infinite where no distance is that small."""
+        """Returns the closeness at a distance.
+
+        Args:
+            distance: a number, or a float64 array of any shape
+
+        Returns:
+            a float64 number, or an array of the same shape; infinite where no distance is that
+            small
+        """
         if self.metric == "euclidean":
             return np.where(np.less(distance, 0), np.inf, -0.5 * np.square(distance))[()]
         if self.metric == "cosine":
@@ -134,7 +173,14 @@ class Vectors:
         return np.subtract(1.0, distance)
 
     def distance(self, closeness: Array) -> Array:
-        """Returns the float64 distance at a closeness."""
+        """Returns the distance at a closeness.
+
+        Args:
+            closeness: a float array of any shape
+
+        Returns:
+            a float64 array of the same shape
+        """
         closeness = closeness.astype(np.float64)
         if self.metric == "euclidean":
             return np.asarray(np.sqrt(np.maximum(-2.0 * closeness, 0.0)))
@@ -143,7 +189,15 @@ class Vectors:
         return 1.0 - closeness
 
     def error(self, rows: Any, cols: Any) -> Array:
-        """Returns the largest float32 error of the closeness of each row to any column."""
+        """Returns the largest float32 error of the closeness of each row to any column.
+
+        Args:
+            rows: a slice, or an integer array of positions
+            cols: a slice, or an integer array of positions
+
+        Returns:
+            a float64 array of length ``len(rows)``
+        """
         if self.metric == "cosine":
             return np.full(len(self._lengths[rows]), self._unit)
         most = self._lengths[cols].max(initial=0.0)
@@ -157,6 +211,9 @@ class Vectors:
         Args:
             rows: an integer array of positions
             cols: an integer array of the same length
+
+        Returns:
+            a float64 array of the same length
         """
         found = np.empty(len(rows))
         size = max(1, _EXACT_BYTES // (8 * max(1, self.dim)))
@@ -183,7 +240,16 @@ class Vectors:
         return found
 
     def too_close(self, rows: Array, cols: Array, closeness: Array) -> Array:
-        """Returns which pairs are so close that float32 rounds their distance away."""
+        """Returns which pairs are so close that float32 rounds their distance away.
+
+        Args:
+            rows: an integer array of positions
+            cols: an integer array of positions
+            closeness: a float32 array of the shape to which ``rows`` and ``cols`` broadcast
+
+        Returns:
+            a boolean array of the same shape
+        """
         if self.metric == "dotproduct":
             return np.zeros(closeness.shape, dtype=bool)
         if self.metric == "cosine":
@@ -198,7 +264,10 @@ class Vectors:
             rows: an integer array of positions
             cols: an integer array of the same length
             closeness: a float32 array of the same length
-            thresh: the distance
+            thresh: the distance, inclusive
+
+        Returns:
+            a boolean array of the same length
         """
         limit = self.closeness(thresh)
         margin = self._errors(self._lengths[rows], self._lengths[cols])
@@ -232,8 +301,8 @@ class Tiles:
 
     Args:
         vectors: the vectors
-        rows (None): the most rows of a tile
-        cols (None): the most columns of a tile
+        rows (None): the most rows of a tile; by default :data:`TILE_ROWS`
+        cols (None): the most columns of a tile; by default :data:`TILE_COLS`
     """
 
     def __init__(self, vectors: Vectors, rows: int | None = None, cols: int | None = None) -> None:
@@ -246,18 +315,34 @@ class Tiles:
         )
 
     def blocks(self) -> list[Array]:
-        """Returns the positions of all vectors, in parts of ``self.rows``."""
+        """Returns the positions of all vectors, in parts.
+
+        Returns:
+            a list of ascending int64 arrays of length ``self.rows``; the last may be shorter
+        """
         everything = np.arange(len(self.vectors))
         return [everything[i : i + self.rows] for i in range(0, len(everything), self.rows)]
 
     def columns(self, cols: Array) -> list[Array]:
-        """Returns positions in parts of ``self.cols``."""
+        """Returns positions in parts.
+
+        Args:
+            cols: an integer array of positions
+
+        Returns:
+            a list of slices of ``cols`` of length ``self.cols``; the last may be shorter
+        """
         return [cols[i : i + self.cols] for i in range(0, len(cols), self.cols)]
 
     def tile(self, rows: Array, cols: Array) -> Array:
-        """Returns the closeness of rows, at most ``self.rows``, and columns: ascending positions.
+        """Returns the closeness of each row to each column.
 
-        A ``len(rows) x len(cols)`` float32 array that is valid until the next tile.
+        Args:
+            rows: an ascending integer array of at most ``self.rows`` positions
+            cols: an ascending integer array of at most ``max(self.rows, self.cols)`` positions
+
+        Returns:
+            a ``len(rows) x len(cols)`` float32 array that is valid until the next tile
         """
         out = self._memory[: len(rows) * len(cols)].reshape(len(rows), len(cols))
         left, right = self.vectors.left(_indexer(rows)), self.vectors.right(_indexer(cols))

@@ -54,12 +54,15 @@ class Calls:
 
         Args:
             queries: a ``num_queries x num_dims`` float32 array
-            limit: how many rows, at most :attr:`window`
+            limit: how many rows, from 1 to :attr:`window`
             expression: a filter expression, or ``""``
             params: search parameters, which replace the user's
 
         Returns:
             a list of ``num_queries`` :class:`Neighbors` of at most ``limit`` rows each
+
+        Raises:
+            FiftyOneMilvusError: if Milvus can't be reached or refuses, for example the expression
         """
         layout = self.collection.layout
         merged = search_params(

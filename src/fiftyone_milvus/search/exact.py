@@ -151,7 +151,18 @@ def aggregated(
 
 
 def scope_ids(calls: Calls, scope: Scope | None) -> Sequence[str]:
-    """Returns the primary keys of a scope, or of the whole collection if it is None."""
+    """Returns the primary keys of a scope, or of the whole collection.
+
+    Args:
+        calls: searches the collection
+        scope: the rows of the keys; None for all rows of the collection
+
+    Returns:
+        a sequence of keys: in the scope's order, or in key order if ``scope`` is None
+
+    Raises:
+        FiftyOneMilvusError: if Milvus can't be reached or refuses
+    """
     if scope is not None:
         return scope.ids()
     return calls.collection.all_ids(with_samples=False)[0]

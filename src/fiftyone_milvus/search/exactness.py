@@ -42,7 +42,18 @@ class Split(NamedTuple):
 
 
 def exact_split(collection: MilvusCollection, rows: int) -> Split | None:
-    """Returns how a filtered search for ``rows`` rows is exact, or None if it can't be."""
+    """Returns how a search among given rows is exact.
+
+    Args:
+        collection: an existing collection
+        rows: the number of rows to search among
+
+    Returns:
+        a :class:`Split`, or None if a filtered search of the index can't be exact
+
+    Raises:
+        FiftyOneMilvusError: if Milvus can't be reached or refuses
+    """
     if collection.connection.engine.lite:
         return Split(1, {})
     index_type = collection.layout.index_type

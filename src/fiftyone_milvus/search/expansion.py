@@ -50,7 +50,7 @@ def search(
         complete: returns rows with their true sample IDs
 
     Returns:
-        at most ``k`` rows, the best first
+        :class:`Neighbors` of at most ``k`` rows, the best first
     """
     if combine is not None:
         some = k if max_distance is None and not one_per_sample else None

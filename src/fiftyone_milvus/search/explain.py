@@ -50,7 +50,7 @@ class Explanation:
 
     @property
     def milliseconds(self) -> float:
-        """How long the search took."""
+        """How long the search took, in milliseconds."""
         return sum(step.milliseconds for step in self.steps)
 
     def __str__(self) -> str:
@@ -90,8 +90,14 @@ def explain(
         make: makes a searcher that follows a plan, or the best one for None, and notes its steps
         make_scope: makes the scope, with no IDs read
         query: a ``1 x num_dims`` float32 array
-        k: how many; None for all
-        analyze: whether to run every plan and measure it
+        k: how many rows; None for all
+        analyze (False): whether to run every plan and measure it
+
+    Returns:
+        an :class:`Explanation`, whose times are in milliseconds
+
+    Raises:
+        FiftyOneMilvusError: if Milvus can't be reached or refuses
     """
     trace = Trace()
     searcher = make(None, trace)

@@ -52,7 +52,17 @@ class ExpressionScope(Scope):
         return self._collection.layout.sample_field is not None
 
     def few(self, limit: int) -> bool:
-        """Whether there are at most ``limit`` rows; if so, they have been read."""
+        """Whether there are at most ``limit`` rows; if so, they have been read.
+
+        Args:
+            limit: the largest number of rows to read
+
+        Returns:
+            False, with no rows read, if there were more than ``limit`` when the scope was made
+
+        Raises:
+            FiftyOneMilvusError: if Milvus can't be reached or refuses
+        """
         return self.size <= limit and super().few(limit)
 
     def _read_rows(self) -> dict[str, str]:
@@ -84,6 +94,15 @@ class Intersection(Scope):
         """Whether there are known to be at most ``limit`` rows; if so, they have been read.
 
         Two large scopes may have a small intersection, which this does not find out.
+
+        Args:
+            limit: the largest number of rows
+
+        Returns:
+            False also if neither the view nor the expression is known to have few rows
+
+        Raises:
+            FiftyOneMilvusError: if Milvus can't be reached or refuses
         """
         known = self.known or self._condition.few(limit) or self._view.few(limit)
         return known and super().few(limit)

@@ -48,7 +48,16 @@ class Ids:
     def given(
         self, sample_ids: Sequence[str] | None, label_ids: Sequence[str] | None
     ) -> tuple[list[str] | None, bool]:
-        """Returns the given IDs, or None, and whether they are the sample IDs of patches.
+        """Returns the IDs that a caller gave, and what kind they are.
+
+        Args:
+            sample_ids: sample IDs, or one as a string; None for none. They are ignored, with a
+                warning, if ``label_ids`` are given
+            label_ids: label IDs, or one as a string; None for none
+
+        Returns:
+            the IDs as a list of strings, or None if none are given; and True if they are the
+            sample IDs of patches, or False if they are primary keys
 
         Raises:
             InvalidInputError: if label IDs are given and the index holds no patches
@@ -76,8 +85,12 @@ class Ids:
             allow_missing: whether some may be missing from the index
             warn_missing: whether to log how many are missing
 
+        Returns:
+            a list of keys; of sample IDs, the keys of each sample's patches in key order
+
         Raises:
             MissingIDsError: if some are missing and ``allow_missing`` is False
+            FiftyOneMilvusError: if Milvus can't be reached or refuses
         """
         found: list[str] = []
         present: Collection[str] = ()
@@ -99,6 +112,12 @@ class Ids:
     ) -> None:
         """Checks that all of the given IDs are among those that are in the index.
 
+        Args:
+            ids: primary keys, or sample IDs
+            present: those of them that are in the index
+            allow_missing: whether some may be missing
+            warn_missing: whether to log how many are missing
+
         Raises:
             MissingIDsError: if some are missing and ``allow_missing`` is False
         """
@@ -115,6 +134,14 @@ class Ids:
         """Returns rows with their true sample IDs.
 
         If a foreign collection has no sample IDs for its patches, the dataset has them.
+
+        Args:
+            ids: primary keys
+            sample_ids: the sample of each, as the collection has them
+
+        Returns:
+            ``ids``, and a list of the same length: the sample of each, or its primary key if the
+            dataset does not have the label any more
         """
         if self._patches_field is None or self._collection.layout.sample_field is not None:
             return ids, sample_ids

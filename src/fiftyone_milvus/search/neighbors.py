@@ -16,7 +16,8 @@ class Neighbors(NamedTuple):
     Attributes:
         ids: primary keys
         sample_ids: the sample of each
-        distances: a float64 array, ascending; descending if the farthest rows were asked for
+        distances: a float64 array of the same length, ascending; descending if the farthest rows
+            were asked for
     """
 
     ids: list[str]
@@ -32,11 +33,22 @@ class Neighbors(NamedTuple):
         return Neighbors(self.ids[::-1], self.sample_ids[::-1], self.distances[::-1]).first(k)
 
     def where(self, mask: Array) -> Neighbors:
-        """Returns the rows where a boolean array is True."""
+        """Returns the rows where a mask is True, in the same order.
+
+        Args:
+            mask: a boolean array with one value for each row
+        """
         return self.take(np.flatnonzero(mask))
 
     def take(self, order: Array) -> Neighbors:
-        """Returns the rows at the given positions."""
+        """Returns the rows at the given positions.
+
+        Args:
+            order: an integer array of positions, of any length
+
+        Returns:
+            :class:`Neighbors` of ``len(order)`` rows, in this order
+        """
         return Neighbors(
             [self.ids[i] for i in order], [self.sample_ids[i] for i in order], self.distances[order]
         )
@@ -51,7 +63,11 @@ def merge(parts: Sequence[Neighbors], k: int | None, *, farthest: bool = False) 
     Args:
         parts: the rows found in each part
         k: how many rows to return; None for all
-        farthest: whether to return the farthest rows, the farthest first
+        farthest (False): whether to return the farthest rows, the farthest first
+
+    Returns:
+        :class:`Neighbors` of at most ``k`` rows, by default the nearest first; rows at equal
+        distances stay in the order of ``parts``
     """
     found = Neighbors(
         [i for part in parts for i in part.ids],

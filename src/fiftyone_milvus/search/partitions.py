@@ -36,7 +36,11 @@ def hold_only(collection: MilvusCollection, expression: str) -> bool:
         expression: a filter expression
 
     Returns:
-        False if there is no partition key, or the expression is about other fields too
+        whether they do; always False on the embedded engine, without a partition key, and for an
+        expression about other fields too or with more than 16 values
+
+    Raises:
+        FiftyOneMilvusError: if Milvus can't be reached or refuses
     """
     key = collection.layout.partition_key
     if key is None or collection.connection.engine.lite:
@@ -55,8 +59,13 @@ def hold_only(collection: MilvusCollection, expression: str) -> bool:
 def values_of(expression: str, field: str) -> list[Any] | None:
     """Returns the values that an expression allows for a field.
 
+    Args:
+        expression: a filter expression
+        field: the Milvus field
+
     Returns:
-        None if the expression is about other fields too
+        a list of strings or integers; None if the expression is not ``field == value`` or
+        ``field in [values]`` with such values
     """
     found = re.fullmatch(rf"{re.escape(field)} (==|in) (.+)", expression, re.DOTALL)
     if found is None:
@@ -76,8 +85,12 @@ def partition_of(value: str | int, count: int) -> int:
     This is Milvus' ``HashKey2Partitions``: CRC-32 of strings, MurmurHash3 of integers.
 
     Args:
-        value: of the partition key
+        value: a value of the partition key
         count: the number of partitions
+
+    Returns:
+        an index from 0 to ``count - 1`` into :meth:`MilvusCollection.partitions()
+        <fiftyone_milvus.collection.MilvusCollection.partitions>`
     """
     if isinstance(value, str):
         return zlib.crc32(value.encode()[:_HASHED_BYTES]) % count

@@ -71,7 +71,7 @@ class Step:
     Attributes:
         plan: one of :data:`PLANS`
         what: what it did, in words
-        milliseconds: how long that took
+        milliseconds: how many milliseconds that took
     """
 
     plan: str
@@ -86,7 +86,13 @@ class Trace:
         self.steps: list[Step] = []
 
     def note(self, plan: str, what: str, start: float) -> None:
-        """Adds a step that began at a ``time.perf_counter()``."""
+        """Adds a step that ends now.
+
+        Args:
+            plan: one of :data:`PLANS`
+            what: what the step did, in words
+            start: the ``time.perf_counter()`` at which it began, in seconds
+        """
         self.steps.append(Step(plan, what, 1e3 * (time.perf_counter() - start)))
 
 
@@ -124,10 +130,13 @@ class Searcher:
         Args:
             queries: a ``num_queries x num_dims`` float32 array
             k: how many; None for all
-            scope: the rows to choose from; None for all
+            scope (None): the rows to choose from; None for all
 
         Returns:
             a list of ``num_queries`` :class:`Neighbors` of ``min(k, rows in the scope)`` rows each
+
+        Raises:
+            FiftyOneMilvusError: if Milvus can't be reached or refuses
         """
         if scope is None and (k is None or k > self._most):
             size = self.collection.count()
@@ -154,10 +163,13 @@ class Searcher:
         Args:
             queries: a ``num_queries x num_dims`` float32 array
             k: how many; None for all
-            scope: the rows to choose from; None for all
+            scope (None): the rows to choose from; None for all
 
         Returns:
             a list of ``num_queries`` :class:`Neighbors` of ``min(k, rows in the scope)`` rows each
+
+        Raises:
+            FiftyOneMilvusError: if Milvus can't be reached or refuses
         """
         return [found.last(k) for found in self._exact(queries, None, scope)]
 
@@ -176,11 +188,14 @@ class Searcher:
             queries: a ``num_queries x num_dims`` float32 array
             aggregate: turns a ``num_queries x n`` float64 array of distances into ``n``
             k: how many rows to return; None for all
-            scope: the rows to choose from; None for all
-            reverse: whether to return the farthest, farthest first
+            scope (None): the rows to choose from; None for all
+            reverse (False): whether to return the farthest, farthest first
 
         Returns:
             :class:`Neighbors` of ``min(k, rows in the scope)`` rows
+
+        Raises:
+            FiftyOneMilvusError: if Milvus can't be reached or refuses
         """
         return exact.aggregated(self._calls, queries, aggregate, k, scope, reverse=reverse)
 

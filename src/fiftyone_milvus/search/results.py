@@ -39,7 +39,8 @@ class SearchResults(Sequence[SearchResult]):
     Attributes:
         sample_ids: the sample ID of each result
         label_ids: the label ID of each, or None if the index holds no patches
-        distances: a float64 array, ascending; descending if the least similar were asked for
+        distances: a float64 array of the same length, ascending; descending if the least similar
+            were asked for
     """
 
     sample_ids: list[str]
@@ -112,7 +113,17 @@ class SearchResults(Sequence[SearchResult]):
 def shown(
     samples: Any, sample_ids: list[str], label_ids: list[str] | None
 ) -> tuple[list[str], list[str]]:
-    """Returns the IDs that a view of results selects, and the label IDs that it filters by."""
+    """Returns the IDs that a view of results selects, and the label IDs that it filters by.
+
+    Args:
+        samples: the :class:`fiftyone.core.collections.SampleCollection` that was searched
+        sample_ids: the sample ID of each result
+        label_ids: the label ID of each result, or None if the index holds no patches
+
+    Returns:
+        two lists, each in the order of the results: the IDs of the samples, or of the patches if
+        ``samples`` is a patches view; and the label IDs, which are empty if nothing is filtered
+    """
     if label_ids is None:
         return sample_ids, []
     if isinstance(samples, fop.PatchesView):
@@ -123,7 +134,14 @@ def shown(
 def store_on_labels(
     samples: Any, patches_field: str, dist_field: str, results: SearchResults
 ) -> None:
-    """Stores the distance of each result on its label, also if the label is in a list."""
+    """Stores the distance of each result on its label, also if the label is in a list.
+
+    Args:
+        samples: the :class:`fiftyone.core.collections.SampleCollection` that was searched
+        patches_field: the field of the labels
+        dist_field: the name of a float attribute of the labels, which is created if necessary
+        results: results that are patches
+    """
     _, path = samples._get_label_field_path(patches_field, dist_field)
     values = [
         {"sample_id": r.sample_id, "label_id": r.label_id, "value": r.distance} for r in results

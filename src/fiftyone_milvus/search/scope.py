@@ -17,7 +17,7 @@ class Facts:
 
     Attributes:
         size: its number of keys
-        share: its share of the rows nearest to the last query
+        share: its share of the rows nearest to the last query, from 0 to 1
     """
 
     size: int | None = None
@@ -55,7 +55,14 @@ class Scope(ABC):
         return list(self.rows())
 
     def few(self, limit: int) -> bool:
-        """Whether there are known to be at most ``limit`` rows; if so, they have been read."""
+        """Whether there are known to be at most ``limit`` rows; if so, they have been read.
+
+        Args:
+            limit: the largest number of rows
+
+        Returns:
+            False if there are more, or if a subclass does not find out
+        """
         return len(self.rows()) <= limit
 
     def keep(self, ids: Sequence[str], sample_ids: Sequence[str]) -> Array:

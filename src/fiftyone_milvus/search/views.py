@@ -41,7 +41,13 @@ class ViewScope(Scope):
         self._patches_field = patches_field
 
     def few(self, limit: int) -> bool:
-        """Whether the view has at most ``limit`` IDs; reads no more than it needs to tell."""
+        """Whether the view has at most ``limit`` IDs; if so, they have been read.
+
+        For samples of a view that :func:`is_plain`, at most ``limit + 1`` IDs are read.
+
+        Args:
+            limit: the largest number of IDs
+        """
         if not self.known and self._plain:
             found = object_ids.sample_ids(self._view, limit + 1)
             if len(found) > limit:
@@ -86,7 +92,15 @@ class ViewFacts:
         self._facts: OrderedDict[str, Facts] = OrderedDict()
 
     def of(self, view: Any) -> Facts:
-        """Returns the facts of a view, the same object for every equal view."""
+        """Returns the facts of a view.
+
+        Args:
+            view: a :class:`fiftyone.core.collections.SampleCollection`
+
+        Returns:
+            the :class:`Facts`, the same object for every view with equal stages; searches change
+            it. A new one, if the view is not among the last 256
+        """
         stages = json.dumps(view.view()._serialize(include_uuids=False), default=str)
         key = hashlib.blake2b(stages.encode(), digest_size=16).hexdigest()
         facts = self._facts.pop(key, None) or Facts()
@@ -97,5 +111,12 @@ class ViewFacts:
 
 
 def is_plain(view: Any) -> bool:
-    """Whether a view's pipeline returns the documents of its dataset's samples."""
+    """Whether a view's pipeline returns the documents of its dataset's samples.
+
+    Args:
+        view: a :class:`fiftyone.core.collections.SampleCollection`
+
+    Returns:
+        False for views of patches, clips, frames, groups or dynamic groups
+    """
     return not (view._is_generated or view._is_dynamic_groups or view.media_type == "group")

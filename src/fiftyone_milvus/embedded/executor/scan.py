@@ -24,11 +24,11 @@ _ONE_THREAD_FLOATS = 1_000_000
 
 @dataclass(frozen=True)
 class Hits:
-    """Best rows of each query, best first.
+    """The best rows of each query, the best first.
 
     Attributes:
-        rows: row numbers, int64 of shape ``(queries, k)``; -1 where there are fewer.
-        scores: Milvus scores, float32 of the same shape.
+        rows: a ``num_queries x k`` int64 array of row numbers; -1 where there are fewer
+        scores: a float32 array of the same shape: Milvus' scores
     """
 
     rows: Rows
@@ -36,17 +36,31 @@ class Hits:
 
     @property
     def counts(self) -> Rows:
-        """Number of hits of each query."""
+        """The number of hits of each query: an int64 array of length ``num_queries``."""
         return np.count_nonzero(self.rows >= 0, axis=1).astype(np.int64)
 
 
 def empty(queries: int) -> Hits:
-    """No hit for any query."""
+    """Returns no hits.
+
+    Args:
+        queries: the number of queries
+
+    Returns:
+        :class:`Hits` of ``queries x 0`` arrays
+    """
     return Hits(np.zeros((queries, 0), np.int64), np.zeros((queries, 0), np.float32))
 
 
 def normalize(queries: Floats) -> Floats:
-    """Queries of length one; a zero vector stays."""
+    """Returns the queries scaled to length one.
+
+    Args:
+        queries: a ``num_queries x num_dims`` float32 array
+
+    Returns:
+        a float32 array of the same shape; zero vectors do not change
+    """
     norms = np.linalg.norm(queries.astype(np.float64), axis=1, keepdims=True)
     norms[norms == 0] = 1.0
     return (queries / norms).astype(np.float32)
@@ -58,15 +72,17 @@ def search(
     """Finds the best rows of one part, exactly.
 
     Args:
-        part: the part.
-        allowed: which rows may be found, without the dead ones; None for all rows.
-        field: the vector field.
-        queries: float32 of shape ``(queries, dim)``; of length one under COSINE.
-        k: number of hits.
-        metric: ``COSINE``, ``IP`` or ``L2``.
+        part: the part
+        allowed: a boolean array of length ``part.rows``: which rows may be found, without the dead
+            ones; None for all rows
+        field: the vector field
+        queries: a ``num_queries x num_dims`` float32 array; of length one under ``COSINE``
+        k: the number of hits of each query
+        metric: ``COSINE``, ``IP`` or ``L2``
 
     Returns:
-        Up to ``k`` hits per query; the row numbers count from the start of the part.
+        :class:`Hits` of ``min(k, allowed rows)`` columns; row numbers count from the start of the
+        part
     """
     count = part.rows if allowed is None else int(np.count_nonzero(allowed))
     k = min(k, count)
@@ -84,7 +100,17 @@ def search(
 
 
 def merge(parts: list[Hits], k: int, metric: str) -> Hits:
-    """The best ``k`` hits of several parts; of equal scores, the earlier row comes first."""
+    """Returns the best hits of several parts.
+
+    Args:
+        parts: at least one :class:`Hits`, all for the same queries, without common rows
+        k: the number of hits of each query
+        metric: ``COSINE``, ``IP`` or ``L2``
+
+    Returns:
+        :class:`Hits` of at most ``k`` columns, the best first. Of equal scores, the lower row
+        number comes first; where they tie for the last place, any of them may be left out
+    """
     rows = np.concatenate([h.rows for h in parts], axis=1)
     scores = np.concatenate([h.scores for h in parts], axis=1)
     return _ordered(rows, scores, k, metric)
