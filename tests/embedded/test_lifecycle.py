@@ -44,6 +44,14 @@ def test_threads_that_race_to_start_get_one_service_and_one_connection(data):
     assert embedded.status(data).clients == 1
 
 
+def test_the_status_of_a_service_of_a_later_version_is_read(data, monkeypatch):
+    embedded.ensure(data)
+    real = services.ask
+    with monkeypatch.context() as patch:
+        patch.setattr(services, "ask", lambda *args: {**real(*args), "added_later": 1})
+        assert embedded.status(data).clients == 1
+
+
 def test_a_known_service_is_neither_asked_nor_looked_for(data, monkeypatch):
     endpoint = embedded.ensure(data)
     with monkeypatch.context() as patch:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import threading
@@ -112,8 +113,9 @@ def status(path: PathLike) -> Status | None:
     reply = ask(resolved, "status", _ANSWER_SECONDS)
     if reply is None or "address" not in reply:
         return None
-    del reply["state"]
-    return Status(path=resolved, **reply)
+    # A service of another version of this package may tell more
+    known = {field.name for field in dataclasses.fields(Status)}
+    return Status(path=resolved, **{n: v for n, v in reply.items() if n in known})
 
 
 def stop(path: PathLike, *, timeout: float = _START_SECONDS) -> bool:
