@@ -12,7 +12,7 @@ from fiftyone_milvus.plugin.jobs import Job
 UNKNOWN = "–"
 
 INDEX_COLUMNS = {
-    "brain_key": "Index", "of": "Of", "vectors": "Vectors", "status": "Status",
+    "brain_key": "Index", "of": "Contents", "vectors": "Vectors", "status": "Status",
     "metric": "Metric", "index_type": "Index type", "built": "Built", "size": "Size",
 }  # fmt: skip
 COLLECTION_COLUMNS = {"name": "Collection", "vectors": "Vectors", "owner": "Owner", "why": "Why"}
