@@ -56,7 +56,7 @@ def test_the_life_of_an_index(scans: Scans, digits: fo.Dataset, configured: Engi
     assert (info["vectors"], info["in_step"], info["metric"]) == (COUNT - 2, True, "cosine")
     assert (info["index_type"], info["index_params"]["nlist"]) == ("IVF_FLAT", "4")
 
-    assert "There is no terminal to ask at" in refused("delete", name, "similar")
+    assert "There is no terminal to ask on" in refused("delete", name, "similar")
     assert f"{COUNT - 2} vectors" in enter("delete", name, "similar", "--yes")[0]
     digits.reload()
     assert digits.list_brain_runs() == []

@@ -99,7 +99,7 @@ def test_status_shows_an_engine_and_stop_stops_it(config_file: Path, embedded_pa
 
     assert "Stopped" in call("stop", str(embedded_path))[0]
     assert embedded.status(embedded_path) is None
-    assert "No embedded engine runs" in call("stop", str(embedded_path))[0]
+    assert "No service is running" in call("stop", str(embedded_path))[0]
 
 
 def test_serve_stays_until_interrupted(embedded_path: Path) -> None:
