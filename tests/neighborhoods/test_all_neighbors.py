@@ -11,7 +11,14 @@ import pytest
 from fiftyone.brain.similarity import DuplicatesMixin
 
 from fiftyone_milvus import neighborhoods
-from fiftyone_milvus.neighborhoods import Greedy, Vectors, keep_count, selection, threshold
+from fiftyone_milvus.neighborhoods import (
+    Greedy,
+    Vectors,
+    close_pairs,
+    keep_count,
+    selection,
+    threshold,
+)
 from fiftyone_milvus.neighborhoods.vectors import Tiles
 from tests.support import oracle
 
@@ -146,6 +153,54 @@ def test_the_points_within_a_distance(case, quantile):
         assert found.tolist() == np.flatnonzero(row <= thresh).tolist()
         assert found.dtype == np.int64
         _close(apart, row[found])
+
+
+@pytest.fixture
+def many_cells(monkeypatch):
+    """Few vectors are treated like many: in cells, and bounded by some of their components."""
+    monkeypatch.setattr(close_pairs, "PAYS_FROM", 2)
+    monkeypatch.setattr(close_pairs, "_CELL_ROWS", 8)
+    monkeypatch.setattr(close_pairs, "_COMPONENTS", 4)
+    monkeypatch.setattr(close_pairs, "_BLOCK_BYTES", 2000)
+
+
+@pytest.mark.parametrize("dense", [0.0, 2.0])
+@pytest.mark.parametrize("quantile", [0.0, 0.03, 0.6])
+def test_pairs_of_cells(case, quantile, dense, many_cells, monkeypatch):
+    monkeypatch.setattr(close_pairs, "_DENSE", dense)
+    vectors, _, square = case
+    if len(square) < 2:
+        return
+    thresh = _clear(square, quantile)
+    later, earlier, apart = neighborhoods.pairs_within(vectors, thresh)
+    expected = np.argwhere(np.tril(square <= thresh, -1))
+    assert np.column_stack([later, earlier]).tolist() == expected.tolist()
+    _close(apart, square[later, earlier])
+
+    kept = neighborhoods.first_of_pairs(len(square), (later, earlier, apart))
+    assert kept.tolist() == _kept(square, thresh)
+    dropped = np.setdiff1d(np.arange(len(square)), kept)
+    ids = [str(i) for i in range(len(square))]
+    groups = neighborhoods.grouped(vectors, kept, dropped, ids, (later, earlier, apart))
+    found = {int(i): (int(keep), d) for keep, group in groups.items() for i, d in group}
+    assert sorted(found) == dropped.tolist()
+    for i, (keep, distance) in found.items():
+        assert keep in kept
+        _close(distance, square[i, keep])
+        _nearest(vectors, np.array([distance]), square[i, kept].min(keepdims=True))
+
+
+def test_points_within_a_distance_in_cells(case, many_cells):
+    test_the_points_within_a_distance(case, 0.03)
+
+
+def test_many_pairs_are_not_collected(many_cells, monkeypatch):
+    with Vectors.of(_data("equal", 96), "cosine") as vectors:
+        assert len(neighborhoods.pairs_within(vectors, 0.1)[0]) == 96 * 95 / 2
+        monkeypatch.setattr(close_pairs, "MAX_PAIRS", 1000)
+        assert neighborhoods.pairs_within(vectors, 0.1) is None
+        monkeypatch.setattr(close_pairs, "expected_pairs", lambda vectors, thresh: 0.0)
+        assert neighborhoods.pairs_within(vectors, 0.1) is None
 
 
 @pytest.mark.parametrize("quantile", [0.0, 0.1, 0.6])

@@ -41,13 +41,16 @@ class IndexDuplicates(IndexBase):
         logger.info("Computing duplicate %s...", "patches" if self._patches else "samples")
         ids = self._current_ids()
         with self._vectors(ids) as points:
+            pairs = None
             if share is not None:
                 count = round((1.0 - share) * len(ids))
                 kept, thresh = neighborhoods.keep_count(points, count, thresh)
+            elif pairs := neighborhoods.pairs_within(points, check_distance(thresh)):
+                kept = neighborhoods.first_of_pairs(len(ids), pairs)
             else:
                 kept, _ = neighborhoods.Greedy(points).keep(check_distance(thresh), show=True)
             duplicates = np.setdiff1d(np.arange(len(ids)), kept)
-            groups = neighborhoods.grouped(points, kept, duplicates, ids)
+            groups = neighborhoods.grouped(points, kept, duplicates, ids, pairs)
         logger.info("Duplicates computation complete")
         self._set_unique(ids, kept, thresh, groups)
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from fiftyone_milvus.dataset.progress import ProgressBar
 from fiftyone_milvus.metrics import Array, smallest
+from fiftyone_milvus.neighborhoods.close_pairs import Pairs, close_pairs, pays
 from fiftyone_milvus.neighborhoods.top_k import TopK
 from fiftyone_milvus.neighborhoods.vectors import Tiles, Vectors
 
@@ -121,31 +123,14 @@ def within(
         a list of ``len(vectors)`` ascending int64 arrays of positions, and a list of their float64
         distances
     """
-    count = len(vectors)
     tiles = tiles or Tiles(vectors)
-    limit = vectors.closeness(thresh)
-    everything = np.arange(count)
     blocks = tiles.blocks()
     # For each block of rows: positions of rows, positions of their neighbors, distances
     found: list[list[tuple[Array, ...]]] = [[] for _ in blocks]
-    with PairsBar(count) as bar:
-        for rows in blocks:
-            start = int(rows[0])
-            for cols in [*tiles.columns(everything[:start]), rows]:
-                tile = tiles.tile(rows, cols)
-                low = limit - vectors.error(rows, cols)
-                hits = np.flatnonzero(tile >= low.astype(np.float32)[:, None])
-                r, c = rows[hits // len(cols)], cols[hits % len(cols)]
-                closeness = tile.ravel()[hits]
-                near = vectors.within(r, c, closeness, thresh) & (c < r)
-                r, c = r[near].astype(np.int32), c[near].astype(np.int32)
-                d = vectors.distance(closeness[near])
-                close = np.flatnonzero(vectors.too_close(r, c, closeness[near]))
-                d[close] = vectors.distances(r[close], c[close])
-                _add_pairs(found, tiles.rows, r, c, d)
-                _add_pairs(found, tiles.rows, c, r, d)
-            bar.reached(start + len(rows))
-            vectors.release_pages()
+    fast = pays(vectors, thresh)
+    for r, c, d in close_pairs(vectors, thresh) if fast else _compared(vectors, thresh, tiles):
+        _add_pairs(found, tiles.rows, r, c, d)
+        _add_pairs(found, tiles.rows, c, r, d)
 
     inds: list[Array] = []
     dists: list[Array] = []
@@ -158,6 +143,29 @@ def within(
         inds += np.split(c[order].astype(np.int64), cuts)
         dists += np.split(d[order], cuts)
     return inds, dists
+
+
+def _compared(vectors: Vectors, thresh: float, tiles: Tiles) -> Iterator[Pairs]:
+    """Yields the pairs within a distance, from the products of all vectors."""
+    limit = vectors.closeness(thresh)
+    everything = np.arange(len(vectors))
+    with PairsBar(len(vectors)) as bar:
+        for rows in tiles.blocks():
+            start = int(rows[0])
+            for cols in [*tiles.columns(everything[:start]), rows]:
+                tile = tiles.tile(rows, cols)
+                low = limit - vectors.error(rows, cols)
+                hits = np.flatnonzero(tile >= low.astype(np.float32)[:, None])
+                r, c = rows[hits // len(cols)], cols[hits % len(cols)]
+                closeness = tile.ravel()[hits]
+                near = vectors.within(r, c, closeness, thresh) & (c < r)
+                r, c = r[near].astype(np.int32), c[near].astype(np.int32)
+                d = vectors.distance(closeness[near])
+                close = np.flatnonzero(vectors.too_close(r, c, closeness[near]))
+                d[close] = vectors.distances(r[close], c[close])
+                yield r, c, d
+            bar.reached(start + len(rows))
+            vectors.release_pages()
 
 
 def _ranked(vectors: Vectors, rows: Array, best: TopK, k: int) -> tuple[Array, Array]:

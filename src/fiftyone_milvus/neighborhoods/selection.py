@@ -12,11 +12,31 @@ import numpy as np
 from fiftyone_milvus.dataset.progress import ProgressBar
 from fiftyone_milvus.metrics import Array
 from fiftyone_milvus.neighborhoods.all_neighbors import SHOW_FROM, PairsBar
+from fiftyone_milvus.neighborhoods.close_pairs import Pairs
 from fiftyone_milvus.neighborhoods.top_k import TopK
 from fiftyone_milvus.neighborhoods.vectors import Tiles, Vectors
 
 _EARLIER = 16
 """The number of closest earlier vectors that are kept of each vector."""
+
+
+def first_of_pairs(count: int, pairs: Pairs) -> Array:
+    """Returns the vectors that are in no pair with an earlier one that is kept.
+
+    Args:
+        count: the number of vectors
+        pairs: what :func:`~fiftyone_milvus.neighborhoods.close_pairs.pairs_within` returned
+
+    Returns:
+        an ascending int64 array of positions
+    """
+    later, earlier, _ = pairs
+    keep = np.ones(count, dtype=bool)
+    if len(later):
+        rows, starts = np.unique(later, return_index=True)
+        for row, others in zip(rows.tolist(), np.split(earlier, starts[1:]), strict=True):
+            keep[row] = not keep[others].any()
+    return np.flatnonzero(keep)
 
 
 class Greedy:

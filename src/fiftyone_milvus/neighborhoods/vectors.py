@@ -109,6 +109,22 @@ class Vectors:
             self._map.madvise(mmap.MADV_DONTNEED)
 
     @property
+    def lengths(self) -> Array:
+        """The lengths of the vectors, float64; about 1, or 0, if the metric is cosine."""
+        return self._lengths
+
+    def rows(self, rows: Any) -> Array:
+        """Returns vectors.
+
+        Args:
+            rows: a slice, or an integer array of positions
+
+        Returns:
+            a ``len(rows) x num_dims`` float32 array, maybe a view
+        """
+        return self._data[rows]
+
+    @property
     def nearest_possible(self) -> float:
         """A lower bound of all distances: 0, or less where inner products are above 1."""
         if self.metric != "dotproduct" or not len(self):
@@ -143,7 +159,7 @@ class Vectors:
             a ``len(rows) x num_dims`` float32 array, maybe a view of the vectors; two columns more
             if the metric is euclidean
         """
-        return self._operand(rows, -2, -1)
+        return self.operand(self._data[rows], rows, -2, -1)
 
     def right(self, rows: Any) -> Array:
         """Returns the right operands of rows.
@@ -154,7 +170,7 @@ class Vectors:
         Returns:
             a float32 array of the shape that :meth:`left` returns
         """
-        return self._operand(rows, -1, -2)
+        return self.operand(self._data[rows], rows, -1, -2)
 
     def closeness(self, distance: Any) -> Any:
         """Returns the closeness at a distance.
@@ -284,8 +300,18 @@ class Vectors:
             return np.asarray(self._unit * lengths * others)
         return np.asarray(self._unit * 0.5 * (lengths + others) ** 2)
 
-    def _operand(self, rows: Any, squares: int, ones: int) -> Array:
-        part = self._data[rows]
+    def operand(self, part: Array, rows: Any, squares: int, ones: int) -> Array:
+        """Returns operands of vectors that were read already.
+
+        Args:
+            part: what :meth:`rows` returned for ``rows``
+            rows: a slice, or an integer array of positions
+            squares: the column of half the negative squared lengths, if the metric is euclidean
+            ones: the column of ones
+
+        Returns:
+            a float32 array of the shape that :meth:`left` returns
+        """
         if self.metric != "euclidean":
             return part
         # xy - x²/2 - y²/2 = -(x - y)²/2 in one product
