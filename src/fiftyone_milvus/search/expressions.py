@@ -9,6 +9,7 @@ import numpy as np
 from fiftyone_milvus.collection import MilvusCollection
 from fiftyone_milvus.errors import EngineError, InvalidInputError
 from fiftyone_milvus.search.scope import Facts, Scope
+from fiftyone_milvus.search.user_filters import check, shown
 
 _FEW = 20_000
 """Up to this many rows are looked up in a view; for more, all IDs of the view are read."""
@@ -25,24 +26,21 @@ class ExpressionScope(Scope):
         size: the number of rows when the scope was made
 
     Raises:
-        InvalidInputError: if the expression is no text, or Milvus refuses it
+        InvalidInputError: if the expression is no text, too large, or divides by zero, or Milvus
+            refuses it
     """
 
     expression: str
 
     def __init__(self, collection: MilvusCollection, expression: str) -> None:
-        if not isinstance(expression, str) or not expression.strip():
-            raise InvalidInputError(
-                f"Invalid filter {expression!r}; expected a Milvus expression such as "
-                "'metadata_width > 640', or None"
-            )
+        expression = check(expression)
         self._collection = collection
         try:
             # Without our parentheses, which could balance unbalanced ones
             self.size = collection.count(expression)
         except EngineError as error:
             raise InvalidInputError(
-                f"Invalid filter {expression!r}; Milvus says: {error}"
+                f"Invalid filter {shown(repr(expression))}; Milvus says: {error}"
             ) from error
         super().__init__(f"({expression})", Facts(size=self.size))
 
