@@ -145,6 +145,13 @@ def import_(
     fields: _Fields = None,
     more: Settings = None,
     overwrite: _Overwrite = False,
+    trust_model: Annotated[
+        bool,
+        typer.Option(
+            "--trust-model",
+            help="Use the model of the file even if FiftyOne's zoo does not know it.",
+        ),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Create an index from a Parquet file: an exported one, or any with `pk` and `vector`."""
@@ -161,5 +168,7 @@ def import_(
         fields=fields,
     )
     with unlogged("moving.parquet_import"):
-        done = moving.import_index(path, found, brain_key, overwrite=overwrite, **settings)
+        done = moving.import_index(
+            path, found, brain_key, overwrite=overwrite, trust_model=trust_model, **settings
+        )
     show(done, as_json)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -79,6 +79,7 @@ def import_index(
     *,
     overwrite: bool = False,
     skip_unknown: bool = True,
+    trust_model: bool = False,
     batch_size: int | None = None,
     progress: Any = None,
     **config: Any,
@@ -90,8 +91,8 @@ def import_index(
     ``metric=`` and ``patches_field=``. Metadata fields get the dataset's values, not the file's.
 
     Everything is checked before anything is written, each vector too. Of the file's metadata, only
-    the parameters of the index are used, never an address. After an interruption, the same call
-    continues; the run is stored at the end.
+    the parameters of the index are used, never an address, and a model only if FiftyOne's model zoo
+    knows its name. After an interruption, the same call continues; the run is stored at the end.
 
     Example::
 
@@ -107,6 +108,9 @@ def import_index(
         skip_unknown (True): whether to leave out rows without a sample, or label, in the dataset;
             False raises an error. By default they are left out, as no search could return them, and
             files are often of an older or larger dataset
+        trust_model (False): whether to use a ``model`` that FiftyOne's model zoo does not know, or
+            ``model_kwargs``, that the file records. The zoo would run code of either at the first
+            search by text
         batch_size (None): the number of vectors to read at a time. By default, 8 MB of them
         progress (None): whether to show progress bars, or a function to call with FiftyOne's. By
             default, as ``fiftyone.config.show_progress_bars`` says
@@ -125,10 +129,12 @@ def import_index(
     """
     start = time.monotonic()
     config = given(config)
+    if not isinstance(trust_model, bool):
+        raise InvalidInputError(f"Invalid trust_model {trust_model!r}; expected True or False")
     check_key(dataset, brain_key, overwrite=overwrite)
     size = check_batch_size(batch_size)
     with FileSource(path) as source:
-        made = make_config({**_recorded(source, config), **config})
+        made = make_config({**_recorded(source, config, trust_model), **config})
         patches = made.patches_field
         if patches is not None and not dataset.has_field(patches):
             raise InvalidInputError(
@@ -166,7 +172,7 @@ def import_index(
     return done
 
 
-def _recorded(source: FileSource, given: Mapping[str, Any]) -> dict[str, Any]:
+def _recorded(source: FileSource, given: Mapping[str, Any], trust_model: bool) -> dict[str, Any]:
     """Returns the parameters that a file records."""
     info: FileInfo | None = source.info
     if info is None:
@@ -183,7 +189,34 @@ def _recorded(source: FileSource, given: Mapping[str, Any]) -> dict[str, Any]:
                 f"The metadata of the {source.name} can't be read ('{name}' is {value!r}); export "
                 "it again"
             )
+    if "model" in given or "model_kwargs" in given:
+        made_with["model_kwargs"] = None  # they are another model's
+    if not trust_model and "model" not in given:
+        _check_model(source, made_with["model"], made_with["model_kwargs"])
     recorded = {**made_with, "fields": list(info.index_fields) or None}
     if "metric" not in given:
         recorded["metric"] = metric_of(info, info.brain_key)
     return recorded
+
+
+def _check_model(source: FileSource, model: Any, model_kwargs: Any) -> None:
+    """Raises InvalidInputError unless a model is one of the zoo, without arguments.
+
+    FiftyOne takes URLs and repositories for names, and arguments may name classes and files.
+    """
+    import fiftyone.zoo as foz
+
+    if model_kwargs:
+        what = "arguments for its model ('model_kwargs')"
+    elif model and model not in _known(foz.list_zoo_models()):
+        what = f"the model {model[:100]!r}, which FiftyOne's model zoo does not know"
+    else:
+        return
+    raise InvalidInputError(
+        f"The {source.name} records {what}, and a search by text would run its code; pass "
+        "trust_model=True if you trust the file, or model= to name another"
+    )
+
+
+def _known(names: Sequence[str]) -> set[str]:
+    return {*names, *(name.partition("@")[0] for name in names)}

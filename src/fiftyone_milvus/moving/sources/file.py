@@ -45,6 +45,8 @@ class FileSource:
         self._path = Path(path).expanduser()
         self.name = f"file '{self._path}'"
         try:
+            if self._path.exists() and not self._path.is_file():
+                raise OSError("it is no regular file")  # a FIFO would be waited for
             # Buffering would keep the whole file in memory
             self._file = pq.ParquetFile(self._path, pre_buffer=False)
         except (OSError, pa.ArrowInvalid) as error:
