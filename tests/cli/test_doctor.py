@@ -44,6 +44,7 @@ def test_all_is_well(configured: Engine, enabled: Path) -> None:
     levels = {name: verdict["level"] for name, verdict in found.items() if name != "indexes"}
     assert set(levels.values()) == {"ok"}, found
     assert {*levels} >= {"packages", "MongoDB", "brain config", "plugin", "Milvus", "round trip"}
+    assert "that is the configured address" in found["new indexes"]["found"]
     assert ("disk" in levels) == (configured.name == "embedded")
     names = {c.name for c in inventory.collections(inventory.configured(configured.kwargs["uri"]))}
     assert not any("doctor" in name or "temporary" in name for name in names)

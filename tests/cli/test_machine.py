@@ -60,6 +60,7 @@ def test_unknown_commands_and_options_exit_with_2() -> None:
 def test_enable_and_disable(config_file: Path) -> None:
     out, _ = call("enable")
     assert str(config_file) in out
+    assert "New indexes go to Milvus' embedded engine: no address is given" in out
     assert "fiftyone_milvus.backend" in config_file.read_text()
     assert json.loads(call("status", "--json")[0])["enabled"] is True
     assert "already" in call("enable")[0]

@@ -152,6 +152,20 @@ class TestTLS:
         assert list_collections(uri=plain, ca_pem_path=ca, secure=True) is not None
         assert list_collections(uri=tls_server.uri, server_pem_path=ca) is not None
 
+    def test_without_an_address(
+        self, tls_server: MilvusServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        assert tls_server.certificates is not None
+        ca, stranger = tls_server.certificates.ca, tls_server.certificates.stranger_ca
+        local = f"http://localhost:{tls_server.port}"
+        monkeypatch.setattr(resolution, "LOCAL_SERVER", local)
+        with pytest.raises(TLSError, match=f"{local} wants TLS"):
+            resolve(Settings(), None)
+        with pytest.raises(TLSError, match="not trusted"):
+            resolve(Settings(ca_pem_path=stranger), None)
+        found = resolve(Settings(ca_pem_path=ca), None)
+        assert (found.deployment, found.tls) == ("server", True)
+
     def test_the_servers_own_certificate(self, tls_server: MilvusServer) -> None:
         assert tls_server.certificates is not None
         certificate = tls_server.certificates.server

@@ -14,12 +14,22 @@ def enable(as_json: Json = False) -> None:
     Sets `similarity_backends.milvus.config_cls` in FiftyOne's brain config file, and changes
     nothing else there.
     """
+    from fiftyone_milvus.connection import CREDENTIALS, Settings, new_indexes
+    from fiftyone_milvus.errors import FiftyOneMilvusError
     from fiftyone_milvus.setup import takeover
 
     changed, path = takeover.enable(), takeover.config_path()
+    try:
+        settings = Settings.parse({name: takeover.parameter(name) for name in CREDENTIALS})
+        go_to = new_indexes(settings)
+    except FiftyOneMilvusError as error:
+        go_to = f"nowhere: {error}"
     since = "now" if changed else "already"
-    text = f'backend="milvus" is {since} fiftyone-milvus in every process ({path})'
-    show({"changed": changed, "brain_config": path}, as_json, text)
+    text = (
+        f'backend="milvus" is {since} fiftyone-milvus in every process ({path})\n'
+        f"New indexes go to {go_to}"
+    )
+    show({"changed": changed, "brain_config": path, "new_indexes": go_to}, as_json, text)
 
 
 @command(SET_UP, "disable && pip uninstall fiftyone-milvus")

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from fiftyone_milvus.connection.connection import Connection, Engine, close_all, connect
 from fiftyone_milvus.connection.failures import translate
-from fiftyone_milvus.connection.resolution import LOCAL_SERVER, resolve
+from fiftyone_milvus.connection.resolution import LOCAL_SERVER, new_indexes, resolve
 from fiftyone_milvus.connection.retries import RETRY_SECONDS, Retry
 from fiftyone_milvus.connection.settings import CREDENTIALS, Settings
 from fiftyone_milvus.connection.target import Target
@@ -28,6 +28,7 @@ __all__ = [
     "Target",
     "close_all",
     "connect",
+    "new_indexes",
     "resolve",
     "translate",
 ]

@@ -16,7 +16,7 @@ from fiftyone_milvus.errors import ConnectionFailedError, TLSError, UnreachableE
 # OpenSSL's X509_V_ERR_* codes
 _NOT_YET_VALID, _EXPIRED = 9, 10
 _MISMATCHES = (62, 63, 64)  # of the host name, the email or the IP address
-_HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0"
+HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0"
 _PROXIES = ("grpc_proxy", "https_proxy", "http_proxy")
 
 
@@ -56,7 +56,7 @@ def tls_problem(target: Target, *, timeout: float) -> ConnectionFailedError | No
     try:
         with _tls(target, timeout) as sock:
             # In TLS 1.3 a server refuses the client's certificate only after the handshake
-            sock.sendall(_HTTP2_PREFACE)
+            sock.sendall(HTTP2_PREFACE)
             sock.recv(1)
     except ssl.SSLCertVerificationError as error:
         return TLSError(_distrust(target, error))

@@ -5,22 +5,16 @@ from __future__ import annotations
 import logging
 import os
 import re
-import socket
+import threading
 from functools import cache
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from fiftyone_milvus import embedded
-from fiftyone_milvus.connection.client import open_client
-from fiftyone_milvus.connection.failures import translate
+from fiftyone_milvus.connection.probe import is_milvus
 from fiftyone_milvus.connection.settings import Settings
 from fiftyone_milvus.connection.target import DEFAULT_PORT, Target
-from fiftyone_milvus.errors import (
-    AuthenticationError,
-    InvalidInputError,
-    PermissionDeniedError,
-    TLSError,
-)
+from fiftyone_milvus.errors import FiftyOneMilvusError, InvalidInputError
 
 logger = logging.getLogger(__name__)
 
@@ -36,14 +30,18 @@ def resolve(settings: Settings, deployment: str | None) -> Target:
     """Decides which Milvus to use.
 
     That is ``settings.uri``, if given, else the one that ``deployment`` says. A new index, without
-    either, uses a Milvus that answers on this machine's port 19530, else the embedded engine.
+    either, uses a Milvus that answers on this machine's port 19530, else the embedded engine. What
+    was decided stays so in this process. Credentials need an address.
 
     Args:
         settings: the connection parameters
         deployment: ``"embedded"`` or ``"server"``, as stored with an existing run, or None
 
     Raises:
-        InvalidInputError: if the address can't be read
+        InvalidInputError: if the address can't be read, or there are credentials without one
+        UnreachableError: if no address is given, and what listens on port 19530 does not say within
+            10 s whether it is Milvus
+        TLSError: likewise, if it wants TLS
     """
     if settings.uri is not None:
         return _named(settings.uri, settings)
@@ -51,27 +49,68 @@ def resolve(settings: Settings, deployment: str | None) -> Target:
         raise InvalidInputError(
             f"Milvus deployment must be 'embedded' or 'server', got {deployment!r}"
         )
+    if deployment == "embedded":
+        return _chosen(None, settings)
+    if settings.credentials:
+        raise InvalidInputError(
+            f"Milvus got '{settings.credentials[0]}' but no address, and credentials are sent only "
+            "to an address that you name: pass uri=, such as 'http://localhost:19530', or set "
+            "FIFTYONE_BRAIN_SIMILARITY_MILVUS_URI"
+        )
     server = _server(LOCAL_SERVER, settings)
-    if deployment == "server" or (deployment is None and answers(server)):
-        target = server
-    else:
-        target = _embedded(embedded.default_path(), settings)
-    _announce(target.deployment, target.address)
-    return target
+    if deployment == "server":
+        return _chosen(server, settings)
+    found = answers(server)
+    return _chosen(server if found else None, settings, _reason(found))
 
 
 def answers(target: Target) -> bool:
-    """Returns whether a Milvus answers, maybe with an error of TLS or credentials; takes 1.5 s."""
+    """Returns whether a Milvus answers at an address that no user named; asks it once.
+
+    Raises:
+        UnreachableError: if what listens there does not say what it is
+        TLSError: if it wants TLS, or its certificate is not trusted
+    """
+    with _asking:
+        if target.address not in _answered:
+            _answered[target.address] = is_milvus(target)
+        return _answered[target.address]
+
+
+_answered: dict[str, bool] = {}
+_asking = threading.Lock()
+
+
+def _reason(found: bool) -> str:
+    there = "a Milvus answers there" if found else f"no Milvus listens at {LOCAL_SERVER}"
+    return f"no address is given, and {there}"
+
+
+def new_indexes(settings: Settings) -> str:
+    """Returns in words where new indexes go, and why; does not raise."""
     try:
-        socket.create_connection((target.host, target.port), timeout=0.2).close()
-    except OSError:
-        return False
-    try:
-        open_client(target, timeout=1.0).close()
-    except Exception as error:
-        problem = translate(error, target, probe=False)
-        return isinstance(problem, (AuthenticationError, PermissionDeniedError, TLSError))
-    return True
+        if settings.uri is not None:
+            target = _named(settings.uri, settings)
+            return f"{_words(target)}: that is the configured address"
+        if settings.credentials:
+            resolve(settings, None)
+        server = _server(LOCAL_SERVER, settings)
+        found = answers(server)
+        where = _words(server) if found else "Milvus' embedded engine"
+        return f"{where}: {_reason(found)}"
+    except FiftyOneMilvusError as error:
+        return f"nowhere: {error}"
+
+
+def _chosen(server: Target | None, settings: Settings, why: str = "") -> Target:
+    target = server or _embedded(embedded.default_path(), settings)
+    _announce(_words(target), why)
+    return target
+
+
+def _words(target: Target) -> str:
+    what = "Milvus' embedded engine in" if target.path is not None else "the Milvus server at"
+    return f"{what} {target.address}"
 
 
 def _named(uri: str, settings: Settings) -> Target:
@@ -107,7 +146,19 @@ def _server(uri: str, settings: Settings) -> Target:
 
 
 @cache
-def _announce(deployment: str, address: str) -> None:
+def _announce(where: str, why: str) -> None:
     """Logs which Milvus is used, once for each."""
-    what = "Milvus' embedded engine in" if deployment == "embedded" else "the Milvus server at"
-    logger.info("Using %s %s", what, address)
+    if why:
+        logger.info("New indexes go to %s: %s", where, why)
+    else:
+        logger.info("Using %s", where)
+
+
+def _after_fork() -> None:
+    # Another thread of the parent may have held it
+    global _asking
+    _asking = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

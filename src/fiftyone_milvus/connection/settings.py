@@ -107,6 +107,12 @@ class Settings:
         return self.token or both
 
     @property
+    def credentials(self) -> tuple[str, ...]:
+        """The names of the given parameters that tell a server who asks."""
+        names = ("token", "user", "password", "client_pem_path", "client_key_path")
+        return tuple(name for name in names if getattr(self, name) is not None)
+
+    @property
     def secrets(self) -> tuple[str, ...]:
         """The texts that no message may contain, longest first."""
         secrets = {self.password, self.token}

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fiftyone_milvus import embedded, inventory
-from fiftyone_milvus.connection import Connection, Target
+from fiftyone_milvus.connection import Connection, Target, new_indexes
 from fiftyone_milvus.connection.diagnosis import certificate_days
 from fiftyone_milvus.doctor import roundtrip
 from fiftyone_milvus.doctor.verdict import Verdict, advice, checked, failed
@@ -35,6 +35,7 @@ def examine(uri: str | None) -> Iterator[Verdict]:
     where = f"{status.title} at {status.address} ({status.deployment})"
     yield Verdict("Milvus", "ok", f"{where}, {1e3 * (status.latency or 0):.0f} ms")
     target = connection.target
+    yield Verdict("new indexes", "ok", f"go to {new_indexes(target.settings)}")
     if target.path is not None:
         yield _engine(target.path)
         yield _disk(target.path)
