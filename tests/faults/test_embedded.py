@@ -33,8 +33,9 @@ def test_service_is_killed(make, embedded, caplog):
     assert report.added == 1000
     assert len(set(killed)) == 3
     warnings = [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
-    assert 1 <= len(warnings) <= 3
-    assert set(warnings) == {
+    # None for one that was killed between two calls
+    assert len(warnings) <= 3
+    assert set(warnings) <= {
         f"The service of {embedded['uri']} does not answer; trying again for 60 s"
     }
     world.complete()

@@ -8,7 +8,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -86,7 +86,8 @@ class Connection:
         self._client: Any = None
         self._pid = 0
         self._opened_before = False
-        self._address = ""  # of the embedded engine's service
+        self._endpoint: embedded.Endpoint | None = None  # of the embedded engine's service
+        self._retired: Any = None
         self._engine: Engine | None = None
 
     def __repr__(self) -> str:
@@ -194,8 +195,15 @@ class Connection:
     def close(self) -> None:
         """Closes the client, if it is open; the next use opens another."""
         with self._lock:
-            client, self._client = self._client, None
-            if client is not None and self._pid == os.getpid():
+            clients = self._client, self._retired
+            self._client = self._retired = None
+            if self._pid == os.getpid():
+                self._close(clients)
+
+    @staticmethod
+    def _close(clients: Iterable[Any]) -> None:
+        for client in clients:
+            if client is not None:
                 with quiet(), suppress(Exception):
                     client.close()
 
@@ -207,20 +215,32 @@ class Connection:
 
     def _live(self) -> Any:
         """Returns the client of this process; raises what pymilvus raises."""
-        if self._client is not None and self._pid == os.getpid():
+        if self._client is not None and self._pid == os.getpid() and self._current():
             return self._client
         with self._lock:
             if self._client is not None and self._pid != os.getpid():
-                orm.inherited.append(self._client)
-                self._client = None
+                orm.inherited += [self._client, self._retired]
+                self._client = self._retired = None
+            if self._client is not None and not self._current():
+                # Another program may listen at its address by now, and the token is not valid any
+                # more. Other threads may still wait for an answer of the service that is ending
+                self._close([self._retired])
+                self._client, self._retired = None, self._client
             if self._client is None:
+                if self.target.path is not None:
+                    # Before: if it is restarted meanwhile, the client is replaced at its next use
+                    self._endpoint = embedded.ensure(self.target.path)
                 self._client = open_client(self.target)
                 self._pid = os.getpid()
+                if self.target.path is not None and self._opened_before:
+                    orm.renew(self.target)
                 self._opened_before = True
-                if self.target.path is not None:
-                    self._address = embedded.ensure(self.target.path).address
                 _delay_forks(_FORK_DELAY)
             return self._client
+
+    def _current(self) -> bool:
+        """Returns whether the service that the client was opened for still runs."""
+        return self._endpoint is None or embedded.is_current(self._endpoint)
 
     def _after_fork(self) -> None:
         # Another thread of the parent may have held it
@@ -258,9 +278,8 @@ class _Attempt(Generic[T]):
         """Starts the service again if necessary, and closes a client that can't be used."""
         connection = self._connection
         if connection.target.path is not None:
-            # A directory that was deleted and created again has another service and address
-            endpoint = embedded.ensure(connection.target.path)
-            self._reopen = self._reopen or endpoint.address != connection._address
+            # Its client is replaced at the next use; other threads may be using it now
+            embedded.ensure(connection.target.path)
         if self._reopen:
             connection.close()
 

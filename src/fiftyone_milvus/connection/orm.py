@@ -14,8 +14,8 @@ from fiftyone_milvus.connection.target import Target
 from fiftyone_milvus.errors import EngineError
 
 _lock = threading.Lock()
-_registered: dict[str, tuple[int, Target, Any]] = {}
-"""The aliases that this module registered: process, target and handler of each."""
+_registered: dict[str, tuple[int, object, Any]] = {}
+"""The aliases that this module registered: process, address and token, and handler of each."""
 inherited: list[Any] = []
 """Clients and handlers of the parent process, kept because closing them may hang."""
 
@@ -55,18 +55,27 @@ def register(alias: str, target: Target) -> bool:
         pid, known, ours = _registered.get(alias, (0, None, None))
         if handler is not None and handler is not ours:
             return False
+        kwargs = client_kwargs(target)
+        where = target, kwargs["uri"], kwargs.get("token")
         if handler is not None:
             if pid != os.getpid():
                 inherited.append(handler)
-            if known != target:
+            if known != where:
                 connections.disconnect(alias)
             elif pid == os.getpid():
                 return True
-        kwargs = client_kwargs(target)
         kwargs.setdefault("db_name", "default")
         connections.connect(alias, **kwargs, timeout=CONNECT_TIMEOUT)
-        _registered[alias] = (os.getpid(), target, dict(connections.list_connections())[alias])
+        _registered[alias] = (os.getpid(), where, dict(connections.list_connections())[alias])
         return True
+
+
+def renew(target: Target) -> None:
+    """Gives the aliases of a target the token of a service that was started again."""
+    for alias, (_, where, _) in list(_registered.items()):
+        if isinstance(where, tuple) and where[0] == target:
+            with suppress(Exception):  # the next use of the alias says why
+                register(alias, target)
 
 
 def default_alias() -> str:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from fiftyone_milvus.embedded.lifetime import Lifetime
 from fiftyone_milvus.embedded.paths import default_path
-from fiftyone_milvus.embedded.services import ensure, list_services, serve, status, stop
+from fiftyone_milvus.embedded.services import ensure, is_current, list_services, serve, status, stop
 from fiftyone_milvus.embedded.status import Endpoint, Status
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "Status",
     "default_path",
     "ensure",
+    "is_current",
     "list_services",
     "serve",
     "status",

@@ -1,4 +1,4 @@
-"""The client's end of the control socket: one line of JSON each way.
+"""The client's end of the control socket: a handshake, then one line of JSON each way.
 
 A client process keeps one connection open for as long as it lives. The system closes it however
 the process ends. So the service knows when it has no clients left, and the process knows, without
@@ -14,11 +14,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+from fiftyone_milvus.embedded import files, handshake
 from fiftyone_milvus.embedded.service_file import ServiceFile, load
 from fiftyone_milvus.embedded.status import Endpoint
 from fiftyone_milvus.errors import EmbeddedServiceError
 
 _POLL_SECONDS = 0.05
+_ANSWER_BYTES = 1 << 20
 
 
 class Attachment:
@@ -69,6 +71,8 @@ def attach(path: Path, deadline: float) -> Attachment | None:
         if connection is None:
             return None
         if reply.get("state") == "serving":
+            if service.milvus.startswith("unix:"):
+                files.check_socket(service.milvus.removeprefix("unix:"))
             endpoint = Endpoint(service.address, service.token, int(reply["pid"]), path)
             return Attachment(connection, endpoint)
         connection.close()
@@ -110,28 +114,51 @@ def ask(path: Path, operation: str, timeout: float) -> dict[str, Any] | None:
 def _exchange(
     service: ServiceFile, operation: str, deadline: float
 ) -> tuple[socket.socket | None, dict[str, Any]]:
-    request = {"operation": operation, "token": service.token, "pid": os.getpid()}
+    mine = handshake.nonce()
     connection = socket.socket(_family(service), socket.SOCK_STREAM)
     try:
         _connect(connection, service.control, deadline)
-        connection.sendall(json.dumps(request).encode() + b"\n")
-        line = b""
-        while not line.endswith(b"\n"):
-            connection.settimeout(max(deadline - time.monotonic(), 0.01))
-            if not (part := connection.recv(65536)):
-                break
-            line += part
-        return connection, json.loads(line)
+        hello = _ask(connection, {"nonce": mine}, deadline)
+        nonces = mine, str(hello.get("nonce"))
+        if not handshake.proves(
+            hello.get("proof"), handshake.proof(service.key, "service", *nonces)
+        ):
+            # Another program has its address by now, or a service that was started since
+            raise ConnectionRefusedError
+        request = {
+            "operation": operation,
+            "pid": os.getpid(),
+            "proof": handshake.proof(service.key, "client", *nonces, operation),
+        }
+        return connection, _ask(connection, request, deadline)
     except TimeoutError as error:
         connection.close()
         raise EmbeddedServiceError(
             f"the Milvus Lite service of '{service.path}' runs but does not answer; try again, or "
             "end its process"
         ) from error
+    except EmbeddedServiceError:
+        connection.close()
+        raise
     except (OSError, ValueError):
         # It does not run, or it ended during the request.
         connection.close()
         return None, {}
+
+
+def _ask(connection: socket.socket, request: dict[str, Any], deadline: float) -> dict[str, Any]:
+    """Sends a line, and returns the one that is answered."""
+    connection.sendall(json.dumps(request).encode() + b"\n")
+    line = b""
+    while not line.endswith(b"\n") and len(line) < _ANSWER_BYTES:
+        connection.settimeout(max(deadline - time.monotonic(), 0.01))
+        if not (part := connection.recv(65536)):
+            break
+        line += part
+    answer = json.loads(line)
+    if not isinstance(answer, dict):
+        raise ValueError("an answer is not an object")
+    return answer
 
 
 def _family(service: ServiceFile) -> socket.AddressFamily:
@@ -144,6 +171,8 @@ def _connect(connection: socket.socket, control: str, deadline: float) -> None:
         address = ("127.0.0.1", int(control.rpartition(":")[2]))
         if not address[1]:
             raise ConnectionRefusedError
+    else:
+        files.check_socket(control)
     while True:
         connection.settimeout(max(deadline - time.monotonic(), 0.01))
         try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hmac
 import json
 import logging
 import os
@@ -13,6 +12,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from fiftyone_milvus.embedded import handshake
 from fiftyone_milvus.embedded.lifetime import Activity
 
 logger = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ class Control:
 
     Args:
         address: the path of a unix socket, or ``127.0.0.1:<port>`` with port 0 for any
-        token: the secret that clients must send
+        key: the secret that this service and its clients prove to know
         activity: where attached clients are counted
         status: returns the answer to ``"status"``
         stop: called for ``"stop"``
@@ -37,12 +37,12 @@ class Control:
     def __init__(
         self,
         address: str,
-        token: str,
+        key: str,
         activity: Activity,
         status: Callable[[], dict[str, Any]],
         stop: Callable[[], None],
     ) -> None:
-        self._token = token.encode()
+        self._key = key
         self._activity = activity
         self._status = status
         self._stop = stop
@@ -81,14 +81,19 @@ class Control:
         with connection:
             connection.settimeout(_REQUEST_SECONDS)
             try:
-                self._answer(connection, json.loads(_line(connection)))
+                self._answer(connection)
             except Exception:
                 logger.debug("a control connection failed", exc_info=True)
 
-    def _answer(self, connection: socket.socket, request: Any) -> None:
-        operation, token = request["operation"], str(request["token"])
-        if not hmac.compare_digest(token.encode(), self._token):
-            logger.warning("refused a control connection with a wrong token")
+    def _answer(self, connection: socket.socket) -> None:
+        nonces = str(_line(connection)["nonce"]), handshake.nonce()
+        proof = handshake.proof(self._key, "service", *nonces)
+        _send(connection, {"nonce": nonces[1], "proof": proof})
+        request = _line(connection)
+        operation = str(request["operation"])
+        expected = handshake.proof(self._key, "client", *nonces, operation)
+        if not handshake.proves(request.get("proof"), expected):
+            logger.warning("refused a control connection that does not know the key")
             _send(connection, {"state": "refused"})
         elif operation == "attach":
             self._attach(connection)
@@ -118,9 +123,13 @@ class Control:
         return {"state": "ending" if self._ending else "serving", "pid": os.getpid()}
 
 
-def _line(connection: socket.socket) -> bytes:
+def _line(connection: socket.socket) -> dict[str, Any]:
+    # A client sends its next line only after the answer to this one, so none is read too much
     with connection.makefile("rb") as stream:
-        return stream.readline(_REQUEST_BYTES)
+        request = json.loads(stream.readline(_REQUEST_BYTES))
+    if not isinstance(request, dict):
+        raise ValueError("a request is not an object")
+    return request
 
 
 def _send(connection: socket.socket, reply: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from milvus_lite.db import DEFAULT_DATABASE_NAME, MilvusLite
 from milvus_lite.exceptions import DataDirLockedError
 
-from fiftyone_milvus.embedded import paths
+from fiftyone_milvus.embedded import files, paths
 from fiftyone_milvus.errors import EmbeddedServiceError
 
 
@@ -113,11 +113,13 @@ def open_database(path: Path) -> Database:
     """
     paths.prepare(path)
     try:
+        files.check_tree(path)
         return Database(str(path))
     except DataDirLockedError as error:
         raise EmbeddedServiceError(
             f"data directory is locked by another process: '{path}'; close the MilvusClient that "
-            "opened it directly, or choose another path"
+            "opened it directly, wait until the service of an earlier fiftyone-milvus ends, or "
+            "choose another path"
         ) from error
     except OSError as error:
         raise paths.unusable(path, error) from error

@@ -104,8 +104,14 @@ class TokenInterceptor(grpc.ServerInterceptor):
         return self._refusal
 
 
+_REFUSED = (
+    "the token is missing or wrong: a service has a new one after each start; use index.client or "
+    "embedded.ensure() again"
+)
+
+
 def _refuse(request: Any, context: Any) -> None:
-    context.abort(grpc.StatusCode.UNAUTHENTICATED, "the token is missing or wrong")
+    context.abort(grpc.StatusCode.UNAUTHENTICATED, _REFUSED)
 
 
 class _Interceptor(grpc.ServerInterceptor):

@@ -57,7 +57,11 @@ def launch(
             options["start_new_session"] = True
     try:
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, **options
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            env=_environment(),
+            **options,
         )
     except OSError as error:
         raise EmbeddedServiceError(
@@ -91,6 +95,18 @@ def launch(
         f"the Milvus Lite service of '{path}' ended before it was ready: "
         f"{logs.last_line(path) or 'no reason given'}; see '{log}'"
     )
+
+
+def _environment() -> dict[str, str]:
+    """The environment of this process without what the service must not know.
+
+    FiftyOne's variables may hold passwords of Milvus and of its database.
+    """
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if not name.upper().startswith("FIFTYONE_") or name.startswith("FIFTYONE_MILVUS_")
+    }
 
 
 def _first_line(stream: IO[bytes] | None, timeout: float) -> bytes | None:

@@ -6,7 +6,8 @@ import logging
 import os
 from pathlib import Path
 
-from fiftyone_milvus.embedded import paths
+from fiftyone_milvus.embedded import files, paths
+from fiftyone_milvus.errors import EmbeddedServiceError
 
 _MAX_BYTES = 1 << 20
 _FORMAT = "%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s"
@@ -23,8 +24,7 @@ def redirect(path: Path) -> None:
 
     It redirects the descriptor, because gRPC and Faiss write there too.
     """
-    file = path / paths.LOG
-    descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    descriptor = files.open_own(path / paths.LOG, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     os.dup2(descriptor, 2)
     os.close(descriptor)
 
@@ -42,14 +42,14 @@ def bound(path: Path) -> None:
             file.replace(file.with_name(file.name + ".1"))
             redirect(path)
             silence_stdout()
-    except OSError:
+    except (OSError, EmbeddedServiceError):
         pass  # Windows renames no open file; a log is no reason to fail
 
 
 def last_line(path: Path) -> str:
     """The last line of a data directory's log, or an empty string."""
     try:
-        lines = (path / paths.LOG).read_text("utf-8", "replace").splitlines()
-    except OSError:
+        lines = files.read(path / paths.LOG).splitlines()
+    except (OSError, EmbeddedServiceError):
         return ""
     return next((line.strip() for line in reversed(lines) if line.strip()), "")

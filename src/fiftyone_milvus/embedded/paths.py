@@ -7,6 +7,7 @@ import stat
 import tempfile
 from pathlib import Path
 
+from fiftyone_milvus.embedded import files
 from fiftyone_milvus.errors import EmbeddedServiceError
 
 SERVICE_FILE = "service.json"
@@ -54,14 +55,17 @@ def prepare(path: Path) -> None:
                 "Lite 2.x, whose format 3.x can't read); choose another path"
             )
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        names = {entry.name for entry in path.iterdir()}
+        files.check_directory(path)
+        names = {entry.name for entry in path.iterdir()} - _OURS
+        # Of a start that was killed
+        names -= {name for name in names if name.startswith(f"{SERVICE_FILE}.")}
     except OSError as error:
         raise unusable(path, error) from error
 
-    if names - _OURS and "collections" not in names:
+    if names and "collections" not in names:
         raise EmbeddedServiceError(
             f"'{path}' is not a Milvus Lite directory: it holds other files, such as "
-            f"'{min(names - _OURS)}'; choose a path that does not exist yet"
+            f"'{min(names)}'; choose a path that does not exist yet"
         )
     if not os.access(path, os.W_OK | os.X_OK):
         raise EmbeddedServiceError(
@@ -84,10 +88,11 @@ def runtime_directory() -> Path:
 
     Its path is short, because the address of a unix socket has room for about 100 bytes, and it
     is on the local disk, because not every file system can hold a socket.
-    ``$FIFTYONE_MILVUS_RUNTIME_DIR`` overrides it.
+    ``$FIFTYONE_MILVUS_RUNTIME_DIR`` overrides it; the mode of that one is not changed.
 
     Raises:
-        EmbeddedServiceError: if it can't be created, or belongs to another user
+        EmbeddedServiceError: if it can't be created, belongs to another user, or can be written by
+            others
     """
     user = f"-{os.getuid()}" if hasattr(os, "getuid") else ""
     named = os.environ.get(RUNTIME_VARIABLE)
@@ -95,7 +100,7 @@ def runtime_directory() -> Path:
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = directory.lstat()
-        mine = not hasattr(os, "getuid") or found.st_uid == os.getuid()
+        mine = not hasattr(os, "geteuid") or found.st_uid == os.geteuid()
         if not stat.S_ISDIR(found.st_mode) or not mine:
             # All users share the temporary directory: another one may have put a socket where
             # this user's is expected.
@@ -103,8 +108,9 @@ def runtime_directory() -> Path:
                 f"'{directory}' is not a directory of this user; remove it, or set "
                 f"{RUNTIME_VARIABLE} to one that is"
             )
-        if mine and os.name == "posix" and stat.S_IMODE(found.st_mode) != 0o700:
+        if not named and os.name == "posix" and stat.S_IMODE(found.st_mode) != 0o700:
             directory.chmod(0o700)
+        files.check_directory(directory)
     except OSError as error:
         raise EmbeddedServiceError(
             f"can't create '{directory}' for the service's sockets: {error.strerror}; set "

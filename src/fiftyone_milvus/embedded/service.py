@@ -20,7 +20,7 @@ import milvus_lite
 from pymilvus.grpc_gen import milvus_pb2_grpc
 
 from fiftyone_milvus._version import __version__
-from fiftyone_milvus.embedded import logs, paths, service_file
+from fiftyone_milvus.embedded import files, logs, paths, service_file
 from fiftyone_milvus.embedded.control_server import Control
 from fiftyone_milvus.embedded.database import count_collections, open_database
 from fiftyone_milvus.embedded.executor import build_servicer
@@ -106,12 +106,12 @@ class Service:
         self._files = [pointer, *sockets]
         milvus = self._bind(known.milvus)
         self._server.start()
-        self._control = Control(known.control, known.token, self._activity, self._status, self.end)
+        self._control = Control(known.control, known.key, self._activity, self._status, self.end)
         self.addresses = dataclasses.replace(known, milvus=milvus, control=self._control.address)
         service_file.save(self.addresses)
         self._inode = _inode(self._path / paths.SERVICE_FILE)
         with contextlib.suppress(OSError):  # on a full disk, only the list of services lacks it
-            pointer.write_text(json.dumps({"path": str(self._path)}), "utf-8")
+            files.write(pointer, json.dumps({"path": str(self._path)}))
         for socket in sockets:
             socket.chmod(0o600)
 

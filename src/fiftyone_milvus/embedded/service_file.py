@@ -1,6 +1,6 @@
-"""The file that tells clients where the service of a data directory answers, and its token.
+"""The file that tells clients where the service of a data directory answers, and its key.
 
-It stays the same when the service restarts, so that clients from before work after it.
+Each start of a service has a new key. The addresses stay.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import secrets
 import socket
 from pathlib import Path
 
-from fiftyone_milvus.embedded import paths
+from fiftyone_milvus.embedded import files, handshake, paths
 from fiftyone_milvus.errors import EmbeddedServiceError
 
 TRANSPORT_VARIABLE = "FIFTYONE_MILVUS_TRANSPORT"
@@ -23,12 +23,12 @@ _SOCKET_PATH_BYTES = 103
 
 @dataclasses.dataclass(frozen=True)
 class ServiceFile:
-    """Where a service answers, and its token.
+    """Where a service answers, and its key.
 
     Attributes:
         id: the name of the service's files in the runtime directory
         path: the data directory
-        token: the secret that clients must send
+        key: the secret of this start, which is never sent
         milvus: the address of Milvus' protocol, for gRPC: ``unix:<socket>`` or
             ``127.0.0.1:<port>``, with port 0 for any
         control: the address of the control socket: its path, or ``127.0.0.1:<port>``
@@ -36,7 +36,7 @@ class ServiceFile:
 
     id: str
     path: str
-    token: str = dataclasses.field(repr=False)
+    key: str = dataclasses.field(repr=False)
     milvus: str
     control: str
 
@@ -44,6 +44,11 @@ class ServiceFile:
     def address(self) -> str:
         """The ``uri`` for a ``MilvusClient``."""
         return self.milvus if self.milvus.startswith("unix:") else f"http://{self.milvus}"
+
+    @property
+    def token(self) -> str:
+        """The ``token`` for a ``MilvusClient``, valid until this start of the service ends."""
+        return handshake.token(self.key)
 
 
 def load(path: Path) -> ServiceFile | None:
@@ -56,11 +61,15 @@ def load(path: Path) -> ServiceFile | None:
         None if there is none, or if it belongs to the directory that this one was copied from
 
     Raises:
-        EmbeddedServiceError: if it is another user's
+        EmbeddedServiceError: if the directory or the file is another user's, or others can write
+            to it
     """
     file = path / paths.SERVICE_FILE
     try:
-        service = ServiceFile(**json.loads(file.read_text("utf-8")))
+        files.check_directory(path)
+        service = ServiceFile(**json.loads(files.read(file, secret=True)))
+    except EmbeddedServiceError:
+        raise
     except (FileNotFoundError, NotADirectoryError, ValueError, TypeError):
         return None
     except OSError as error:
@@ -72,34 +81,26 @@ def load(path: Path) -> ServiceFile | None:
 
 
 def load_or_create(path: Path) -> ServiceFile:
-    """Reads the service file of a data directory, or makes up a new one if it can't be used.
+    """Returns where the service of a data directory is to answer: as before if that can be used.
+
+    Its key is new.
 
     Args:
         path: the resolved data directory
     """
     service = load(path)
     if service is not None and _is_usable(service):
-        return service
+        return dataclasses.replace(service, key=handshake.new_key())
 
     name = secrets.token_hex(8)
     milvus, control = _addresses(name)
-    token = service.token if service is not None else secrets.token_urlsafe(32)
-    return ServiceFile(id=name, path=str(path), token=token, milvus=milvus, control=control)
+    return ServiceFile(name, str(path), handshake.new_key(), milvus, control)
 
 
 def save(service: ServiceFile) -> None:
-    """Writes a service file, readable by this user only, if it has changed."""
-    directory = Path(service.path)
-    if load(directory) == service:
-        return  # the disk may be full
-    draft = directory / f"{paths.SERVICE_FILE}.{os.getpid()}"
-    try:
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            json.dump(dataclasses.asdict(service), stream, indent=1)
-        draft.replace(directory / paths.SERVICE_FILE)
-    finally:
-        draft.unlink(missing_ok=True)
+    """Writes a service file, readable by this user only."""
+    text = json.dumps(dataclasses.asdict(service), indent=1)
+    files.write(Path(service.path) / paths.SERVICE_FILE, text)
 
 
 def uses_unix_sockets() -> bool:

@@ -14,7 +14,7 @@ from typing import Any
 
 import filelock
 
-from fiftyone_milvus.embedded import paths, service_file
+from fiftyone_milvus.embedded import files, paths, service_file
 from fiftyone_milvus.embedded.control_client import Attachment, ask, attach
 from fiftyone_milvus.embedded.launch import launch
 from fiftyone_milvus.embedded.lifetime import Lifetime
@@ -79,7 +79,7 @@ def ensure(
             ``$FIFTYONE_MILVUS_IDLE_SECONDS`` (600) and ``$FIFTYONE_MILVUS_GRACE_SECONDS`` (5) say
 
     Returns:
-        where it answers; the same for one data directory, however often its service is restarted
+        where it answers, and the token, which is another one when the service was restarted
 
     Raises:
         EmbeddedServiceError: if it can't be started, or does not answer in time
@@ -95,6 +95,11 @@ def ensure(
         attachment = attach(resolved, deadline) or _start(resolved, deadline, lifetime)
         _process.attachments[resolved] = attachment
         return attachment.endpoint
+
+
+def is_current(endpoint: Endpoint) -> bool:
+    """Whether the service at an endpoint still runs, without asking it."""
+    return _process.endpoint(endpoint.path) == endpoint
 
 
 def status(path: PathLike) -> Status | None:
@@ -195,9 +200,9 @@ def list_services() -> list[Status]:
     found = []
     for pointer in sorted(paths.runtime_directory().glob("*.json")):
         try:
-            path = Path(json.loads(pointer.read_text("utf-8"))["path"])
+            path = Path(json.loads(files.read(pointer))["path"])
             known = service_file.load(path)
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError):  # also what is not this user's
             continue
         if known is None or known.id != pointer.stem:
             for suffix in (".json", ".sock", ".control"):
@@ -228,6 +233,10 @@ def _start(path: Path, deadline: float, lifetime: Lifetime | None) -> Attachment
 @contextlib.contextmanager
 def _start_lock(path: Path, deadline: float) -> Iterator[Any]:
     paths.prepare(path)
+    try:
+        os.close(files.open_own(path / paths.START_LOCK, os.O_RDWR | os.O_CREAT))
+    except OSError as error:
+        raise paths.unusable(path, error) from error
     lock = filelock.FileLock(path / paths.START_LOCK, mode=0o600)
     try:
         held = lock.acquire(timeout=max(deadline - time.monotonic(), 0.0), poll_interval=0.02)

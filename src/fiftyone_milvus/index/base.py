@@ -55,7 +55,11 @@ class IndexBase(SimilarityIndex, DuplicatesMixin):
 
     @property
     def client(self) -> MilvusClient:
-        """The live ``pymilvus.MilvusClient`` of this index."""
+        """The live ``pymilvus.MilvusClient`` of this index.
+
+        Take it again rather than keep it: on the embedded engine, it is refused after the service
+        was restarted.
+        """
         self._collection.wait_until_loaded()
         return self.connection.client
 
