@@ -124,6 +124,14 @@ def test_distances_are_those_of_the_embeddings(image_index: MilvusSimilarityInde
     np.testing.assert_allclose(view.values("check"), expected, atol=1e-5)
 
 
+def test_it_replaces_no_link(tmp_path: Path) -> None:
+    refused_first: Any = None
+    (tmp_path / "demo.py").symlink_to(tmp_path / "mine")
+    with pytest.raises(InvalidInputError, match="is a link"):
+        tour.run(refused_first, tmp_path)
+    assert not (tmp_path / "mine").exists()
+
+
 def test_it_leaves_a_picture_a_page_and_code(demo: Any) -> None:
     printed, out = demo
     assert {path.name for path in out.iterdir()} == {"neighbors.png", "neighbors.html", "demo.py"}

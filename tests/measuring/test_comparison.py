@@ -260,9 +260,17 @@ def test_plots_that_can_not_be_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with pytest.raises(InvalidInputError, match="nothing to draw") as error:
         comparison(Compared("SCANN", {}, error="no")).plot(tmp_path / "x.png")
     one_line(error.value)
-    with pytest.raises(InvalidInputError, match="Can't write") as error:
+    with pytest.raises(InvalidInputError, match="does not exist") as error:
         comparison(row).plot(tmp_path / "missing" / "x.png")
     one_line(error.value)
+    with pytest.raises(InvalidInputError, match="Can't write") as error:
+        comparison(row).plot(tmp_path / "x.no_format")
+    one_line(error.value)
+    (tmp_path / "x.png").symlink_to(tmp_path / "mine")
+    with pytest.raises(InvalidInputError, match="is a link") as error:
+        comparison(row).plot(tmp_path / "x.png")
+    one_line(error.value)
+    (tmp_path / "x.png").unlink()
 
     real = builtins.__import__
 

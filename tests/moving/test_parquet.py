@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from datetime import date, datetime, timezone
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import duckdb
 import fiftyone as fo
 import fiftyone.brain as fob
+import fiftyone.zoo as foz
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -295,6 +297,73 @@ def test_a_file_does_not_say_where_to(engine, dropped, tmp_path, monkeypatch):
         with pytest.raises(InvalidInputError, match="can't be read") as error:
             moving.import_index(path, dataset, "bad")
         one_line(error.value)
+
+
+@one_engine
+def test_a_file_makes_the_zoo_run_no_code(engine, dropped, tmp_path):
+    indexed = index_images(engine, 5, "euclidean")
+    dropped.append(indexed)
+    dataset, path = indexed.dataset, tmp_path / "out.parquet"
+    moving.export_index(dataset, KEY, path)
+    text = path.read_bytes()
+    arguments = {"entrypoint_fcn": "os.system", "entrypoint_args": {"command": "true"}}
+    known = foz.list_zoo_models()[0]
+    for made_with, said in (
+        ({"model": "https://github.com/theirs/model"}, "does not know"),
+        ({"model": "theirs/model"}, "does not know"),
+        ({"model": f"{known}@https://theirs"}, "does not know"),
+        ({"model": known, "model_kwargs": arguments}, "model_kwargs"),
+        ({"model_kwargs": arguments}, "model_kwargs"),
+    ):
+        path.write_bytes(text)
+        rewrite(path, made_with=made_with)
+        with pytest.raises(InvalidInputError, match=f"{said}.*trust_model=True") as error:
+            moving.import_index(path, dataset, "copy")
+        one_line(error.value)
+        assert "copy" not in dataset.list_brain_runs()
+        # Another model comes without the arguments of the file's
+        moving.import_index(path, dataset, "copy", model=known, overwrite=True)
+        config = dataset.get_brain_info("copy").config
+        assert (config.model, config.model_kwargs) == (known, None)
+        dataset.load_brain_results("copy").cleanup()
+        dataset.delete_brain_run("copy")
+
+        moving.import_index(path, dataset, "copy", trust_model=True)
+        config = dataset.get_brain_info("copy").config
+        assert config.model == made_with.get("model")
+        assert config.model_kwargs == made_with.get("model_kwargs")
+        dataset.load_brain_results("copy").cleanup()
+        dataset.delete_brain_run("copy")
+    with pytest.raises(InvalidInputError, match="Invalid trust_model 'no'"):
+        moving.import_index(path, dataset, "copy", trust_model="no")
+
+    path.write_bytes(text)
+    rewrite(path, made_with={"model": known})
+    moving.import_index(path, dataset, "copy")
+    assert dataset.get_brain_info("copy").config.model == known
+    dataset.load_brain_results("copy").cleanup()
+
+
+@one_engine
+def test_only_regular_files_are_replaced(engine, dropped, tmp_path):
+    indexed = index_images(engine, 5, "euclidean")
+    dropped.append(indexed)
+    mine = tmp_path / "mine"
+    mine.write_text("mine")
+    (tmp_path / "link").symlink_to(mine)
+    (tmp_path / "dangling").symlink_to(tmp_path / "nothing")
+    os.mkfifo(tmp_path / "fifo")
+    paths = [tmp_path / name for name in ("link", "dangling", "fifo")]
+    for path in [*paths, Path("/dev/null")]:
+        before = path.lstat()
+        with pytest.raises(InvalidInputError, match="of a regular file") as error:
+            moving.export_index(indexed.dataset, KEY, path)
+        one_line(error.value)
+        assert (path.lstat().st_ino, path.lstat().st_mode) == (before.st_ino, before.st_mode)
+    assert mine.read_text() == "mine"
+    assert len(list(tmp_path.iterdir())) == 4
+    with pytest.raises(InvalidInputError, match="no regular file"):
+        moving.import_index(tmp_path / "fifo", indexed.dataset, "copy")
 
 
 @one_engine

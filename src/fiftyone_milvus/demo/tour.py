@@ -18,6 +18,7 @@ from rich.syntax import Syntax
 
 from fiftyone_milvus.demo import digits, model, picture
 from fiftyone_milvus.errors import FiftyOneMilvusError
+from fiftyone_milvus.output_paths import check_output
 
 _ZOO_MODEL = "clip-vit-base32-torch"
 _NUM_HITS = 8
@@ -185,6 +186,10 @@ def steps(subject: Subject) -> list[Step]:
 
 def run(subject: Subject, out: Path) -> None:
     """Prints and runs every step, and writes ``neighbors.png``, ``neighbors.html``, ``demo.py``."""
+    if not (out := out.expanduser()).exists():
+        out.mkdir(parents=True)
+    for name in ("neighbors.png", "neighbors.html", "demo.py"):
+        check_output(out / name)
     console = Console()
     names: dict[str, Any] = {}
     rows = []
@@ -200,7 +205,6 @@ def run(subject: Subject, out: Path) -> None:
         if step.query is not None:
             rows.append(_row(step, eval(step.query, names), names["view"]))
 
-    out.mkdir(parents=True, exist_ok=True)
     title = f"{subject.images}: nearest neighbors"
     picture.draw_sheet(title, rows).save(out / "neighbors.png", optimize=True)
     (out / "neighbors.html").write_text(picture.write_page(title, rows), encoding="utf-8")

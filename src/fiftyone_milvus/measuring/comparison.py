@@ -12,6 +12,7 @@ from fiftyone_milvus.connection import Connection
 from fiftyone_milvus.errors import FiftyOneMilvusError, InvalidInputError
 from fiftyone_milvus.measuring.tables import milliseconds, table
 from fiftyone_milvus.measuring.tuning import as_text
+from fiftyone_milvus.output_paths import check_output
 from fiftyone_milvus.schema import support
 from fiftyone_milvus.schema.index_types import BUILD, build_params, check_index, check_metric
 
@@ -160,6 +161,7 @@ class Comparison(Sequence[Compared]):
         axes.margins(x=0.25, y=0.15)
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.3)
+        path = check_output(path)
         try:
             figure.savefig(path, dpi=120)
         except (OSError, ValueError) as error:

@@ -29,6 +29,7 @@ from fiftyone_milvus.moving.migration import MADE_WITH, METRICS
 from fiftyone_milvus.moving.parquet import METADATA, FileInfo
 from fiftyone_milvus.moving.sources import open_source
 from fiftyone_milvus.numbers import check_batch_size
+from fiftyone_milvus.output_paths import check_output
 from fiftyone_milvus.schema.columns import Column, check_paths, resolve_columns
 from fiftyone_milvus.schema.layout import PK, SAMPLE_ID, VECTOR
 from fiftyone_milvus.syncing import expected_rows
@@ -83,7 +84,8 @@ def export_index(
     than letters and digits. The parameters of the index are in the file's metadata, as JSON under
     ``fiftyone_milvus``. pandas, DuckDB and Milvus' bulk import can read the file.
 
-    Vectors are streamed, and an existing file is replaced when all are written.
+    Vectors are streamed, and an existing file is replaced when all are written. A link, a device or
+    a FIFO is refused.
 
     Milvus' bulk import refuses columns that the collection does not have: pass ``fields=[]`` for a
     collection of ``pk``, ``vector`` and ``sample_id``.
@@ -116,7 +118,7 @@ def export_index(
         FiftyOneMilvusError: if Milvus does not answer
     """
     start = time.monotonic()
-    target = _checked_path(path)
+    target = check_output(path)
     size = check_batch_size(batch_size)
     with used_exclusively(dataset, brain_key):
         source, config = open_source(dataset, brain_key)
@@ -233,15 +235,6 @@ class _Writer:
         self._file.add_key_value_metadata({METADATA: info.to_json()})
 
 
-def _checked_path(path: str | os.PathLike[str]) -> Path:
-    target = Path(path).expanduser()
-    if target.is_dir():
-        raise InvalidInputError(f"'{target}' is a directory; give the path of a file in it")
-    if not target.parent.is_dir():
-        raise InvalidInputError(f"Directory '{target.parent}' does not exist; make it first")
-    return target
-
-
 @contextmanager
 def _replacing(target: Path) -> Iterator[Path]:
     """Yields a temporary path next to ``target``, which it replaces if there is no error."""
@@ -251,6 +244,7 @@ def _replacing(target: Path) -> Iterator[Path]:
         with _explained(target):
             with open(temporary, "rb") as file:
                 os.fsync(file.fileno())
+            check_output(target)  # it may have changed during the export
             os.replace(temporary, target)
     finally:
         with suppress(OSError):
