@@ -71,7 +71,13 @@ def test_no_private_name_is_used_without_being_checked(folder: str) -> None:
 
 @pytest.mark.parametrize(
     "need",
-    ["no.such:module", "db:NoSuch", "db:MilvusLite.get_collection(self)", "db:MilvusLite#_nothing"],
+    [
+        "no.such:module",
+        "db:NoSuch",
+        "db:MilvusLite.get_collection(self)",
+        "db:MilvusLite#_nothing",
+        "db:MilvusLite.create_database uses unlink",
+    ],
 )
 def test_what_is_missing_is_named(need: str) -> None:
     assert list(internals.missing([need, "db:MilvusLite"])) == [need]

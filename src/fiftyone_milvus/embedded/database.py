@@ -12,6 +12,7 @@ from milvus_lite.db import DEFAULT_DATABASE_NAME, MilvusLite
 from milvus_lite.exceptions import DataDirLockedError
 
 from fiftyone_milvus.embedded import files, paths
+from fiftyone_milvus.embedded.storage import power_loss
 from fiftyone_milvus.errors import EmbeddedServiceError
 
 
@@ -29,6 +30,7 @@ class Database(MilvusLite):
         self._guard = threading.Lock()
         self._opening: dict[tuple[str, str], threading.Lock] = {}
         super().__init__(data_dir)
+        power_loss.sync_opened(data_dir)
 
     def get_collection(self, name: str, database_name: str = DEFAULT_DATABASE_NAME) -> Any:
         """Opens a collection, or returns the one that is open; meanwhile, others can be opened."""

@@ -18,12 +18,14 @@ def missing(needs: Iterable[str]) -> Iterator[str]:
     Args:
         needs: names below ``milvus_lite``. ``module:Class.method(self, key)`` is a callable with
             exactly these parameters, ``module:Class#name`` an attribute that the constructor uses,
-            and ``module:name`` anything else. ``a | b`` is met by either.
+            and ``module:name`` anything else. ``module:name uses one two`` is a function whose
+            code uses these names. ``a | b`` is met by either.
     """
     return (need for need in needs if not any(map(_is_met, need.split(" | "))))
 
 
 def _is_met(need: str) -> bool:
+    need, _, uses = need.partition(" uses ")
     module, _, path = need.partition(":")
     path, _, parameters = path.partition("(")
     path, _, attribute = path.partition("#")
@@ -34,6 +36,8 @@ def _is_met(need: str) -> bool:
         if attribute:
             # Attributes of instances only: the names that the constructor's code uses.
             return attribute in found.__init__.__code__.co_names
+        if uses and not set(uses.split()) <= set(inspect.unwrap(found).__code__.co_names):
+            return False
         if parameters:
             return ", ".join(inspect.signature(found).parameters) == parameters.removesuffix(")")
     except (ImportError, AttributeError, TypeError, ValueError):

@@ -43,8 +43,8 @@ class Status:
         mode: ``"fast"``, or ``"plain"`` where every answer is computed by Milvus Lite's own code,
             because the installed Milvus Lite does not fit the fast paths
         mode_reason: why it is plain, in one line; "" if it is fast
-        unprotected: the protections against a full disk that the installed Milvus Lite does not
-            allow, each with what it lacks; none as a rule
+        unprotected: the protections against a full disk or a power loss that the installed Milvus
+            Lite does not allow, each with what it lacks; none as a rule
     """
 
     path: Path
@@ -66,5 +66,6 @@ class Status:
         """What is slower or less safe than usual, in one line, or ""."""
         parts = [f"slower, without fast paths: {self.mode_reason}"] if self.mode_reason else []
         if self.unprotected:
-            parts.append(f"not protected where the disk is full: {', '.join(self.unprotected)}")
+            lacks = ", ".join(self.unprotected)
+            parts.append(f"not protected against a full disk or a power loss: {lacks}")
         return "; ".join(parts)

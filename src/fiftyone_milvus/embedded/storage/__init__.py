@@ -1,1 +1,1 @@
-"""Milvus Lite's files: written faster, and without loss when the disk is full."""
+"""Milvus Lite's files: written faster, and without loss where the disk is full or power fails."""

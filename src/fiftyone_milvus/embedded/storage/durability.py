@@ -1,9 +1,9 @@
-"""Milvus Lite collections that lose no acknowledged row when the disk is full.
+"""Milvus Lite collections that lose no acknowledged row: not on a full disk, nor in a power loss.
 
 Milvus Lite drops the rows in memory when a flush fails, and deletes their log with the next one
 that succeeds. It appends to a log after a record that was cut off, and what
 follows that record is never read. If saving an index fails, half a file stays, which the next
-start takes for a whole one.
+start takes for a whole one. Against a power loss, see :mod:`.power_loss`.
 
 Each protection against that is installed on its own, where Milvus Lite has the internals that it
 needs, whether the fast paths run or not.
@@ -16,12 +16,15 @@ import copy
 import functools
 import logging
 import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from fiftyone_milvus.embedded import disk_space
 from fiftyone_milvus.embedded.internals import Replacements, missing
+from fiftyone_milvus.embedded.storage import power_loss
+from fiftyone_milvus.embedded.storage.fsync import fsync_file
 
 logger = logging.getLogger(__name__)
 
@@ -88,6 +91,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
         "engine.collection:Collection#_schema",
     ),
     "remains of collections": ("db:MilvusLite._collection_dir(self, name, database_name)",),
+    **power_loss.NEEDS,
 }
 """What each protection needs of Milvus Lite; see :func:`.internals.missing`."""
 
@@ -104,8 +108,9 @@ def install() -> list[str]:
         return _installed
     off = {}
     for name, needs in NEEDS.items():
-        if lacks := [need.partition("(")[0] for need in missing(needs)]:
+        if lacks := [re.split("[( ]", need)[0] for need in missing(needs)]:
             off[name] = f"{name} (no {', '.join(lacks)})"
+    power_loss.install(set(NEEDS) - set(off), _replacements)
     parts = tuple(cls for name, cls in _COLLECTION_PARTS.items() if name not in off)
     if parts:
         from milvus_lite import db
@@ -121,7 +126,9 @@ def install() -> list[str]:
         _save_index_files_whole()
     _installed = list(off.values())
     if off:
-        logger.warning("not protected where the disk is full: %s", "; ".join(_installed))
+        logger.warning(
+            "not protected against a full disk or a power loss: %s", "; ".join(_installed)
+        )
     return _installed
 
 
@@ -229,6 +236,7 @@ _COLLECTION_PARTS: dict[str, type] = {
     "flush": _Flush,
     "damaged index files": _DamagedIndexFiles,
     "dropped collections": _Dropped,
+    "opened logs": power_loss.OpenedLogs,
 }
 
 
@@ -303,6 +311,7 @@ def _save_whole(kind: Any) -> None:
         draft = path + _DRAFT
         try:
             save(self, draft)
+            fsync_file(draft)
             os.replace(draft, path)
         except Exception as error:
             logger.warning("'%s' is not saved: %s", path, error)
