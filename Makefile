@@ -57,6 +57,10 @@ test-fast: test-env  ## Test the core on the embedded engine only, in two minute
 test-isolated: test-env  ## Check that the tests leave your Milvus, MongoDB and home alone
 	@$(BIN)/python -m tests.support.foreign $(PYTEST_ARGS)
 
+.PHONY: chaos
+chaos: test-env  ## Kill and freeze clients and engines at random, for CHAOS_SECONDS=300 on each engine
+	@CHAOS_SECONDS="$${CHAOS_SECONDS:-300}" $(BIN)/python -m pytest -n 0 -s tests/faults -k chaos
+
 .PHONY: lowest-env
 lowest-env: $(LOWEST)/.ready
 

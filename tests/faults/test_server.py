@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from fiftyone_milvus.errors import FiftyOneMilvusError
+from tests.faults.chaos import ON_ANY_ENGINE, ROWS, SECONDS, SEED, Chaos
 from tests.faults.model import Slow
 from tests.faults.support import interrupt, later, within
 from tests.faults.wire import Wire
@@ -83,3 +84,11 @@ def test_server_is_killed(make, server, caplog):
     assert error is None or server.uri in one_line(error)
     assert any("trying again for 60 s" in r.getMessage() for r in caplog.records)
     world.goes_on(acknowledged[0])
+
+
+@pytest.mark.timeout(SECONDS + 240)
+def test_chaos(make, server):
+    with Chaos(make(server.kwargs, ROWS + 1), SEED, lambda: [server.pid]) as chaos:
+        chaos.run(SECONDS, ON_ANY_ENGINE)
+        chaos.check()
+    assert chaos.counts["acknowledged"] > 20
