@@ -14,7 +14,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 Entries = dict[str, tuple[int, bool]]
 """The names in a folder, with their inodes, and whether these are folders."""
@@ -89,11 +89,16 @@ class Recorder:
         return tree, files
 
 
-def syncs(journal: Path) -> Iterator[Sync]:
-    """Those that were recorded so far."""
-    with open(journal, "rb") as stream:
-        while stream.tell() < os.fstat(stream.fileno()).st_size:
-            yield Sync(*pickle.load(stream))
+def syncs(journal: BinaryIO) -> Iterator[Sync]:
+    """Those that were recorded since the last call."""
+    while True:
+        start = journal.tell()
+        try:
+            yield Sync(*pickle.load(journal))
+        except (EOFError, pickle.UnpicklingError):
+            # Perhaps one that is being written
+            journal.seek(start)
+            return
 
 
 def rebuild(done: list[Sync], root: int, target: Path, model: str) -> None:
