@@ -268,10 +268,12 @@ class MilvusSimilarity(Similarity):
             check_partition_key(config.scale, columns)
         connection = config.connect()
         names = connection.run(lambda c: c.list_collections())
-        if config.collection_name is None:
+        named = config.collection_name is not None
+        if not named:
             config.collection_name = unique_name(samples, brain_key, names)
         index = MilvusSimilarityIndex(samples, config, brain_key, backend=self)
-        if config.collection_name in names:
+        # A name may be an alias, which Milvus does not list
+        if config.collection_name in names or (named and index._collection.exists()):
             index.adopt()
         else:
             # Now, before a model runs

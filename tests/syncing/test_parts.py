@@ -121,3 +121,5 @@ def test_reports_read_well() -> None:
         "in 1.0 s (2 vectors/s)"
     )
     assert np.isfinite(failed.rate)
+    others = SyncReport(shared=4, foreign=5, seconds=1)
+    assert "4 of other datasets kept, 5 of other programs kept in" in str(others)

@@ -25,4 +25,7 @@ class MilvusCollection(Creation, Writes, IndexBuild):
         id_field: the primary key, or None to find it
         vector_field: the vector field, or None to find it
         replicas: the number of query nodes that load it, or None for Milvus' default
+        check: raises an error if the collection, of some layout, is not that of the index
+        index: returns metric type, index type and build parameters of the vector index for a
+            dimension, to build it again if another program drops it
     """

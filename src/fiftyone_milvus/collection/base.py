@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -14,9 +15,12 @@ from pymilvus import MilvusClient
 from fiftyone_milvus.collection import consistency
 from fiftyone_milvus.collection.recent import MAX_BYTES, Rows
 from fiftyone_milvus.connection import RETRY_SECONDS, Connection, Retry
+from fiftyone_milvus.dataset import object_ids
 from fiftyone_milvus.errors import (
+    CollectionMismatchError,
     CollectionNotFoundError,
     EngineError,
+    FiftyOneMilvusError,
 )
 from fiftyone_milvus.schema.layout import (
     EMBEDDED,
@@ -36,10 +40,15 @@ T = TypeVar("T")
 
 _LOAD_SECONDS = 60.0
 _LOAD_POLL = 0.02
+_INDEX_SECONDS = 0.5
+_INDEX_POLL = 0.05
 
 
 class CollectionBase:
     """What the parts of :class:`fiftyone_milvus.collection.MilvusCollection` share."""
+
+    _maker: str | None = None
+    """What :data:`MAKER <fiftyone_milvus.schema.layout.MAKER>` records if this has created it."""
 
     def __init__(
         self,
@@ -51,6 +60,8 @@ class CollectionBase:
         id_field: str | None = None,
         vector_field: str | None = None,
         replicas: int | None = None,
+        check: Callable[[Layout], None] | None = None,
+        index: Callable[[int], tuple[str, str, dict[str, Any]]] | None = None,
     ) -> None:
         self.connection = connection
         self.name = name
@@ -59,12 +70,15 @@ class CollectionBase:
         self.replicas = replicas
         self._id_field = id_field
         self._vector_field = vector_field
+        self._check = check
+        self._own_index = index
         self._layout: Layout | None = None
         self._seen = False
         self._loading = False
         self._recent: Rows | None = None
         self._rows: int | None = None
         self._partitions: list[str] | None = None
+        self._warned = False
 
     @property
     def where(self) -> str:
@@ -98,20 +112,65 @@ class CollectionBase:
 
     @property
     def layout(self) -> Layout:
-        """The collection's layout; the first use describes and loads the collection.
+        """The collection's layout; the first use describes, checks and loads the collection.
 
         Raises:
             CollectionNotFoundError: if it does not exist
-            CollectionMismatchError: if it can't hold an index
+            CollectionMismatchError: if it can't hold an index, or not that of ``check``
         """
         if self._layout is None:
             layout = self.describe()
             self._seen = True
+            self._verify(layout)
+            if layout.index_type is None and layout.owner and self._own_index is not None:
+                layout = self._indexed()
             if layout.index_type is None:
                 return layout  # another process may be about to create the index
             self._load()
             self._layout = layout
         return self._layout
+
+    def reopen(self) -> None:
+        """Looks again what the collection is, if it exists.
+
+        Raises:
+            CollectionNotFoundError: if another program dropped or renamed it
+            CollectionMismatchError: if it was made again, and can't hold the index any more
+        """
+        if self._loading and not self._loaded():
+            return  # made by this process, seconds ago
+        self._layout = None
+        if self.present():
+            layout = self.layout
+            if layout.index_type is None and self._own_index is not None:
+                self.ensure_index(*self._own_index(layout.dimension))
+            _ = self.layout
+
+    def _verify(self, layout: Layout) -> None:
+        if self._check is not None:
+            self._check(layout)
+
+    def _indexed(self) -> Layout:
+        """Builds the vector index of our own collection again, if no other process does."""
+        deadline = time.monotonic() + _INDEX_SECONDS
+        while (layout := self._describe()).index_type is None:
+            if time.monotonic() > deadline:
+                assert self._own_index is not None
+                metric_type, index_type, params = self._own_index(layout.dimension)
+                logger.warning(
+                    "The %s has no vector index: another program dropped it; building it again "
+                    "(%s)",
+                    self.where,
+                    index_type,
+                )
+                index = self._index(layout.vector_field, metric_type, index_type, params)
+                with suppress(EngineError):  # another process may just have created it
+                    self.connection.run(self._request("create_index", index))
+                layout = self._describe()
+                break
+            time.sleep(_INDEX_POLL)
+        self._verify(layout)
+        return layout
 
     def describe(self) -> Layout:
         """Returns the collection's current layout, without loading it.
@@ -123,6 +182,28 @@ class CollectionBase:
         if not self.exists():
             raise self._not_found()
         return self._describe()
+
+    def names(self) -> tuple[str, ...]:
+        """Returns the name of the collection, and its aliases.
+
+        Raises:
+            FiftyOneMilvusError: if Milvus can't be reached or refuses
+        """
+        info = self.connection.run(self._request("describe_collection"))
+        name = str(info.get("collection_name") or self.name)
+        aliases = info.get("aliases") or ()
+        if self.connection.engine.lite:
+            aliases = self.connection.run(lambda client: client.list_aliases(name))["aliases"]
+        return name, *sorted(aliases)
+
+    def is_alias(self) -> bool:
+        """Whether :attr:`name` is an alias of an existing collection.
+
+        Raises:
+            FiftyOneMilvusError: if Milvus can't be reached or refuses
+        """
+        name, *aliases = self.names()
+        return name != self.name or self.name in aliases
 
     def estimated_rows(self) -> int:
         """Returns about how many rows there are, without loading the collection.
@@ -190,13 +271,17 @@ class CollectionBase:
         Raises:
             FiftyOneMilvusError: if Milvus can't be reached or refuses
         """
-        self._layout = self._recent = self._partitions = None
-        self._seen = self._loading = False
-        consistency.forget(self._key)
+        self.forget()
         if not self.exists():
             return False
         self.connection.run(self._request("drop_collection"))
         return True
+
+    def forget(self) -> None:
+        """Forgets everything about the collection, which stays."""
+        self._layout = self._recent = self._partitions = None
+        self._seen = self._loading = False
+        consistency.forget(self._key)
 
     def set_owner(self, owner: dict[str, Any]) -> None:
         """Records the owner in the collection's properties.
@@ -292,6 +377,10 @@ class CollectionBase:
     def _loaded(self) -> bool:
         if self._loading:
             state = self._load_state()
+            if state == "NotExist":
+                self._loading = False
+                self._layout = self._recent = None
+                raise self._not_found()
             if state == "NotLoad":
                 # A service that was restarted meanwhile has released its collections
                 self._load()
@@ -317,6 +406,36 @@ class CollectionBase:
                 raise
             self._loading = state == "Loading"
             logger.info("The %s stays loaded as it is: %s", self.where, error)
+
+    # -- rows of other programs ----------------------------------------------------------------
+
+    def skipped(self, ids: Sequence[str], sample_ids: Sequence[str] | None = None) -> set[int]:
+        """Returns which rows are of another program: their keys are no IDs of FiftyOne.
+
+        Warns the first time that there are any.
+
+        Args:
+            ids: primary keys
+            sample_ids (None): the sample of each, if they were read
+
+        Returns:
+            their positions in ``ids``
+        """
+        strange = set(object_ids.strangers(ids).tolist())
+        if sample_ids is not None and sample_ids is not ids:
+            strange.update(object_ids.strangers(sample_ids).tolist())
+        if strange and not self._warned:
+            self._warned = True
+            logger.warning(
+                "The %s also has rows whose keys are no IDs of FiftyOne, such as '%s' (%d of the "
+                "%d that were just read); all calls skip them, and sync() counts them; move them "
+                "to a collection of their own, and searches need not look past them",
+                self.where,
+                ids[min(strange)],
+                len(strange),
+                len(ids),
+            )
+        return strange
 
     # -- calls ---------------------------------------------------------------------------------
 
@@ -347,7 +466,12 @@ class CollectionBase:
         Raises:
             CollectionNotFoundError: if another program dropped it
         """
-        _ = self.layout
+        known = self.layout
+        if reads and known.index_type is None:
+            raise CollectionMismatchError(
+                f"The {self.where} has no vector index: another program dropped it, or is about to "
+                "build another; call reload() to build one, or create one with pymilvus"
+            )
         if self._loading and reads:
             self.wait_until_loaded()
         try:
@@ -356,17 +480,57 @@ class CollectionBase:
             if not self.exists():
                 self._layout = None
                 raise self._not_found() from None
-            # It was released: by a restart of the embedded service, or by a user
-            if self._load_state() == "Loaded":
+            if not self._recovered(known):
                 raise
-            self._load()
         return self.connection.run(operation, timeout=self.timeout, retry=retry)
+
+    def _recovered(self, known: Layout) -> bool:
+        """Loads the collection, or builds its index, if a request failed for lack of that.
+
+        Returns:
+            whether to try the request again
+
+        Raises:
+            CollectionMismatchError: if the collection was made again with other vectors
+        """
+        try:
+            now = self._describe()
+        except CollectionMismatchError:
+            self._layout = None
+            raise
+        except FiftyOneMilvusError:
+            return False
+        if known.index_type is None:
+            return False
+        if now.index_type is None:
+            self._layout = None
+            return self.layout.index_type is not None
+        self._require_same(known, now)
+        # It was released: by a restart of the embedded service, or by a user
+        if self._load_state() == "Loaded":
+            return False
+        self._load()
+        return True
+
+    def _require_same(self, known: Layout, now: Layout) -> None:
+        names = ("id_field", "vector_field", "sample_field", "dimension", "metric_type")
+        differ = [n for n in names if getattr(known, n) != getattr(now, n)]
+        if not differ:
+            return
+        self._layout = None
+        self._verify(now)
+        what = ", ".join(
+            f"{n} {getattr(now, n)!r} instead of {getattr(known, n)!r}" for n in differ
+        )
+        raise CollectionMismatchError(
+            f"The {self.where} was made again by another program, with {what}; call reload()"
+        )
 
     def _not_found(self) -> CollectionNotFoundError:
         if self._seen:
             return CollectionNotFoundError(
-                f"The {self.where} was dropped by somebody else; call cleanup() and add its "
-                "embeddings again (add_to_index), or delete the brain run"
+                f"The {self.where} was dropped or renamed by somebody else; call cleanup() and add "
+                "its embeddings again (add_to_index), or delete the brain run"
             )
         return CollectionNotFoundError(
             f"There is no {self.where}: nothing was added yet, or it was dropped, or it is in "

@@ -13,7 +13,7 @@ from pymilvus import DataType, MilvusClient
 
 from fiftyone_milvus.collection import consistency
 from fiftyone_milvus.collection.base import CollectionBase
-from fiftyone_milvus.errors import CollectionMismatchError, EngineError
+from fiftyone_milvus.errors import CollectionMismatchError, EngineError, PermissionDeniedError
 from fiftyone_milvus.schema.columns import MAX_STRING_BYTES, MAX_STRINGS, Column, Kind
 from fiftyone_milvus.schema.layout import (
     EMBEDDED,
@@ -22,6 +22,7 @@ from fiftyone_milvus.schema.layout import (
     OWNER,
     PK,
     SAMPLE_ID,
+    SEVERAL,
     VECTOR,
     Layout,
 )
@@ -44,7 +45,7 @@ _MILVUS_TYPES: dict[Kind, dict[str, Any]] = {
         "max_length": MAX_STRING_BYTES,
     },
 }
-_SHARED = "several"
+_LONGEST_NAME = 200
 _JOIN_SECONDS = 5.0
 _JOIN_POLL = 0.05
 
@@ -133,8 +134,6 @@ class CollectionSpec:
 class Creation(CollectionBase):
     """Creates the collection, or uses the one that another process creates at the same time."""
 
-    _maker: str | None = None
-
     def create(self, spec: CollectionSpec) -> bool:
         """Creates the collection with its index and loads it, unless another process just did.
 
@@ -189,16 +188,35 @@ class Creation(CollectionBase):
     def discard(self) -> bool:
         """Drops the collection if :meth:`create` created it and no other process writes to it.
 
+        It is renamed first: another process that is about to write to it then gets an error instead
+        of losing what it wrote. If one did just write to it, the name is given back.
+
         Returns:
             whether it was dropped
 
         Raises:
             FiftyOneMilvusError: if Milvus can't be reached or refuses
         """
-        return self._maker is not None and self.exists() and self._is_mine() and self.drop()
+        if self._maker is None or not self.exists() or not self._is_mine():
+            return False
+        aside = f"{self.name[:_LONGEST_NAME]}_discarded_{self._maker[:8]}"
+        rename = self.connection.run
+        try:
+            rename(lambda client: client.rename_collection(self.name, aside, timeout=self.timeout))
+        except (EngineError, PermissionDeniedError):
+            return self.drop()  # without this protection
+        if not self._is_mine(aside):
+            rename(lambda client: client.rename_collection(aside, self.name, timeout=self.timeout))
+            return False
+        self.forget()
+        self.connection.run(lambda client: client.drop_collection(aside, timeout=self.timeout))
+        return True
 
-    def _is_mine(self) -> bool:
-        info = self.connection.run(self._request("describe_collection"))
+    def _is_mine(self, name: str | None = None) -> bool:
+        name = name or self.name
+        info = self.connection.run(
+            lambda client: client.describe_collection(name, timeout=self.timeout)
+        )
         maker = dict(info.get("properties") or {}).get(MAKER)
         return maker is not None and maker == self._maker
 
@@ -230,4 +248,4 @@ class Creation(CollectionBase):
                 f"needs {spec.dimension}, {spec.metric_type} and {[c.path for c in spec.columns]}; "
                 "use another collection_name"
             )
-        self._set_property(MAKER, _SHARED)
+        self._set_property(MAKER, SEVERAL)

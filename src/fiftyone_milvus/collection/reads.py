@@ -46,7 +46,8 @@ class Reads(Streams):
     def pages(self, rows: int, *, strong: bool = False) -> Iterator[Rows]:
         """Yields all rows with their vectors, each row once, reading ahead.
 
-        Rows that are written or deleted meanwhile may or may not be included.
+        Rows that are written or deleted meanwhile may or may not be included. Rows whose keys are
+        no IDs of FiftyOne are skipped (:meth:`skipped`).
 
         Args:
             rows: the number of rows of a page
@@ -110,7 +111,12 @@ class Reads(Streams):
     def _id_batches(self, size: int, strong: bool) -> Iterator[list[str]]:
         waiting: list[str] = []
         for page in self.id_pages(strong=strong, with_samples=False):
-            waiting += page.ids
+            strange = self.skipped(page.ids)
+            waiting += (
+                [_id for at, _id in enumerate(page.ids) if at not in strange]
+                if strange
+                else page.ids
+            )
             while len(waiting) >= size:
                 yield waiting[:size]
                 del waiting[:size]
@@ -179,7 +185,7 @@ class Reads(Streams):
             ids (None): primary keys to choose from; None for all rows
 
         Returns:
-            a dict from primary keys to sample IDs
+            a dict from primary keys to sample IDs, without the rows that are :meth:`skipped`
 
         Raises:
             EngineError: if Milvus refuses the expression
@@ -188,11 +194,12 @@ class Reads(Streams):
         layout = self.layout
         if ids is not None:
             return self._sample_ids(layout.id_field, ids, f" and {expression}")
-        return {
-            row[layout.id_field]: layout.sample_id(row)
-            for page in self._row_pages(layout.id_fields, expression, strong=False)
-            for row in page
-        }
+        found: dict[str, str] = {}
+        for page in self._row_pages(layout.id_fields, expression, strong=False):
+            rows = [(row[layout.id_field], layout.sample_id(row)) for row in page]
+            strange = self.skipped([_id for _id, _ in rows])
+            found.update(row for at, row in enumerate(rows) if at not in strange)
+        return found
 
     def _sample_ids(
         self, field: str, values: Sequence[str], condition: str = "", *, strong: bool = False

@@ -98,6 +98,14 @@ class Streams(Queries):
         ids = sorted(table)
         return ids, [table[i] for i in ids]
 
+    def known_ids(self, *, with_samples: bool = True) -> tuple[list[str], list[str]]:
+        """Returns what :meth:`all_ids` does, without the rows that are :meth:`skipped`."""
+        ids, sample_ids = self.all_ids(with_samples=with_samples)
+        if strange := self.skipped(ids, sample_ids if with_samples else None):
+            kept = [at for at in range(len(ids)) if at not in strange]
+            ids, sample_ids = [ids[at] for at in kept], [sample_ids[at] for at in kept]
+        return ids, sample_ids
+
     def _row_pages(
         self, fields: list[str], expression: str, *, strong: bool
     ) -> Iterator[list[dict[str, Any]]]:

@@ -75,6 +75,15 @@ def from_strings(ids: Sequence[str]) -> tuple[IdArray, npt.NDArray[np.intp]]:
     return np.concatenate(good) if good else np.empty(0, DTYPE), others
 
 
+def strangers(ids: Sequence[str]) -> npt.NDArray[np.intp]:
+    """Returns the positions of the strings that are none of FiftyOne's IDs.
+
+    Args:
+        ids: strings of any kind
+    """
+    return from_strings(ids)[1]
+
+
 def to_object_ids(ids: IdArray) -> list[ObjectId]:
     """Returns IDs as MongoDB's objects."""
     data = np.ascontiguousarray(ids).tobytes()

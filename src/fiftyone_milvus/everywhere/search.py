@@ -235,6 +235,8 @@ class _Search:
             raise InvalidInputError(
                 f"there is no {collection.where}: nothing was added yet, or it was dropped"
             ) from None
+        if layout.index_type is None and layout.owner:
+            layout = collection.layout  # ours, so the vector index is built again
         if layout.index_type is None:
             raise InvalidInputError(f"the {collection.where} has no vector index")
         self._dimensions[run] = layout.dimension

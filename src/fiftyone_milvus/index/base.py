@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,20 +12,25 @@ import numpy.typing as npt
 from fiftyone.brain.similarity import DuplicatesMixin, SimilarityIndex
 from pymilvus import MilvusClient
 
-from fiftyone_milvus import neighborhoods
+from fiftyone_milvus import metrics, neighborhoods
 from fiftyone_milvus.collection import MilvusCollection
 from fiftyone_milvus.connection import Connection
 from fiftyone_milvus.dataset import internals
 from fiftyone_milvus.dataset.database import database_id
+from fiftyone_milvus.dataset.users import User, users
+from fiftyone_milvus.errors import CollectionMismatchError
 from fiftyone_milvus.fields.store import SyncedFields
 from fiftyone_milvus.fields.translate import translate
 from fiftyone_milvus.neighborhoods import Vectors
+from fiftyone_milvus.schema import index_types, scale
 from fiftyone_milvus.schema.columns import Column
+from fiftyone_milvus.schema.layout import Layout
 from fiftyone_milvus.search.ids import Ids
 from fiftyone_milvus.search.neighbors import Neighbors
 from fiftyone_milvus.search.planner import Searcher, Trace
 from fiftyone_milvus.search.views import ViewFacts, ViewScope
 
+_SHARED_SECONDS = 60.0
 _LONG_EXPRESSION = 50_000
 """The most characters of an expression; Milvus parses it again for each request."""
 
@@ -37,6 +43,7 @@ class IndexBase(SimilarityIndex, DuplicatesMixin):
     ) -> None:
         self._scope_cache: ViewScope | None = None
         self._looks_for_missing = False
+        self._shared: tuple[float, bool] | None = None
         self._facts = ViewFacts()
         self._id_table: tuple[list[str], list[str]] | None = None
         self._found: list[Neighbors] = []
@@ -86,8 +93,45 @@ class IndexBase(SimilarityIndex, DuplicatesMixin):
                 id_field=config.id_field,
                 vector_field=config.vector_field,
                 replicas=config.replicas,
+                check=self._check_layout,
+                index=self._own_index,
             )
         return self._milvus
+
+    def _check_layout(self, layout: Layout) -> None:
+        """Checks that the collection, when it is opened, is what the run was made for.
+
+        Raises:
+            CollectionMismatchError: if another program made it again with another metric, or
+                without the metadata fields
+        """
+        config, where = self.config, self._collection.where
+        found = layout.metric_type
+        if found not in (None, metrics.metric_type(config.metric)):
+            raise CollectionMismatchError(
+                f"The {where} is indexed for metric '{metrics.metric_of(str(found)) or found}', "
+                f"not '{config.metric}' as this index: another program made it again; make a new "
+                "index, or use another collection_name"
+            )
+        recorded = [column.path for column in layout.fields.columns] if layout.fields else []
+        lacking = [path for path in config.fields or () if path not in recorded]
+        if lacking:
+            raise CollectionMismatchError(
+                f"The {where} has no metadata field '{lacking[0]}'; it has {recorded}: pass those "
+                "as fields, or make a new index"
+            )
+
+    def _own_index(self, dimension: int) -> tuple[str, str, dict[str, Any]]:
+        """Returns metric type, index type and build parameters of the vector index."""
+        config, index_type = self.config, self._index_type
+        params = index_types.build_params(index_type, config.index_params, dimension)
+        params |= scale.fitted(config.scale, self.connection).for_index(index_type)
+        return metrics.metric_type(config.metric), index_type, params
+
+    @property
+    def _index_type(self) -> str:
+        engine = self.connection.engine
+        return self.config.index_type or index_types.default_index_type(engine)
 
     @property
     def _lookup(self) -> Ids:
@@ -131,6 +175,20 @@ class IndexBase(SimilarityIndex, DuplicatesMixin):
             return None
         return self._metadata_fields()
 
+    def _other_users(self) -> list[User]:
+        """Returns the other brain runs, of all datasets, that name the existing collection."""
+        own, deployment = (self._dataset_id, self.key), self.connection.target.deployment
+        found = users(self._collection.names(), deployment)
+        return [user for user in found if (user.dataset_id, user.brain_key) != own]
+
+    @property
+    def _dataset_id(self) -> str | None:
+        """The ID of the dataset; None if it was deleted, and its runs with it."""
+        try:
+            return str(self._samples._root_dataset._doc.id)
+        except ValueError:
+            return None
+
     def _metadata_fields(self) -> SyncedFields:
         """Returns the metadata fields of the collection, which may not exist yet."""
         if self._fields is None:
@@ -168,8 +226,12 @@ class IndexBase(SimilarityIndex, DuplicatesMixin):
 
     def _current_ids(self) -> list[str]:
         """Returns the primary keys of the current view, in the order of the index."""
-        ids = self.current_label_ids if self._patches else self.current_sample_ids
-        return [str(i) for i in ids]
+        found = self.current_label_ids if self._patches else self.current_sample_ids
+        ids = [str(i) for i in found]
+        if ids and not self.has_view and (scope := self._shared_scope()) is not None:
+            rows = scope.rows()
+            ids = [i for i in ids if i in rows]
+        return ids
 
     def _vectors(self, ids: list[str], progress: Any = None) -> Vectors:
         return neighborhoods.read(self._collection, ids, self.config.metric, progress=progress)
@@ -184,6 +246,24 @@ class IndexBase(SimilarityIndex, DuplicatesMixin):
 
     def _parse_query(self, query: Any) -> Any:
         return internals.member(SimilarityIndex, "_parse_query")(self, query)
+
+    def reload(self) -> None:
+        """Reloads the index for the current view, and looks again what its collection is.
+
+        If another program dropped the vector index, it is built again, with the parameters of this
+        index.
+
+        Raises:
+            CollectionNotFoundError: if another program dropped or renamed the collection
+            CollectionMismatchError: if another program made it again, and it is not that of this
+                index any more
+        """
+        self._collection.reopen()
+        self._shared = None
+        self._reload()
+
+    def _reload(self) -> None:
+        super().reload()
 
     def use_view(self, samples: Any, allow_missing: bool = True, warn_missing: bool = False) -> Any:
         """Restricts the index to a view; see the base class."""
@@ -200,6 +280,20 @@ class IndexBase(SimilarityIndex, DuplicatesMixin):
         if self._scope_cache is None:
             self._scope_cache = self._view_scope(self.view)
         return self._scope_cache
+
+    def _shared_scope(self) -> ViewScope | None:
+        """Returns the dataset as a scope if others have rows in the collection, else None.
+
+        Asks FiftyOne's database at most once a minute.
+        """
+        if self._dataset_id is None:
+            return None
+        now = time.monotonic()
+        if self._shared is None or now - self._shared[0] > _SHARED_SECONDS:
+            own = (self._dataset_id, self.config.patches_field)
+            others = users([self.config.collection_name])
+            self._shared = now, any((u.dataset_id, u.patches_field) != own for u in others)
+        return self._view_scope(self._samples) if self._shared[1] else None
 
     def _view_scope(self, view: Any) -> ViewScope:
         patches_field = self.config.patches_field

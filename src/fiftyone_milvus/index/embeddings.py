@@ -58,7 +58,7 @@ class IndexEmbeddings(IndexBase):
             empty = np.array([], dtype=str)
             return np.empty((0, 0), np.float32), empty, empty if self._patches else None
         if ids is None:
-            ids, checked = self._collection.all_ids(with_samples=False)[0], False
+            ids, checked = self._collection.known_ids(with_samples=False)[0], False
         elif by_sample:
             ids = self._lookup.find(ids, by_sample, allow_missing, warn_missing)
             checked = False
@@ -114,5 +114,7 @@ class IndexEmbeddings(IndexBase):
 
     def _arrays(self, rows: Rows) -> Embeddings:
         ids, sample_ids = self._lookup.with_samples(rows.ids, rows.sample_ids)
-        labels = np.array(ids, dtype=str) if self._patches else None
+        if not self._patches:
+            return rows.vectors, np.array(ids, dtype=str), None  # whatever a field `sample_id` says
+        labels = np.array(ids, dtype=str)
         return rows.vectors, np.array(sample_ids, dtype=str), labels

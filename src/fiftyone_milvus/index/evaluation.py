@@ -102,7 +102,7 @@ class IndexEvaluation(IndexBase):
         if self._collection.present():
             # Until it is loaded, searches are answered from memory, which is not what is measured
             self._collection.wait_until_loaded()
-            ids = self._collection.all_ids(with_samples=False)[0]
+            ids = self._collection.known_ids(with_samples=False)[0]
         if len(ids) < 2:
             raise InvalidInputError(
                 f"This index has {len(ids)} vectors, and at least 2 are needed; add some with "

@@ -132,7 +132,7 @@ class IndexQueries(IndexBase):
             self._check_group_by(group_by)
         vectors, _ = self._parse_vectors(self._parse_query(query))
         vectors, combine = self._aggregate(vectors, aggregation)
-        scope = self._filtered(self._slice_scope() or self._scope(), filter)
+        scope = self._filtered(self._slice_scope() or self._search_scope(), filter)
         found = expansion.search(
             self._searcher,
             vectors,
@@ -176,7 +176,7 @@ class IndexQueries(IndexBase):
             if view is not None and view != self._samples._root_dataset:
                 return self._view_scope(view)
             self._scope_cache = None
-            return self._slice_scope() or self._scope()
+            return self._slice_scope() or self._search_scope()
 
         found = explain.explain(self._make_searcher, make_scope, vectors, k, analyze=analyze)
         print(found)
@@ -198,6 +198,9 @@ class IndexQueries(IndexBase):
             return scope
         condition = ExpressionScope(self._collection, expression)
         return condition if scope is None else Intersection(scope, condition)
+
+    def _search_scope(self) -> ViewScope | None:
+        return self._scope() or self._shared_scope()
 
     def _slice_scope(self) -> ViewScope | None:
         """Returns the active slice of a grouped dataset, or None for other datasets and views."""
@@ -250,7 +253,7 @@ class IndexQueries(IndexBase):
         combine = None
         if aggregation is not None:
             vectors, combine = self._aggregate(vectors, aggregation)
-        scope = self._slice_of_view or self._scope()
+        scope = self._slice_of_view or self._search_scope()
         if self._result_view is not None and scope is None:
             self._check_view_size(k)
         searcher = self._searcher
@@ -299,7 +302,7 @@ class IndexQueries(IndexBase):
                 inds, dists = neighborhoods.within(points, thresh)
             return (inds, dists) if return_dists else inds
         vectors, single = self._parse_vectors(query)
-        search = partial(self._searcher.nearest, scope=self._scope())
+        search = partial(self._searcher.nearest, scope=self._search_scope())
         found = expansion.expand(search, vectors, None, thresh)
         return self._format(found, single, return_dists)
 

@@ -68,7 +68,8 @@ class IndexSync(IndexWrites):
             fields (None): whether to bring the metadata :attr:`fields` up to date. By default, if
                 there are any
             prune (True): whether to remove vectors whose sample, or label, was deleted from the
-                dataset. If the collection is not recorded as this index's, they stay
+                dataset. They stay if the collection is not recorded as this index's, or if they are
+                of another dataset whose brain run uses the collection too, such as a clone's
             batch_size (None): the batch size of the model
             num_workers (None): the data loader's workers, for Torch models
             skip_failures (True): whether to continue if a sample can't be embedded; the report
@@ -118,9 +119,10 @@ class IndexSync(IndexWrites):
             alpha=alpha,
         )
         report = sync(self._target(), samples, source, options)
+        self._shared = None
         if self._collection.present():
             self.connection.register_orm()
-        self.reload()
+        self._reload()
         return report
 
     def _synced_samples(self, samples: Any) -> Any:
@@ -190,6 +192,7 @@ class IndexSync(IndexWrites):
             patches_field=self.config.patches_field,
             fields=fields,
             owned=self._owned,
+            others=self._other_users,
             dataset=self._samples._root_dataset,
         )
 

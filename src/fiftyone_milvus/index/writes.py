@@ -41,15 +41,16 @@ class IndexWrites(IndexBase):
         collection = self._collection
         metric_type = metrics.metric_type(config.metric)
         index_type = self._index_type
-        layout = collection.layout
+        layout = collection.describe()
         if layout.index_type is None:
             support.check_offered(self.connection, index_type, config.index_params)
-        collection.ensure_index(
-            metric_type,
-            index_type,
-            index_types.build_params(index_type, config.index_params, layout.dimension),
-        )
-        found = collection.layout.metric_type
+            collection.ensure_index(
+                metric_type,
+                index_type,
+                index_types.build_params(index_type, config.index_params, layout.dimension),
+            )
+            layout = collection.describe()
+        found = layout.metric_type
         if found != metric_type:
             raise CollectionMismatchError(
                 f"The {collection.where} is indexed for metric "
@@ -58,6 +59,7 @@ class IndexWrites(IndexBase):
             )
         if config.fields:
             self._metadata_fields().require(config.fields)
+        _ = collection.layout
         self._log_ignored_parameters()
         self.connection.register_orm()
 
@@ -133,7 +135,8 @@ class IndexWrites(IndexBase):
         if new:
             new = self._create(batch.vectors.shape[1], fields)
         try:
-            writer.upload(collection, batch, replace=not new)
+            # Also in a new collection: another process may have begun to write to it
+            writer.upload(collection, batch, replace=True)
             if watermark is not None:
                 fields.written(watermark, batch.sample_ids, all_rows=new)
         except BaseException:
@@ -144,7 +147,7 @@ class IndexWrites(IndexBase):
             collection.keep_recent(Rows(batch.ids, batch.sample_ids, batch.vectors))
         self.connection.register_orm()
         if reload:
-            self.reload()
+            self._reload()
 
     def _create(
         self, dimension: int, fields: SyncedFields, mark: Mapping[str, Any] | None = None
@@ -183,11 +186,6 @@ class IndexWrites(IndexBase):
         """
         support.check_offered(self.connection, self._index_type, self.config.index_params)
         return scale.fitted(self.config.scale, self.connection)
-
-    @property
-    def _index_type(self) -> str:
-        engine = self.connection.engine
-        return self.config.index_type or index_types.default_index_type(engine)
 
     def _log_ignored_parameters(self) -> None:
         """Logs which parameters of the config an existing collection can't take."""
@@ -253,12 +251,33 @@ class IndexWrites(IndexBase):
         if ids:
             self._collection.delete(ids)
         if reload:
-            self.reload()
+            self._reload()
 
-    def cleanup(self) -> None:
-        """Drops the collection, if it exists."""
-        if self._collection.drop():
-            logger.info("Dropped %s", self._collection.where)
+    def cleanup(self, force: bool = False) -> None:
+        """Drops the collection, if it exists and no other brain run uses it.
+
+        If another run of this FiftyOne database names it, such as that of a clone of the dataset,
+        the collection stays, with a warning. So does one that ``collection_name`` is an alias of.
+
+        Args:
+            force (False): whether to drop the collection although other brain runs use it
+        """
+        collection = self._collection
+        if collection.exists():
+            if collection.is_alias():
+                name = collection.names()[0]
+                why = f"'{collection.name}' is an alias of '{name}'"
+                remedy = f"drop it with index.client.drop_collection('{name}')"
+            else:
+                others = [] if force else self._other_users()
+                why = f"brain runs use it too: {', '.join(map(str, others))}" if others else ""
+                remedy = "cleanup(force=True) drops it for all of them"
+            if why:
+                logger.warning("The %s stays: %s; %s", collection.where, why, remedy)
+                collection.forget()
+                return
+        if collection.drop():
+            logger.info("Dropped %s", collection.where)
 
     @property
     def fields(self) -> tuple[str, ...]:

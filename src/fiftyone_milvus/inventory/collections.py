@@ -15,6 +15,7 @@ from fiftyone_milvus.collection import MilvusCollection
 from fiftyone_milvus.collection.temporary import TEMPORARY, is_left_behind
 from fiftyone_milvus.connection import Connection
 from fiftyone_milvus.dataset.database import database_id
+from fiftyone_milvus.dataset.users import users
 from fiftyone_milvus.errors import (
     CollectionMismatchError,
     CollectionNotFoundError,
@@ -127,16 +128,16 @@ def _info(connection: Connection, name: str) -> CollectionInfo:
     except CollectionNotFoundError:
         return CollectionInfo(name, "other", "it was just dropped")
     dataset, key = layout.owner.get("dataset"), layout.owner.get("brain_key")
-    status, why = _owner(layout, name)
+    status, why = _owner(layout, collection.names())
     return CollectionInfo(name, status, why, rows, layout.dimension, dataset, key)
 
 
-def _owner(layout: Layout, name: str) -> tuple[str, str]:
+def _owner(layout: Layout, names: Iterable[str]) -> tuple[str, str]:
     """Returns the owner of a collection, and the reason; see :class:`CollectionInfo`."""
     owner = layout.owner
-    users = _users(name)
-    if users:
-        return "index", f"used by {users}"
+    used_by = ", ".join(map(str, users(names)))
+    if used_by:
+        return "index", f"used by {used_by}"
     if not owner.get("dataset_id"):
         return "other", "nothing records that this package made it"
     dataset, key = owner.get("dataset"), owner.get("brain_key")
@@ -194,15 +195,3 @@ def _dataset(dataset_id: str) -> Any:
     except InvalidId:
         return None
     return foo.get_db_conn().datasets.find_one(query, {"name": 1})
-
-
-def _users(name: str) -> str:
-    """Returns the runs of all datasets that use a Milvus collection of this name, as text."""
-    database = foo.get_db_conn()
-    query = {"config.method": "milvus", "config.collection_name": name}
-    names = []
-    for run in database.runs.find(query, {"key": 1, "_dataset_id": 1}):
-        document = database.datasets.find_one({"_id": run.get("_dataset_id")}, {"name": 1})
-        if document is not None:
-            names.append(f"'{run.get('key')}' of dataset '{document['name']}'")
-    return ", ".join(sorted(names))

@@ -9,14 +9,15 @@ from typing import Any
 import numpy as np
 from fiftyone.core.brain import BrainMethod
 
+from fiftyone_milvus.dataset.users import is_of_samples
 from fiftyone_milvus.errors import CollectionNotFoundError, FiftyOneMilvusError
 from fiftyone_milvus.fields import staleness
 from fiftyone_milvus.index import MilvusSimilarityIndex
-from fiftyone_milvus.inventory.runs import is_of_samples
 from fiftyone_milvus.inventory.status import ask
 from fiftyone_milvus.inventory.stored_index import keys, open_index
 from fiftyone_milvus.syncing import expected_rows
 from fiftyone_milvus.syncing.difference import Unexpected, compare
+from fiftyone_milvus.syncing.others import of_others
 
 __all__ = ["IndexInfo", "index_info", "indexes", "keys"]
 
@@ -48,7 +49,8 @@ class IndexInfo:
         missing: how many samples or patches of the dataset are not in the index; None for indexes
             of frames or clips, or if they were not compared
         stale: how many vectors belong to deleted samples or patches; 0 in a collection that does
-            not belong to this dataset; None for indexes of frames or clips, or if not compared
+            not belong to this dataset, and not of samples of another dataset whose run uses the
+            collection too; None for indexes of frames or clips, or if not compared
         fields_stale: whether the metadata fields are older than the dataset; None if there are
             none, or if they belong to another dataset
         error: one line with the reason why Milvus could not be asked, or None
@@ -186,7 +188,17 @@ def _stale(index: MilvusSimilarityIndex, unexpected: Unexpected, dataset: Any) -
     there = expected_rows.existing(
         dataset, index.config.patches_field, unexpected.keys, unexpected.sample_ids
     )
-    return int(np.count_nonzero(~there)) + len(unexpected.foreign)
+    stale = ~there
+    if stale.any() and (users := index._other_users()):
+        stale[stale] = ~of_others(
+            users,
+            dataset,
+            index.config.patches_field,
+            index._collection,
+            unexpected.keys[stale],
+            unexpected.sample_ids[stale],
+        )
+    return int(np.count_nonzero(stale))
 
 
 def _fields_stale(index: MilvusSimilarityIndex, dataset: Any) -> bool | None:

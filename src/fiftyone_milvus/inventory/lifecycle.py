@@ -12,7 +12,6 @@ import fiftyone.brain as fob
 from fiftyone_milvus import inventory, metrics
 from fiftyone_milvus.collection import MilvusCollection
 from fiftyone_milvus.errors import FiftyOneMilvusError, InvalidInputError
-from fiftyone_milvus.inventory import runs
 from fiftyone_milvus.inventory.status import ask
 from fiftyone_milvus.inventory.stored_index import open_index
 
@@ -155,9 +154,9 @@ def delete(dataset: Any, brain_key: str, part: str = "both") -> int:
     vectors = 0
     if part != "run":
         # First: if Milvus does not answer, the run stays, and the call can be repeated
-        if index._collection.exists():
+        if index._collection.exists() and not index._collection.is_alias():
             vectors = index.total_index_size
-        index.cleanup()
+        index.cleanup(force=True)
     if part != "collection":
         dataset.delete_brain_run(brain_key)
     return vectors
@@ -182,10 +181,8 @@ def loss(dataset: Any, brain_key: str) -> Loss:
         return Loss(brain_key, None, 0)
     owner, own = collection.describe().owner, index._owner
     others = [
-        f"'{run.brain_key}'" + f" of dataset '{run.dataset}'" * (run.dataset != dataset.name)
-        for run in (*runs.read(), *runs.built_in_runs())
-        if run.collection == collection.name
-        and (run.dataset, run.brain_key) != (dataset.name, brain_key)
+        f"'{user.brain_key}'" if user.dataset == dataset.name else str(user)
+        for user in index._other_users()
     ]
     return Loss(
         brain_key,

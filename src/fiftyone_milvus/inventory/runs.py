@@ -8,6 +8,7 @@ from typing import Any
 
 import fiftyone.core.odm as foo
 
+from fiftyone_milvus.dataset.users import is_of_samples
 from fiftyone_milvus.errors import InvalidInputError
 
 NO_MODEL = "none"
@@ -15,7 +16,6 @@ NO_MODEL = "none"
 
 _OURS = r"^fiftyone_milvus\."
 _BUILT_IN = r"^fiftyone\.brain\."
-_GENERATED = ("ToFrames", "ToClips", "ToTrajectories")
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Run:
         metric: FiftyOne's name of the metric
         model: the name of the zoo model, or :data:`NO_MODEL`
         prompts: whether the model takes text
-        of_samples: see :func:`is_of_samples`
+        of_samples: see :func:`fiftyone_milvus.dataset.users.is_of_samples`
     """
 
     dataset: str
@@ -105,15 +105,3 @@ def _run(dataset: str, document: Any) -> Run:
         prompts=bool(config.get("supports_prompts")),
         of_samples=is_of_samples(document.get("view_stages")),
     )
-
-
-def is_of_samples(view_stages: Iterable[str] | None) -> bool:
-    """Returns whether a run is of a dataset's own samples or patches, not of frames or clips.
-
-    Frames and clips are samples of another dataset, which FiftyOne would have to generate first.
-
-    Args:
-        view_stages: of the run's document
-    """
-    stages = view_stages or ()
-    return not any(f'stages.{name}"' in stage for stage in stages for name in _GENERATED)

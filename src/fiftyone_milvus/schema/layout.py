@@ -22,6 +22,9 @@ descriptions."""
 MAKER = "fiftyone_maker"
 """The collection property that records the call that made it, until others write to it too."""
 
+SEVERAL = "several"
+"""What :data:`MAKER` records as soon as another process writes to the collection."""
+
 FIELDS = "fiftyone_fields"
 """The collection property that records the metadata fields."""
 
@@ -48,6 +51,10 @@ class Layout:
         fields: the record of the metadata fields, or None if there are none
         embedded: the record of when the vectors were computed, or an empty mapping
         partition_key: the field whose values decide the partition of a row, or None
+        others: the fields of other programs, which a write must keep
+        dynamic: whether rows may have further fields, which a write must keep too
+        partitioned: whether rows may be in partitions that somebody named
+        maker: the call that made it, ``SEVERAL`` if others write to it too; None if not recorded
     """
 
     id_field: str
@@ -61,6 +68,16 @@ class Layout:
     fields: Record | None = None
     embedded: Mapping[str, Any] = field(default_factory=dict)
     partition_key: str | None = None
+    others: tuple[str, ...] = ()
+    dynamic: bool = False
+    partitioned: bool = False
+    maker: str | None = None
+
+    @property
+    def own_fields(self) -> set[str]:
+        """The fields that this package writes."""
+        recorded = self.fields.milvus_fields if self.fields else ()
+        return {*self.id_fields, self.vector_field, *recorded}
 
     @property
     def id_fields(self) -> list[str]:
@@ -72,6 +89,7 @@ class Layout:
         return str(row[self.sample_field or self.id_field])
 
 
+_VECTORS = {kind for kind in DataType if "VECTOR" in kind.name}
 _INDEX_FACTS = {
     "index_name", "field_name", "index_type", "metric_type", "state", "total_rows",
     "indexed_rows", "pending_index_rows", "index_state_fail_reason", "index_id",
@@ -133,6 +151,7 @@ def read_layout(
     recorded = Record.from_dict(parse_record(info, FIELDS))
     known = {key, vector_field, SAMPLE_ID if has_sample else None}
     known.update(recorded.milvus_fields if recorded else ())
+    partition_key = next((n for n, f in fields.items() if f.get("is_partition_key")), None)
     return Layout(
         id_field=key,
         vector_field=vector_field,
@@ -141,10 +160,14 @@ def read_layout(
         metric_type=index.get("metric_type"),
         index_type=index.get("index_type"),
         required=tuple(n for n, f in fields.items() if n not in known and not _optional(f)),
+        others=tuple(n for n, f in fields.items() if n not in known and _kept(f)),
+        dynamic=bool(info.get("enable_dynamic_field")),
+        partitioned=partition_key is None and int(info.get("num_partitions") or 1) > 1,
+        maker=dict(info.get("properties") or {}).get(MAKER),
         owner=parse_record(info, OWNER),
         fields=recorded,
         embedded=parse_record(info, EMBEDDED),
-        partition_key=next((n for n, f in fields.items() if f.get("is_partition_key")), None),
+        partition_key=partition_key,
     )
 
 
@@ -188,12 +211,17 @@ def _find_id_field(fields: Mapping[str, Any], where: str, named: str | None) -> 
 
 
 def _optional(field: Mapping[str, Any]) -> bool:
-    return bool(
-        field.get("nullable")
-        or field.get("default_value")
-        or field.get("is_dynamic")
-        or field.get("is_function_output")
+    if field.get("is_function_output"):
+        return True
+    # Not every Milvus returns vectors as it takes them, so another vector could not be kept
+    vector = field["type"] in _VECTORS
+    return not vector and bool(
+        field.get("nullable") or field.get("default_value") or field.get("is_dynamic")
     )
+
+
+def _kept(field: Mapping[str, Any]) -> bool:
+    return _optional(field) and not field.get("is_dynamic") and not field.get("is_function_output")
 
 
 def parse_record(info: Mapping[str, Any], name: str) -> dict[str, Any]:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from fiftyone_milvus.collection import MilvusCollection
 from fiftyone_milvus.metrics import Array, to_distances
 from fiftyone_milvus.schema.index_types import search_params, window
@@ -13,6 +15,7 @@ from fiftyone_milvus.search.neighbors import Neighbors
 
 _HITS_PER_REQUEST = 250_000
 _QUERY_BYTES = 16 << 20
+_GROWTH = 4
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,8 @@ class Calls:
     ) -> list[Neighbors]:
         """Returns the best ``limit`` rows of each query.
 
+        Rows whose keys are no IDs of FiftyOne are skipped; more are asked for where they are met.
+
         Args:
             queries: a ``num_queries x num_dims`` float32 array
             limit: how many rows, from 1 to :attr:`window`
@@ -64,6 +69,34 @@ class Calls:
         Raises:
             FiftyOneMilvusError: if Milvus can't be reached or refuses, for example the expression
         """
+        found = [self._known(n) for n in self._search(queries, limit, expression, params)]
+        size = limit
+        while size < self.window:
+            # Where rows were skipped, fewer than asked for are not all there are
+            short = [i for i, (n, read) in enumerate(found) if len(n.ids) < limit and read == size]
+            if not short:
+                break
+            size = min(_GROWTH * size, self.window)
+            again = self._search(queries[short], size, expression, params)
+            for i, n in zip(short, again):
+                found[i] = self._known(n)
+        return [n.first(limit) for n, _ in found]
+
+    def _known(self, found: Neighbors) -> tuple[Neighbors, int]:
+        """Returns the rows that are FiftyOne's, and how many there were."""
+        strange = self.collection.skipped(found.ids, found.sample_ids if self.patches else None)
+        count = len(found.ids)
+        if strange:
+            found = found.take(np.array([i for i in range(count) if i not in strange], np.intp))
+        return found, count
+
+    def _search(
+        self,
+        queries: Array,
+        limit: int,
+        expression: str,
+        params: Mapping[str, Any] | None,
+    ) -> list[Neighbors]:
         layout = self.collection.layout
         merged = search_params(
             layout.index_type or "", {**(self.params or {}), **(params or {})}, limit

@@ -165,7 +165,7 @@ def scope_ids(calls: Calls, scope: Scope | None) -> Sequence[str]:
     """
     if scope is not None:
         return scope.ids()
-    return calls.collection.all_ids(with_samples=False)[0]
+    return calls.collection.known_ids(with_samples=False)[0]
 
 
 def _stream(calls: Calls, ids: Sequence[str], num_queries: int) -> Iterator[Rows]:

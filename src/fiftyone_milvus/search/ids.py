@@ -42,7 +42,7 @@ class Ids:
         if not self._collection.present():
             return [], []
         return self.with_samples(
-            *self._collection.all_ids(with_samples=self._patches_field is not None)
+            *self._collection.known_ids(with_samples=self._patches_field is not None)
         )
 
     def given(

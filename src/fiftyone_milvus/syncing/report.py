@@ -20,6 +20,9 @@ class SyncReport:
         removed: vectors whose sample or label was deleted
         unchanged: vectors that were in the index already
         kept: stale vectors that stay, as the collection is not recorded as this index's
+        shared: vectors of samples of other datasets, whose brain runs use the collection too; they
+            stay
+        foreign: rows of other programs, whose keys are no IDs of FiftyOne; they stay
         failed: the ID of each sample, or patch, without a vector, and the reason
         fields: what :meth:`sync_fields` did, or None if it was not called
         comparing: the seconds until it was known what is missing
@@ -31,6 +34,8 @@ class SyncReport:
     removed: int = 0
     unchanged: int = 0
     kept: int = 0
+    shared: int = 0
+    foreign: int = 0
     failed: Mapping[str, str] = field(default_factory=dict)
     fields: FieldsReport | None = None
     comparing: float = 0.0
@@ -48,6 +53,10 @@ class SyncReport:
             parts.insert(1, f"{self.updated} embedded again")
         if self.kept:
             parts.append(f"{self.kept} stale kept")
+        if self.shared:
+            parts.append(f"{self.shared} of other datasets kept")
+        if self.foreign:
+            parts.append(f"{self.foreign} of other programs kept")
         if self.failed:
             parts.append(f"{len(self.failed)} failed")
         if self.fields is not None and self.fields.updated:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fiftyone_milvus.collection import MilvusCollection
+from fiftyone_milvus.dataset.users import User
 from fiftyone_milvus.fields.store import SyncedFields
 
 
@@ -44,6 +45,7 @@ class Target:
         patches_field: the field of the patches, or None for samples
         fields: its metadata fields, of which there may be none
         owned: returns whether the collection is recorded as this index's
+        others: returns the other runs that name the collection
         dataset: the :class:`fiftyone.core.dataset.Dataset`
     """
 
@@ -54,4 +56,5 @@ class Target:
     patches_field: str | None
     fields: SyncedFields
     owned: Callable[[], bool]
+    others: Callable[[], list[User]]
     dataset: Any

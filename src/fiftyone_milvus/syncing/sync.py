@@ -17,6 +17,7 @@ from fiftyone_milvus.syncing import expected_rows, media
 from fiftyone_milvus.syncing.difference import Difference, Unexpected, compare, look_up
 from fiftyone_milvus.syncing.expected_rows import Expected
 from fiftyone_milvus.syncing.media import Embedded
+from fiftyone_milvus.syncing.others import of_others
 from fiftyone_milvus.syncing.report import SyncReport
 from fiftyone_milvus.syncing.scope import Options, Target
 from fiftyone_milvus.syncing.sources import Source
@@ -73,9 +74,9 @@ def sync(target: Target, samples: Any, source: Source, options: Options) -> Sync
         writer.flush_if_due(collection, upload.written, wait=False)
     if upload.watermark is not None and added:
         target.fields.written(upload.watermark, sample_ids, all_rows=upload.created)
-    removed = kept = 0
+    removed = kept = shared = 0
     if options.prune:
-        removed, kept = _prune(target, samples, difference.unexpected, options.progress)
+        removed, kept, shared = _prune(target, samples, difference.unexpected, options.progress)
     if refresh and not upload.failed:
         collection.record_embedded(embedded.to_dict())
     report = SyncReport(
@@ -84,6 +85,8 @@ def sync(target: Target, samples: Any, source: Source, options: Options) -> Sync
         removed=removed,
         unchanged=len(expected) - len(missing) - updated,
         kept=kept,
+        shared=shared,
+        foreign=len(difference.unexpected.foreign),
         failed=upload.failed,
         fields=_update_fields(target, options),
         comparing=compared,
@@ -107,32 +110,42 @@ def _changed(
     return positions[media.changed(samples, expected.documents[positions], recorded)]
 
 
-def _prune(target: Target, samples: Any, unexpected: Unexpected, progress: Any) -> tuple[int, int]:
+def _prune(
+    target: Target, samples: Any, unexpected: Unexpected, progress: Any
+) -> tuple[int, int, int]:
     """Removes those unexpected rows whose sample or label is not in the dataset.
 
     Returns:
-        the number of rows removed, and of stale rows left, as the collection may be another's
+        the number of rows removed; of stale rows left, as the collection may be another's; and of
+        rows that belong to another dataset
     """
     exist = expected_rows.existing(
         samples, target.patches_field, unexpected.keys, unexpected.sample_ids
     )
-    stale = [*object_ids.to_strings(unexpected.keys[~exist]), *unexpected.foreign]
-    if not stale:
-        return 0, 0
+    keys, sample_ids = unexpected.keys[~exist], unexpected.sample_ids[~exist]
+    if not len(keys):
+        return 0, 0, 0
     if not target.owned():
         logger.warning(
             "The %s has %d vectors that belong to no sample of this dataset; they stay, as the "
             "collection is not recorded as this index's; remove them with remove_from_index()",
             target.collection.where,
-            len(stale),
+            len(keys),
         )
-        return 0, len(stale)
+        return 0, len(keys), 0
+    shared = 0
+    if users := target.others():
+        theirs = of_others(
+            users, target.dataset, target.patches_field, target.collection, keys, sample_ids
+        )
+        keys, shared = keys[~theirs], int(np.count_nonzero(theirs))
+    stale = object_ids.to_strings(keys)
     title, show = "Removing stale vectors from Milvus", len(stale) > _DELETE
     with ProgressBar(len(stale), title, show=show, progress=progress) as bar:
         for part in batches(stale, _DELETE):
             target.collection.delete(part)
             bar.update(len(part))
-    return len(stale), 0
+    return len(stale), 0, shared
 
 
 def _update_fields(target: Target, options: Options) -> FieldsReport | None:
