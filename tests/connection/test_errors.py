@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pymilvus  # noqa: F401  (its import is not what the five seconds are about)
 import pytest
 
-from fiftyone_milvus.connection import Settings, connect, resolution, resolve
+from fiftyone_milvus.connection import (
+    Settings,
+    close_all,
+    connect,
+    diagnosis,
+    resolution,
+    resolve,
+)
 from fiftyone_milvus.errors import (
     AuthenticationError,
     CollectionNotFoundError,
@@ -25,6 +34,7 @@ from fiftyone_milvus.errors import (
     TLSError,
     UnreachableError,
 )
+from tests.conftest import Engine
 from tests.support.processes import free_port
 from tests.support.servers import MilvusServer
 
@@ -67,6 +77,81 @@ def test_no_such_host(capfd: pytest.CaptureFixture[str]) -> None:
         list_collections(uri="http://root:s3cret-word@nowhere.invalid:19530")
 
 
+@contextmanager
+def answering(reply: bytes) -> Iterator[int]:
+    """A program that answers every connection with the same bytes, and closes it."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+
+        def serve() -> None:
+            while True:
+                try:
+                    connection, _ = listener.accept()
+                except OSError:
+                    return
+                with connection, suppress(OSError):
+                    connection.recv(64)
+                    connection.sendall(reply)
+
+        threading.Thread(target=serve, daemon=True).start()
+        yield listener.getsockname()[1]
+        # Ends the thread, which close() alone does not
+        with suppress(OSError):
+            listener.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.mark.parametrize(
+    ("reply", "what"),
+    [
+        (b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n", "An HTTP server listens"),
+        (b"", "A program that does not speak gRPC listens"),
+    ],
+    ids=["http", "closing"],
+)
+def test_another_program(reply: bytes, what: str, capfd: pytest.CaptureFixture[str]) -> None:
+    with answering(reply) as port:
+        uri = f"http://127.0.0.1:{port}"
+        with refused(UnreachableError, what, uri, "19530", capfd=capfd):
+            list_collections(uri=uri)
+
+
+def test_mongodb(capfd: pytest.CaptureFixture[str]) -> None:
+    address = os.environ["FIFTYONE_DATABASE_URI"].removeprefix("mongodb://").partition("/")[0]
+    with refused(UnreachableError, "does not speak gRPC", address, "19530", capfd=capfd):
+        list_collections(uri=f"http://{address}")
+
+
+@pytest.mark.parametrize("name", ["http_proxy", "https_proxy", "grpc_proxy"])
+def test_a_proxy_is_for_remote_servers_only(
+    name: str, engine: Engine, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    proxy = f"127.0.0.1:{free_port()}"
+    monkeypatch.setenv(name, f"http://me:s3cret-word@{proxy}")
+    close_all()
+    assert isinstance(list_collections(**engine.kwargs), list)
+    with refused(UnreachableError, proxy, name, "no_proxy", "192.0.2.1", capfd=capfd):
+        list_collections(uri="http://192.0.2.1:19530")
+    monkeypatch.setenv("no_proxy", "localhost,192.0.2.1")
+    assert diagnosis.proxy_of(resolve(Settings(uri="http://192.0.2.1:19530"), None)) is None
+    close_all()
+
+
+def test_ipv6(milvus_server: MilvusServer) -> None:
+    """pymilvus' ORM has no such addresses, which is no reason to fail."""
+    port = milvus_server.uri.rpartition(":")[2]
+    connection = connect(resolve(Settings(uri=f"http://[::1]:{port}"), None))
+    assert (connection.target.host, connection.target.port) == ("::1", int(port))
+    try:
+        socket.create_connection(("::1", int(port)), timeout=2).close()
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    assert isinstance(connection.run(lambda client: client.list_collections(timeout=3)), list)
+    assert not connection.register_orm()
+    with pytest.raises(EngineError, match=r"IPv6.*index.client"):
+        connection.collection("any")
+
+
 def test_a_silent_listener(capfd: pytest.CaptureFixture[str]) -> None:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
@@ -93,7 +178,7 @@ class TestCredentials:
         assert list_collections(uri=f"http://root:Milvus@{host}") is not None
 
     def test_none(self, auth_server: MilvusServer, capfd: pytest.CaptureFixture[str]) -> None:
-        with refused(AuthenticationError, auth_server.uri, "wants credentials", capfd=capfd):
+        with refused(AuthenticationError, auth_server.uri, "requires credentials", capfd=capfd):
             list_collections(uri=auth_server.uri)
 
     def test_none_with_the_server_on_this_machine(
@@ -102,7 +187,7 @@ class TestCredentials:
         monkeypatch.setattr(resolution, "LOCAL_SERVER", auth_server.uri)
         found = resolve(Settings(), None)
         assert found.deployment == "server"
-        with pytest.raises(AuthenticationError, match="wants credentials"):
+        with pytest.raises(AuthenticationError, match="requires credentials"):
             connect(found).run(lambda client: client.list_collections())
 
     def test_wrong_password(
@@ -190,7 +275,7 @@ class TestTLS:
 
     def test_without_tls(self, tls_server: MilvusServer, capfd: pytest.CaptureFixture[str]) -> None:
         plain = tls_server.uri.replace("https", "http")
-        with refused(TLSError, plain, "wants TLS", tls_server.uri, capfd=capfd):
+        with refused(TLSError, plain, "requires TLS", tls_server.uri, capfd=capfd):
             list_collections(uri=plain, user="root", password="s3cret-word")
 
     def test_with_tls_where_there_is_none(
@@ -209,7 +294,7 @@ class TestMutualTLS:
         self, mtls_server: MilvusServer, capfd: pytest.CaptureFixture[str]
     ) -> None:
         assert mtls_server.certificates is not None
-        with refused(TLSError, mtls_server.uri, "wants a client certificate", capfd=capfd):
+        with refused(TLSError, mtls_server.uri, "requires a client certificate", capfd=capfd):
             list_collections(uri=mtls_server.uri, ca_pem_path=mtls_server.certificates.ca)
 
     def test_a_strangers_certificate(

@@ -130,10 +130,77 @@ collection = films.collection("orm_only_films")
 collection.insert([{"id": 1, "vector": [0.0, 1.0]}])
 collection.flush()
 assert collection.num_entities == 1
+pymilvus.db.using_database("default")
+assert "orm_only_films" not in pymilvus.utility.list_collections()
 films.run(lambda c: c.drop_collection("orm_only_films"))
 """,
         uri=milvus_server.uri,
     )
+
+
+CONNECT = """
+import os, warnings
+
+def theirs(**kwargs):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        pymilvus.connections.connect("default", **kwargs)
+"""
+
+
+def test_the_users_connect_after_ours(engine: Engine, milvus_server: MilvusServer) -> None:
+    """It neither fails nor goes where we are; and we never take the alias back."""
+    python(
+        CONNECT
+        + """
+ours = open(**kwargs)
+create(ours, "orm_ours")
+assert ours.register_orm()
+theirs(uri=uri, db_name="default")
+create(open(uri=uri), "orm_theirs")
+assert "orm_theirs" in pymilvus.utility.list_collections()
+assert not ours.register_orm()
+assert "orm_theirs" in pymilvus.utility.list_collections()
+assert ours.collection("orm_ours").num_entities == 0
+pymilvus.utility.drop_collection("orm_theirs")
+assert "orm_theirs" not in open(uri=uri).client.list_collections()
+assert "orm_ours" in ours.client.list_collections()
+ours.run(lambda c: c.drop_collection("orm_ours"))
+""",
+        kwargs=engine.kwargs,
+        uri=milvus_server.uri,
+    )
+
+
+def test_a_connect_without_an_address_goes_where_it_would_without_us(
+    embedded_path: Path, milvus_server: MilvusServer
+) -> None:
+    """pymilvus keeps an address for each alias: its default, or one that the user configured."""
+    host, port = milvus_server.uri.removeprefix("http://").split(":")
+    output = python(
+        CONNECT
+        + """
+ours = open(uri=path)
+create(ours, "orm_ours")
+connections = pymilvus.connections
+warnings.simplefilter("ignore", FutureWarning)
+warnings.simplefilter("ignore", DeprecationWarning)
+kept = dict(connections.get_connection_addr("default"))
+assert ours.register_orm()
+assert pymilvus.utility.list_collections() == ["orm_ours"]
+assert dict(connections.get_connection_addr("default")) == kept
+connections.add_connection(default={"host": host, "port": port})
+theirs()
+print("orm_ours" in pymilvus.utility.list_collections())
+assert not ours.register_orm()
+connections.disconnect("default")
+assert not ours.register_orm()
+""",
+        path=str(embedded_path),
+        host=host,
+        port=port,
+    )
+    assert output == "False\n"
 
 
 def test_no_such_collection(milvus_server: MilvusServer) -> None:

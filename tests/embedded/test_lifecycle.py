@@ -360,3 +360,65 @@ def test_default_path_is_next_to_fiftyones_database(monkeypatch, tmp_path):
 
     monkeypatch.setenv("FIFTYONE_MILVUS_PATH", str(tmp_path / "else.db"))
     assert embedded.default_path() == tmp_path / "else.db"
+
+
+@pytest.mark.parametrize("options", [["-P"], ["-I"], []], ids=["safe path", "isolated", "variable"])
+def test_the_service_finds_packages_where_its_starter_does(data, tmp_path, options):
+    """Neither loses a folder of the user's, nor takes the one that the user keeps out."""
+    if options and sys.version_info < (3, 11) and "-P" in options:
+        pytest.skip("Python 3.11 has -P first")
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    # Imported by each Python that looks there for packages
+    marker = tmp_path / "marker"
+    (folder / "sitecustomize.py").write_text(
+        f"import sys\nopen({str(marker)!r}, 'a').write(' '.join(sys.argv) + '\\n')\n"
+    )
+    env = {**os.environ, "PYTHONPATH": str(folder)}
+    if not options:
+        env["PYTHONSAFEPATH"] = "1"
+    code = (
+        "import sys; from fiftyone_milvus import embedded; print(embedded.ensure(sys.argv[1]).pid)"
+    )
+    done = subprocess.run(
+        [sys.executable, *options, "-c", code, str(data)],
+        env=env,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    command = psutil.Process(int(done.stdout)).cmdline()
+    service = command[1 : command.index("--announce") - 1]
+    assert ("-I" in service) == (options == ["-I"])
+    looked = "-P" in options or not options
+    assert marker.exists() == looked
+
+
+def test_no_folder_of_the_users_is_taken_off_the_path(tmp_path):
+    """A Python that does not put the program's own folder first has another one there."""
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(
+        "import os, sys\n"
+        "real = os._exit\n"
+        "def leave(code):\n"
+        "    print('PATH', *sys.path, sep='|', flush=True)\n"
+        "    real(code)\n"
+        "os._exit = leave\n"
+    )
+    main = embedded.__file__.replace("__init__.py", "__main__.py")
+    file = tmp_path / "a-file.db"
+    file.write_text("")
+    for extra in ({}, {"PYTHONSAFEPATH": "1"}):
+        done = subprocess.run(
+            [sys.executable, main, "--path", str(file)],
+            env={**os.environ, "PYTHONPATH": str(folder), **extra},
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        path = done.stdout.rpartition("PATH|")[2].strip().split("|")
+        assert str(folder) in path, done.stderr
+        assert os.path.dirname(main) not in path

@@ -10,7 +10,7 @@ from typing import Any
 
 from fiftyone_milvus import embedded
 from fiftyone_milvus.connection import quiet_logs
-from fiftyone_milvus.connection.diagnosis import tls_problem, via_proxy
+from fiftyone_milvus.connection.diagnosis import proxy_of, tls_problem
 from fiftyone_milvus.connection.settings import Settings
 from fiftyone_milvus.connection.target import Target
 from fiftyone_milvus.errors import TLSError
@@ -29,6 +29,7 @@ _RECONNECT = {
 # pymilvus pings every 10 s, and gRPC servers with default settings then disconnect. A local socket
 # needs no pings.
 _LOCAL = {**_RECONNECT, "grpc.keepalive_time_ms": 2**31 - 1}
+_NO_PROXY = {"grpc.enable_http_proxy": 0}
 
 
 def open_client(target: Target, *, timeout: float = CONNECT_TIMEOUT) -> Any:
@@ -53,7 +54,10 @@ def open_client(target: Target, *, timeout: float = CONNECT_TIMEOUT) -> Any:
         if target.tls:
             check_tls_files(target.settings)
             # gRPC prints TLS errors to the terminal, and returns no reason
-            if not via_proxy() and (problem := tls_problem(target, timeout=1.0)) is not None:
+            if (
+                proxy_of(target) is None
+                and (problem := tls_problem(target, timeout=1.0)) is not None
+            ):
                 raise problem
         remaining = max(1.0, deadline - time.monotonic()) if target.path is None else timeout
         client = MilvusClient(**kwargs, timeout=remaining, dedicated=True)
@@ -68,6 +72,8 @@ def client_kwargs(target: Target) -> dict[str, Any]:
     if target.path is not None:
         endpoint = embedded.ensure(target.path)
         address, token, options = endpoint.address, endpoint.token, _LOCAL
+    if target.local:
+        options = {**options, **_NO_PROXY}
     kwargs: dict[str, Any] = {"uri": address, "grpc_options": options}
     if token:
         kwargs["token"] = token

@@ -169,9 +169,12 @@ class Connection:
         Hides the ORM's deprecation warnings in this process.
 
         Returns:
-            False if pymilvus has no ORM, or the user has set another default connection
+            False if pymilvus has no ORM, it takes no such address, or the user has set another
+            default connection
         """
-        return orm.available() and self._register(orm.default_alias())
+        if not (orm.available() and orm.takes(self.target)):
+            return False
+        return self._register(orm.default_alias())
 
     def collection(self, name: str) -> Any:
         """Returns the ORM's ``pymilvus.Collection``, for users; this package does not use it.
@@ -181,10 +184,10 @@ class Connection:
 
         Raises:
             CollectionNotFoundError: if it does not exist
-            EngineError: if this pymilvus has no ORM
+            EngineError: if this pymilvus has no ORM, or it takes no such address
         """
-        if not orm.available():
-            raise orm.no_orm()
+        if not (orm.available() and orm.takes(self.target)):
+            raise orm.no_orm(self.target)
         digest = hashlib.sha256(repr(_key(self.target)).encode()).hexdigest()[:12]
         alias = f"fiftyone_milvus-{digest}"
         self.run(lambda client: client.describe_collection(name, timeout=RETRY_SECONDS))

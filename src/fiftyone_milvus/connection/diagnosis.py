@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from fiftyone_milvus.connection.settings import Settings
-from fiftyone_milvus.connection.target import Target
+from fiftyone_milvus.connection.target import DEFAULT_PORT, Target
 from fiftyone_milvus.errors import ConnectionFailedError, TLSError, UnreachableError
 
 # OpenSSL's X509_V_ERR_* codes
@@ -18,11 +18,22 @@ _NOT_YET_VALID, _EXPIRED = 9, 10
 _MISMATCHES = (62, 63, 64)  # of the host name, the email or the IP address
 HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0"
 _PROXIES = ("grpc_proxy", "https_proxy", "http_proxy")
+_EXEMPT = ("no_grpc_proxy", "no_proxy")
 
 
-def via_proxy() -> bool:
-    """Returns whether gRPC reaches servers through a proxy, which plain sockets do not use."""
-    return any(os.environ.get(name) for name in _PROXIES)
+def proxy_of(target: Target) -> tuple[str, str] | None:
+    """Returns the proxy through which gRPC reaches a server, which plain sockets do not use.
+
+    Returns:
+        the environment variable that names it and its address without credentials; or None
+    """
+    if target.local:
+        return None
+    exempt = next(filter(None, map(os.environ.get, _EXEMPT)), "")
+    if any(name and target.host.endswith(name) for name in map(str.strip, exempt.split(","))):
+        return None
+    name = next((name for name in _PROXIES if os.environ.get(name)), None)
+    return None if name is None else (name, os.environ[name].rpartition("@")[2])
 
 
 def diagnose(target: Target, *, timeout: float = 0.5) -> ConnectionFailedError | None:
@@ -35,8 +46,14 @@ def diagnose(target: Target, *, timeout: float = 0.5) -> ConnectionFailedError |
     Returns:
         the error to raise, or None if nothing is wrong
     """
-    if target.path is not None or via_proxy():
+    if target.path is not None:
         return None
+    if (proxy := proxy_of(target)) is not None:
+        name, address = proxy
+        return UnreachableError(
+            f"Milvus at {target.address} does not answer through the proxy '{address}', which the "
+            f"environment variable {name} names: check both, or add '{target.host}' to no_proxy"
+        )
     if not target.host:
         return _unix_problem(target, timeout)
     if (problem := _tcp_problem(target, timeout)) is not None:
@@ -45,10 +62,31 @@ def diagnose(target: Target, *, timeout: float = 0.5) -> ConnectionFailedError |
         return tls_problem(target, timeout=timeout)
     if _speaks_tls(target, timeout):
         return TLSError(
-            f"Milvus at {target.address} wants TLS: use 'https://{target.host}:{target.port}', "
+            f"Milvus at {target.address} requires TLS: use 'https://{target.host}:{target.port}', "
             "with 'ca_pem_path' if its certificate is not signed by a public authority"
         )
-    return None
+    return _other_program(target, timeout)
+
+
+def _other_program(target: Target, timeout: float) -> UnreachableError | None:
+    """Returns an error if what listens does not speak gRPC, as far as it says so in time."""
+    try:
+        with socket.create_connection((target.host, target.port), timeout=timeout) as sock:
+            sock.sendall(HTTP2_PREFACE)
+            answer = sock.recv(16)
+    except ConnectionError:
+        answer = b""  # it closed the connection, as MongoDB does
+    except OSError:
+        return None
+    # The first frame of HTTP/2 is of type 4, the settings
+    if answer[3:4] == b"\x04" and not answer.startswith(b"HTTP"):
+        return None
+    http = answer.startswith(b"HTTP/")
+    what = "An HTTP server" if http else "A program that does not speak gRPC"
+    return UnreachableError(
+        f"{what} listens at {target.address}, and not Milvus; check the port in 'uri', which is "
+        f"{DEFAULT_PORT} unless the server is set up otherwise"
+    )
 
 
 def tls_problem(target: Target, *, timeout: float) -> ConnectionFailedError | None:
@@ -74,7 +112,7 @@ def certificate_days(target: Target, *, timeout: float = 2.0) -> int | None:
         target: a server with TLS
         timeout: seconds
     """
-    if via_proxy():
+    if proxy_of(target) is not None:
         return None
     try:
         with _tls(target, timeout) as sock:
@@ -193,8 +231,8 @@ def _handshake_problem(target: Target, error: ssl.SSLError) -> TLSError:
     if "ALERT" in reason:
         if target.settings.client_pem_path is None:
             return TLSError(
-                f"Milvus at {target.address} wants a client certificate: pass 'client_pem_path', "
-                "'client_key_path' and 'ca_pem_path'"
+                f"Milvus at {target.address} requires a client certificate: pass "
+                "'client_pem_path', 'client_key_path' and 'ca_pem_path'"
             )
         return TLSError(
             f"Milvus at {target.address} refuses the client certificate "

@@ -191,7 +191,7 @@ def _unauthenticated(target: Target) -> Explained:
     elif settings.user:
         problem = f"refuses user '{settings.user}' with this password: check 'user' and 'password'"
     else:
-        problem = "wants credentials: pass 'user' and 'password', or 'token'"
+        problem = "requires credentials: pass 'user' and 'password', or 'token'"
     return AuthenticationError, f"Milvus at {target.address} {problem}"
 
 

@@ -43,6 +43,12 @@ class Target:
         return urlsplit(self.address).hostname or "" if "://" in self.address else ""
 
     @property
+    def local(self) -> bool:
+        """Whether it is on this machine, so that no proxy is needed to reach it."""
+        host = self.host.lower()
+        return not host or host == "localhost" or host == "::1" or host.startswith("127.")
+
+    @property
     def port(self) -> int:
         """The TCP port of a server."""
         return urlsplit(self.address).port or (443 if self.tls else DEFAULT_PORT)

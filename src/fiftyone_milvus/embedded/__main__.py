@@ -152,7 +152,9 @@ def _fail(reason: str, announce: Any) -> int:
 
 if __name__ == "__main__":
     if not __package__:
-        sys.path.pop(0)  # this directory, whose modules are not top-level ones
+        _here = str(Path(__file__).resolve().parent)
+        if sys.path and os.path.realpath(sys.path[0]) == _here:  # not with python -P or -I
+            sys.path.pop(0)  # its modules are not top-level ones
         _root = str(Path(__file__).resolve().parents[2])
         if _root not in sys.path:
             sys.path.append(_root)

@@ -41,7 +41,7 @@ def launch(
             "can't start the Milvus Lite service: sys.executable, the Python to run it with, is "
             "empty; start it with 'fiftyone-milvus serve'"
         )
-    command = [sys.executable, str(_MAIN), "--announce", "--path", str(path)]
+    command = [sys.executable, *_flags(), str(_MAIN), "--announce", "--path", str(path)]
     command += ["--idle-seconds", repr(lifetime.idle_seconds)]
     command += ["--grace-seconds", repr(lifetime.grace_seconds)]
     options: dict[str, Any] = {}
@@ -107,6 +107,17 @@ def _environment() -> dict[str, str]:
         for name, value in os.environ.items()
         if not name.upper().startswith("FIFTYONE_") or name.startswith("FIFTYONE_MILVUS_")
     }
+
+
+def _flags() -> list[str]:
+    """Returns the options of this Python that say where it looks for packages."""
+    options = {
+        "-I": "isolated",
+        "-E": "ignore_environment",
+        "-s": "no_user_site",
+        "-P": "safe_path",
+    }
+    return [option for option, name in options.items() if getattr(sys.flags, name, False)]
 
 
 def _first_line(stream: IO[bytes] | None, timeout: float) -> bytes | None:
