@@ -11,6 +11,7 @@ from typing import NamedTuple
 ROOT = Path(__file__).parents[2]
 GLOSSARY = ROOT / "docs" / "glossary.md"
 _COLUMNS = ("retired", "not")
+_TOP = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")
 # Words of an identifier too: `FOUND_NOBODY` and `NobodyFound` have the word "nobody"
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 # Between the words of a term: a space, the start of a comment's next line, or nothing in an identifier
@@ -50,7 +51,7 @@ def checked_files(root: Path = ROOT) -> list[Path]:
     src = (path for path in (root / "src").rglob("*") if path.suffix in (".py", ".yml"))
     pages = (path for path in (root / "docs").glob("*.md") if path.name != GLOSSARY.name)
     examples = (root / "examples").glob("*.py")
-    return sorted(chain(src, pages, examples, [root / "README.md"]))
+    return sorted(chain(src, pages, examples, (root / name for name in _TOP)))
 
 
 def hits(paths: Iterable[Path], terms: Iterable[str]) -> Iterator[Hit]:

@@ -273,3 +273,55 @@ def test_a_directory_that_can_not_be_made_is_named(
     monkeypatch.setenv("FIFTYONE_BRAIN_CONFIG_PATH", str(path))
     with pytest.raises(FiftyOneMilvusError, match=str(path)):
         takeover.enable()
+
+
+UNINSTALLED = """
+import importlib.abc, sys
+
+class Missing(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "fiftyone_milvus":
+            raise ModuleNotFoundError(f"No module named '{name.partition('.')[0]}'")
+
+sys.meta_path.insert(0, Missing())
+import fiftyone as fo
+import fiftyone.brain as fob
+from fiftyone.core.brain import BrainMethodConfig
+
+try:
+    fob.compute_similarity(fo.Dataset(), embeddings=False, backend="milvus")
+except Exception as error:
+    print(f"{type(error).__name__}: {error}")
+BrainMethodConfig.from_dict({"cls": sys.argv[1], "type": "similarity"})
+"""
+
+
+def test_after_an_uninstall_without_disable(config_file: Path, capsys: Any) -> None:
+    """What FiftyOne says then is on the page of troubleshooting, with a way back; enable warns."""
+    takeover.enable()
+    done = subprocess.run(
+        [sys.executable, "-c", UNINSTALLED, OURS],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    said = (done.stdout + done.stderr).splitlines()
+    root = Path(__file__).parents[2]
+    page = (root / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    for line in (
+        "ModuleNotFoundError: No module named 'fiftyone_milvus'",
+        f"Unable to load {OURS}; falling back to base class",
+    ):
+        assert line in said, said
+        assert f"| `{line}`" in page
+    assert f'"config_cls": "{OURS}"' in page
+    # Which is what the page tells the user to delete
+    text = config_file.read_text()
+    assert f'"config_cls": "{OURS}"' in text
+    config_file.write_text(text.replace(f'"config_cls": "{OURS}"', ""))
+    assert not takeover.is_enabled()
+
+    from fiftyone_milvus.cli import setup
+
+    setup.enable()
+    assert "fiftyone-milvus disable` before you uninstall" in capsys.readouterr().out

@@ -18,7 +18,6 @@ from fiftyone_milvus.cli import (  # noqa: F401
     doctor,
     engines,
     indexes,
-    output,
     plugin,
     recall,
     registry,
@@ -67,8 +66,7 @@ app.add_typer(plugin.app, name="plugin", rich_help_panel=registry.SET_UP)
 def main() -> None:
     """Runs the command line; errors are one line on stderr and exit code 1."""
     try:
-        with output.own_output():
-            app()
+        app()
     except KeyboardInterrupt:
         typer.secho("Interrupted", err=True)
         sys.exit(130)

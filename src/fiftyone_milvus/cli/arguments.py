@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fiftyone_milvus.cli import output
 from fiftyone_milvus.errors import FiftyOneMilvusError, InvalidInputError
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def ensure_mongod() -> Mongod:
     from fiftyone_milvus.setup import mongod
 
     if mongod.find_mongod() is None:
-        typer.echo(f"FiftyOne has no mongod: installing {mongod.FALLBACK_PACKAGE}")
+        output.echo(f"FiftyOne has no mongod: installing {mongod.FALLBACK_PACKAGE}")
     return mongod.ensure_mongod()
 
 

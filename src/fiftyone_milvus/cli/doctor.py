@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from fiftyone_milvus.cli import output
 from fiftyone_milvus.cli.arguments import Uri
 from fiftyone_milvus.cli.output import Json, print_json
 from fiftyone_milvus.cli.registry import SET_UP, command
@@ -29,9 +30,9 @@ def doctor(uri: Uri = None, as_json: Json = False) -> None:
         verdicts.append(verdict)
         if not as_json:
             mark, color = _MARKS[verdict.level]
-            typer.echo(f"{typer.style(mark, fg=color)} {verdict.check}: {verdict.found}")
+            output.echo(f"{typer.style(mark, fg=color)} {verdict.check}: {verdict.found}")
             if verdict.remedy:
-                typer.echo(f"    → {verdict.remedy}")
+                output.echo(f"    → {verdict.remedy}")
     if as_json:
         print_json(verdicts)
     if any(verdict.level == "problem" for verdict in verdicts):

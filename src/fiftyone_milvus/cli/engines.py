@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from fiftyone_milvus.cli import output
 from fiftyone_milvus.cli.output import Json, print_facts, print_json, print_table, show
 from fiftyone_milvus.cli.registry import MILVUS, command
 
@@ -57,7 +58,7 @@ def status(as_json: Json = False) -> None:
         )
         for service in services:
             if service.warning:
-                typer.echo(f"{service.path}: {service.warning}")
+                output.echo(f"{service.path}: {service.warning}")
 
 
 @command(MILVUS, "serve ~/vectors.db --idle 3600")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fiftyone_milvus.cli import arguments
+from fiftyone_milvus.cli import arguments, output
 from fiftyone_milvus.cli.arguments import BrainKey, DatasetName, Settings, Uri, ViewName, Yes
 from fiftyone_milvus.cli.output import Json, print_facts, print_json, print_table, show, unlogged
 from fiftyone_milvus.cli.registry import INDEXES, command
@@ -56,7 +56,7 @@ def list_(
         print_json({"indexes": [_as_dict(entry) for entry in found], "built_in": others})
         return
     if not found and not others:
-        typer.echo(
+        output.echo(
             "There is no Milvus index yet; run `fiftyone-milvus create` or `fiftyone-milvus demo`"
         )
         return
@@ -72,7 +72,7 @@ def list_(
             ],
         )  # fmt: skip
     for run in others:
-        typer.echo(
+        output.echo(
             f"'{run.brain_key}' of '{run.dataset}' is of FiftyOne's built-in backend; to adopt it, "
             f"run `fiftyone-milvus adopt {run.dataset} {run.brain_key}`"
         )
@@ -293,7 +293,7 @@ def cleanup(
     if not as_json:
         for entry in orphans:
             if entry.name in chosen:
-                typer.echo(f"{entry.name}: {entry.vectors:,} vectors; {entry.why}")
+                output.echo(f"{entry.name}: {entry.vectors:,} vectors; {entry.why}")
     dropped: list[str] = []
     what = f"{len(chosen)} collection{'s' * (len(chosen) > 1)}"
     question = f"Drop {what} at {connection.target.address}?"
@@ -303,9 +303,9 @@ def cleanup(
     if as_json:
         print_json({"orphans": orphans, "dropped": dropped})
     elif dropped:
-        typer.echo(f"Dropped {', '.join(dropped)}")
+        output.echo(f"Dropped {', '.join(dropped)}")
     else:
-        typer.echo("Nothing was dropped" if chosen else "There are no orphaned collections")
+        output.echo("Nothing was dropped" if chosen else "There are no orphaned collections")
     if chosen and not dropped:
         raise typer.Exit(1)
 

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, TextIO
+from typing import Annotated, Any, TextIO, cast
 
 import typer
 
@@ -19,28 +19,42 @@ _UNLIMITED = 10_000
 _output: TextIO | None = None
 
 
+class _Stderr:
+    """The standard error, but not the same object as ``sys.stderr``.
+
+    A progress bar of FiftyOne redirects all log handlers whose stream is ``sys.stdout``, and
+    Python's own handler for the standard error refuses that.
+    """
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(sys.stderr, name)
+
+
+_stderr = cast(TextIO, _Stderr())
+
+
 @contextmanager
-def own_output() -> Iterator[None]:
-    """Reserves the standard output for the JSON that a command prints."""
+def only_results() -> Iterator[None]:
+    """Keeps the standard output for what :func:`echo` and the other functions here print.
+
+    FiftyOne's log lines and progress bars, which it writes there, go to the standard error.
+    """
     global _output
-    _output = sys.stdout
+    before = _output, sys.stdout
+    _output, sys.stdout = sys.stdout, _stderr
     try:
         yield
     finally:
-        sys.stdout = _output
+        # A progress bar that was interrupted may have left another stream
+        _output, sys.stdout = before
 
 
-def _only_json(given: bool) -> bool:
-    if given:
-        # FiftyOne logs, and shows its progress, on the standard output
-        sys.stdout = sys.stderr
-    return given
+Json = Annotated[bool, typer.Option("--json", help="Print JSON; messages go to stderr.")]
 
 
-Json = Annotated[
-    bool,
-    typer.Option("--json", callback=_only_json, help="Print JSON; messages go to stderr."),
-]
+def echo(text: Any) -> None:
+    """Prints a line of a command's result."""
+    typer.echo(text, file=_output)
 
 
 def show(value: Any, as_json: bool, text: Any = None) -> None:
@@ -54,7 +68,7 @@ def show(value: Any, as_json: bool, text: Any = None) -> None:
     if as_json:
         print_json(value)
     else:
-        typer.echo(value if text is None else text)
+        echo(value if text is None else text)
 
 
 def print_json(value: Any) -> None:
@@ -89,7 +103,7 @@ def print_table(
     from rich.table import Table
 
     # Data may contain [brackets] and :colons:, which are no markup
-    console = Console(markup=False, emoji=False, highlight=False)
+    console = Console(file=_output, markup=False, emoji=False, highlight=False)
     if not console.is_terminal:
         # Without a terminal, nothing is cut to its width
         console.width = _UNLIMITED
@@ -118,7 +132,7 @@ def print_facts(facts: Mapping[str, Any]) -> None:
     shown = {name: _cell(value) for name, value in facts.items() if value not in (None, "")}
     width = max(map(len, shown), default=0)
     for name, value in shown.items():
-        typer.echo(f"{name:<{width}}  {value}")
+        echo(f"{name:<{width}}  {value}")
 
 
 def _cell(value: Any) -> str:

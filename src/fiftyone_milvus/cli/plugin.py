@@ -7,11 +7,13 @@ from typing import Annotated
 import typer
 
 from fiftyone_milvus.cli.output import Json, show
+from fiftyone_milvus.cli.registry import with_results
 
 app = typer.Typer(no_args_is_help=True, help="The plugin for the FiftyOne App.")
 
 
 @app.command("install", epilog="Example: fiftyone-milvus plugin install && fiftyone app launch")
+@with_results
 def install(
     copy: Annotated[
         bool, typer.Option("--copy", help="Copy it even if a link can be made.")
@@ -27,6 +29,7 @@ def install(
 
 
 @app.command("uninstall", epilog="Example: fiftyone-milvus plugin uninstall")
+@with_results
 def uninstall(as_json: Json = False) -> None:
     """Remove the plugin from FiftyOne's plugins directory."""
     from fiftyone_milvus.plugin import installation
@@ -37,6 +40,7 @@ def uninstall(as_json: Json = False) -> None:
 
 
 @app.command("status", epilog="Example: fiftyone-milvus plugin status --json")
+@with_results
 def status(as_json: Json = False) -> None:
     """Show whether FiftyOne finds the plugin."""
     from fiftyone_milvus.plugin import installation

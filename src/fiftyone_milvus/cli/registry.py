@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import typer
+
+from fiftyone_milvus.cli import output
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -37,4 +41,17 @@ def command(panel: str, *examples: str, name: str | None = None) -> Callable[[F]
 def add_commands(app: typer.Typer) -> None:
     """Adds all commands to an app, panel by panel."""
     for panel, name, epilog, function in sorted(_commands, key=lambda c: _PANELS.index(c[0])):
-        app.command(name, rich_help_panel=panel, epilog=epilog)(function)
+        app.command(name, rich_help_panel=panel, epilog=epilog)(with_results(function))
+
+
+def with_results(function: F) -> F:
+    """Returns a command whose standard output has its results only, if they can be JSON."""
+    if "as_json" not in inspect.signature(function).parameters:
+        return function
+
+    @functools.wraps(function)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        with output.only_results():
+            return function(*args, **kwargs)
+
+    return cast(F, run)

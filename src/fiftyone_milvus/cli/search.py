@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fiftyone_milvus.cli import arguments
+from fiftyone_milvus.cli import arguments, output
 from fiftyone_milvus.cli.arguments import BrainKey, DatasetName, ViewName
 from fiftyone_milvus.cli.output import Json, print_json, print_table
 from fiftyone_milvus.cli.registry import SEARCH, command
@@ -106,7 +106,7 @@ def search(
     if as_json:
         print_json(rows)
     elif not rows:
-        typer.echo("No results")
+        output.echo("No results")
     else:
         columns = [name for name in rows[0] if any(row[name] is not None for row in rows)]
         cells = [(i + 1, *(row[n] for n in columns)) for i, row in enumerate(rows)]
@@ -159,7 +159,7 @@ def duplicates(
             print_table(("original", "duplicate", "distance"), pairs)
         within = "" if index.thresh is None else f" within {index.thresh:.4g}"
         tagged = "" if tag is None else f", tagged '{tag}'"
-        typer.echo(f"{len(found):,} near-duplicates{within}{tagged}")
+        output.echo(f"{len(found):,} near-duplicates{within}{tagged}")
     if open_app and found:
         _show(index.duplicates_view(), port)
 
@@ -189,7 +189,7 @@ def _everywhere(query: Any, k: int, chosen: Mapping[str, Any], as_json: bool) ->
     if as_json:
         print_json(found.to_dict())
     elif not len(found):
-        typer.echo("No results")
+        output.echo("No results")
     else:
         cells = [
             (i + 1, r.distance, r.dataset, r.brain_key, r.sample_id, r.label_id)

@@ -12,7 +12,7 @@ def enable(as_json: Json = False) -> None:
     """Make `backend="milvus"` this package in every process, the App's server included.
 
     Sets `similarity_backends.milvus.config_cls` in FiftyOne's brain config file, and changes
-    nothing else there.
+    nothing else there. Run `disable` before you uninstall the package.
     """
     from fiftyone_milvus.connection import CREDENTIALS, Settings, new_indexes
     from fiftyone_milvus.errors import FiftyOneMilvusError
@@ -27,7 +27,8 @@ def enable(as_json: Json = False) -> None:
     since = "now" if changed else "already"
     text = (
         f'backend="milvus" is {since} fiftyone-milvus in every process ({path})\n'
-        f"New indexes go to {go_to}"
+        f"New indexes go to {go_to}\n"
+        "Run `fiftyone-milvus disable` before you uninstall the package: FiftyOne would look for it"
     )
     show({"changed": changed, "brain_config": path, "new_indexes": go_to}, as_json, text)
 

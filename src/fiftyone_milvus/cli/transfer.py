@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from fiftyone_milvus.cli import arguments
+from fiftyone_milvus.cli import arguments, output
 from fiftyone_milvus.cli.arguments import BrainKey, DatasetName, Settings, Uri
 from fiftyone_milvus.cli.output import Json, print_json, show, unlogged
 from fiftyone_milvus.cli.registry import MOVING, command
@@ -59,11 +59,11 @@ def adopt(
             done.append(moving.adopt(found, key, **credentials))
         # At once, as the next one may fail
         if not as_json:
-            typer.echo(done[-1])
+            output.echo(done[-1])
     if as_json:
         print_json(done)
     elif not done:
-        typer.echo(f"Dataset '{dataset}' has no run of FiftyOne's built-in milvus backend")
+        output.echo(f"Dataset '{dataset}' has no run of FiftyOne's built-in milvus backend")
 
 
 @command(
