@@ -104,10 +104,11 @@ def answering(reply: bytes) -> Iterator[int]:
 @pytest.mark.parametrize(
     ("reply", "what"),
     [
-        (b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n", "An HTTP server listens"),
-        (b"", "A program that does not speak gRPC listens"),
+        (b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n", "an HTTP server listens there"),
+        (b"", "closes the connection"),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", "a program that speaks no gRPC listens there"),
     ],
-    ids=["http", "closing"],
+    ids=["http", "closing", "another"],
 )
 def test_another_program(reply: bytes, what: str, capfd: pytest.CaptureFixture[str]) -> None:
     with answering(reply) as port:
@@ -118,7 +119,7 @@ def test_another_program(reply: bytes, what: str, capfd: pytest.CaptureFixture[s
 
 def test_mongodb(capfd: pytest.CaptureFixture[str]) -> None:
     address = os.environ["FIFTYONE_DATABASE_URI"].removeprefix("mongodb://").partition("/")[0]
-    with refused(UnreachableError, "does not speak gRPC", address, "19530", capfd=capfd):
+    with refused(UnreachableError, "closes the connection", address, "19530", capfd=capfd):
         list_collections(uri=f"http://{address}")
 
 

@@ -81,11 +81,16 @@ def _other_program(target: Target, timeout: float) -> UnreachableError | None:
     # The first frame of HTTP/2 is of type 4, the settings
     if answer[3:4] == b"\x04" and not answer.startswith(b"HTTP"):
         return None
-    http = answer.startswith(b"HTTP/")
-    what = "An HTTP server" if http else "A program that does not speak gRPC"
+    port = f"check the port in 'uri', which is {DEFAULT_PORT} unless the server is set up otherwise"
+    if not answer:
+        # Docker accepts connections for a container that does not listen yet
+        return UnreachableError(
+            f"Milvus does not answer at {target.address}: what listens there closes the "
+            f"connection; wait if Milvus is starting, or {port}"
+        )
+    what = "an HTTP server" if answer.startswith(b"HTTP/") else "a program that speaks no gRPC"
     return UnreachableError(
-        f"{what} listens at {target.address}, and not Milvus; check the port in 'uri', which is "
-        f"{DEFAULT_PORT} unless the server is set up otherwise"
+        f"Milvus does not answer at {target.address}: {what} listens there; {port}"
     )
 
 
