@@ -6,7 +6,11 @@ same module.
 
 from __future__ import annotations
 
+import difflib
+import functools
 import inspect
+import logging
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import fields as fields_of
@@ -18,13 +22,17 @@ import fiftyone.constants as foc
 from fiftyone.brain.similarity import Similarity, SimilarityConfig
 
 from fiftyone_milvus import metrics
+from fiftyone_milvus._version import __version__
 from fiftyone_milvus.connection import CREDENTIALS, Connection, Settings, connect, resolve
+from fiftyone_milvus.dataset.patches import check_patches_field
 from fiftyone_milvus.errors import InvalidInputError
 from fiftyone_milvus.index import AGGREGATIONS, MilvusSimilarityIndex
-from fiftyone_milvus.numbers import as_number
+from fiftyone_milvus.numbers import as_number, check_text
 from fiftyone_milvus.schema.columns import check_paths, resolve_columns
 from fiftyone_milvus.schema.index_types import check_index, check_metric
 from fiftyone_milvus.schema.scale import Scale, check_partition_key, check_scale
+
+logger = logging.getLogger(__name__)
 
 CONSISTENCY_LEVELS = ("Strong", "Session", "Bounded", "Eventually")
 DEPLOYMENTS = ("embedded", "server")
@@ -129,29 +137,39 @@ class MilvusSimilarityConfig(SimilarityConfig):
         deployment: str | None = None,
         **kwargs: Any,
     ) -> None:
+        # FiftyOne stores the class with a run, and passes it only where it loads one
+        stored = isinstance(kwargs.pop("cls", None), str)
         metrics.metric_type(metric)
         _choice("consistency_level", consistency_level, CONSISTENCY_LEVELS)
         if deployment is not None:
             _choice("deployment", deployment, DEPLOYMENTS)
-        if collection_name is not None and not _NAME.match(str(collection_name)):
+        collection_name = check_text("collection_name", collection_name)
+        if collection_name is not None and not _NAME.match(collection_name):
             raise InvalidInputError(
                 f"Invalid collection_name {collection_name!r}; expected at most 255 letters, "
                 "digits and underscores, not starting with a digit"
             )
         seconds = as_number(timeout)
-        if timeout is not None and not (seconds is not None and seconds > 0):
+        if timeout is not None and not (seconds is not None and 0 < seconds < math.inf):
             raise InvalidInputError(f"Invalid timeout {timeout!r}; expected seconds above 0")
 
         # FiftyOne stores every public attribute in its database, so these become private ones
         for name in CREDENTIALS:
             setattr(self, name, kwargs.pop(name, None))
         unknown = sorted(set(kwargs) - _BASE_PARAMETERS)
-        if unknown:
+        if unknown and stored:
+            # Of a later version. The base class keeps them, so they are stored again as they are
+            _warn_of_unknown(tuple(unknown))
+        elif unknown:
             # The base class would store it, even if it is a misspelled password
+            close = difflib.get_close_matches(unknown[0], parameter_names(), n=1)
             raise InvalidInputError(
-                f"Unknown parameter '{unknown[0]}' of backend 'milvus'; the parameters are "
-                f"{', '.join(parameter_names())}"
+                f"Unknown parameter '{unknown[0]}' of backend 'milvus'; "
+                + (f"did you mean '{close[0]}'? The " if close else "the ")
+                + f"parameters are {', '.join(parameter_names())}"
             )
+        for text in ("embeddings_field", "patches_field", "roi_field"):
+            check_text(text, kwargs.get(text), what="the name of a field")
 
         super().__init__(**kwargs)
         self.collection_name = collection_name
@@ -162,13 +180,18 @@ class MilvusSimilarityConfig(SimilarityConfig):
         )
         check_metric(self.index_type, metric)
         self.timeout = seconds
-        self.id_field = id_field
-        self.vector_field = vector_field
+        self.id_field = check_text("id_field", id_field)
+        self.vector_field = check_text("vector_field", vector_field)
         self.fields = check_paths(fields)
         scale = Scale(num_shards, replicas, mmap, partition_key, num_partitions)
         for name, value in vars(check_scale(scale, self.fields)).items():
             setattr(self, name, value)
         self.deployment = deployment
+
+    @classmethod
+    def _virtual_attributes(cls) -> list[str]:
+        """Returns what FiftyOne drops of a stored config; not the class, which says it is one."""
+        return [name for name in super()._virtual_attributes() if name != "cls"]
 
     @property
     def method(self) -> str:
@@ -259,10 +282,11 @@ class MilvusSimilarity(Similarity):
         Raises:
             ConnectionFailedError: if Milvus can't be reached
             CollectionMismatchError: if ``collection_name`` exists and can't be used
-            InvalidInputError: if one of ``fields`` can't be stored, or the engine can't make such
-                an index
+            InvalidInputError: if there is no ``patches_field``, one of ``fields`` can't be stored,
+                or the engine can't make such an index
         """
         config = self.config
+        check_patches_field(samples, config.patches_field)
         if config.fields:
             columns = resolve_columns(samples._root_dataset, config.patches_field, config.fields)
             check_partition_key(config.scale, columns)
@@ -272,6 +296,7 @@ class MilvusSimilarity(Similarity):
         if not named:
             config.collection_name = unique_name(samples, brain_key, names)
         index = MilvusSimilarityIndex(samples, config, brain_key, backend=self)
+        index.expect_field()
         # A name may be an alias, which Milvus does not list
         if config.collection_name in names or (named and index._collection.exists()):
             index.adopt()
@@ -305,6 +330,7 @@ class MilvusSimilarity(Similarity):
         cache: bool = True,
     ) -> None:
         """Stores the results of a run, and registers the run if it is new."""
+        run_results.expect_field(False)
         if key is not None and key not in cls.list_runs(samples):
             now = datetime.now(timezone.utc).replace(tzinfo=None)
             info = cls.run_info_cls()(
@@ -330,8 +356,19 @@ def parameter_names() -> list[str]:
     return [name for name in (*names, *CREDENTIALS) if name not in ("self", "kwargs")]
 
 
+@functools.cache
+def _warn_of_unknown(names: tuple[str, ...]) -> None:
+    """Warns of parameters of a stored run, once in a process: the App loads runs often."""
+    logger.warning(
+        "A stored index has parameters that fiftyone-milvus %s does not know, and ignores: %s; "
+        "upgrade it to use them",
+        __version__,
+        ", ".join(names),
+    )
+
+
 def _choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:
         raise InvalidInputError(f"Unsupported {name} {value!r}; expected one of {choices}")
 
 

@@ -7,8 +7,10 @@ says what is wrong and what to do, as the FiftyOne App shows only ``str(error)``
 from __future__ import annotations
 
 from importlib.metadata import requires, version
+from typing import Any
 
 _OURS = "fiftyone-milvus"
+_SHOWN = 80
 
 
 class FiftyOneMilvusError(ValueError):
@@ -77,6 +79,12 @@ class EmbeddedServiceError(FiftyOneMilvusError):
 
 class EngineError(FiftyOneMilvusError):
     """Milvus refused an operation for another reason."""
+
+
+def shown(value: Any) -> str:
+    """Returns a value that a caller passed for a message: one line, not too long."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
 def incompatible(package: str, what: str) -> str:

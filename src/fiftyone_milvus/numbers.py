@@ -1,4 +1,4 @@
-"""Checks of the numbers that callers pass, as built-in numbers.
+"""Checks of the numbers and switches that callers pass, as built-in ones.
 
 An integer is what Python accepts as an index, such as ``numpy.int64(3)``; a bool is not one.
 MongoDB and Milvus store no numpy numbers, so the checks return ``int`` and ``float``.
@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import math
 import operator
+import os
+from decimal import Decimal
+from numbers import Real
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fiftyone_milvus.errors import InvalidInputError
+from fiftyone_milvus.errors import InvalidInputError, shown
 
 
 def as_integer(value: Any) -> int | None:
@@ -27,9 +31,12 @@ def as_integer(value: Any) -> int | None:
 
 def as_number(value: Any) -> int | float | None:
     """Returns a value as an ``int`` or ``float``, or None if it is not a number."""
-    if isinstance(value, (float, np.floating)):
+    if getattr(value, "shape", None) == () and hasattr(value, "item"):
+        value = value.item()  # of an array or tensor without dimensions
+    number = as_integer(value)
+    if number is None and not isinstance(value, bool) and isinstance(value, (Real, Decimal)):
         return float(value)
-    return as_integer(value)
+    return number
 
 
 def check_integer(
@@ -53,7 +60,7 @@ def check_integer(
     bounds = f"above {low - 1}" if low == 1 else f"of at least {low}"
     if high is not None:
         bounds = f"from {low} to {high}"
-    raise InvalidInputError(f"Invalid {name} {value!r}; expected an integer {bounds}{hint}")
+    raise InvalidInputError(f"Invalid {name} {shown(value)}; expected an integer {bounds}{hint}")
 
 
 def check_k(k: Any) -> int | None:
@@ -72,30 +79,63 @@ def check_distance(value: Any, name: str = "thresh") -> float:
     """Returns a distance as a ``float``, which may be infinite; raises InvalidInputError."""
     number = _float(value)
     if math.isnan(number):
-        raise InvalidInputError(f"Invalid {name} {value!r}; expected a distance, such as 0.2")
+        raise InvalidInputError(f"Invalid {name} {shown(value)}; expected a distance, such as 0.2")
     return number
 
 
 def check_fraction(value: Any) -> float:
-    """Returns a fraction as a ``float``, clipped to ``[0, 1]``; raises InvalidInputError."""
+    """Returns a fraction as a ``float`` in ``[0, 1]``; raises InvalidInputError."""
     number = _float(value)
-    if math.isnan(number):
-        raise InvalidInputError(f"Invalid fraction {value!r}; expected a number from 0 to 1")
-    return min(max(number, 0.0), 1.0)
+    if not 0 <= number <= 1:
+        raise InvalidInputError(f"Invalid fraction {shown(value)}; expected a number from 0 to 1")
+    return number
 
 
 def check_recall(value: Any) -> float:
     """Returns a recall as a ``float`` above 0 and at most 1; raises InvalidInputError."""
     number = _float(value)
-    if isinstance(value, bool) or not 0 < number <= 1:
+    if not 0 < number <= 1:
         raise InvalidInputError(
-            f"Invalid recall {value!r}; expected a number above 0 and at most 1, such as 0.99"
+            f"Invalid recall {shown(value)}; expected a number above 0 and at most 1, such as 0.99"
         )
     return number
 
 
+def check_flag(name: str, value: Any, *, hint: str = "") -> bool:
+    """Returns a switch as a ``bool``; raises InvalidInputError.
+
+    Args:
+        name: of the parameter, for the error
+        value: True or False, or 1 or 0 as some programs write them
+        hint (""): what else is valid, for the error
+    """
+    if isinstance(value, (bool, np.bool_)) or as_integer(value) in (0, 1):
+        return bool(value)
+    raise InvalidInputError(f"Invalid {name} {shown(value)}; expected True or False{hint}")
+
+
+def check_text(name: str, value: Any, *, what: str = "a name") -> str | None:
+    """Returns a non-empty text as a ``str``, or None for None; raises InvalidInputError.
+
+    Args:
+        name: of the parameter, for the error
+        value: what the caller passed
+        what ("a name"): what was expected, for the error
+    """
+    if value is None:
+        return None
+    if not isinstance(value, str) or not value.strip():
+        raise InvalidInputError(f"Invalid {name} {shown(value)}; expected {what} as a string")
+    return str(value)
+
+
+def check_path(name: str, value: Any) -> Path:
+    """Returns a path with the user's home in place of ``~``; raises InvalidInputError."""
+    if isinstance(value, (str, os.PathLike)) and os.fspath(value):
+        return Path(value).expanduser()
+    raise InvalidInputError(f"Invalid {name} {shown(value)}; expected the path of a file")
+
+
 def _float(value: Any) -> float:
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return math.nan
+    number = as_number(value)
+    return math.nan if number is None else float(number)

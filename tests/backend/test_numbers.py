@@ -64,12 +64,20 @@ def test_none_is_a_default_where_there_is_one() -> None:
 
 def test_distances_fractions_and_recalls() -> None:
     assert numbers.check_distance(np.float32("inf")) == float("inf")
-    assert numbers.check_fraction(np.float64(1.5)) == 1.0
+    assert [numbers.check_fraction(v) for v in (0, np.float64(0.5), np.array(0.25), 1)] == [
+        0.0,
+        0.5,
+        0.25,
+        1.0,
+    ]
     assert numbers.check_recall(np.float32(0.5)) == 0.5
     for check in (numbers.check_distance, numbers.check_fraction, numbers.check_recall):
-        for value in (float("nan"), "near", None):
+        for value in (float("nan"), "near", "0.5", None, True, [0.5], 0.5j):
             with pytest.raises(InvalidInputError, match="Invalid "):
                 check(value)
+    for value in (-0.1, np.float64(1.5), float("inf")):
+        with pytest.raises(InvalidInputError, match="Invalid fraction"):
+            numbers.check_fraction(value)
     for value in (0, 1.1, True):
         with pytest.raises(InvalidInputError, match="Invalid recall"):
             numbers.check_recall(value)

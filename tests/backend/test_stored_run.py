@@ -16,6 +16,7 @@ import fiftyone.core.odm as foo
 import numpy as np
 import pytest
 
+from fiftyone_milvus.backend import MilvusSimilarityConfig, _warn_of_unknown
 from tests.backend.stored_run.make import ARCHIVE, COUNT, DATABASE, DIM, NAME
 from tests.support import oracle
 
@@ -112,3 +113,33 @@ def test_patches(dataset: fo.Dataset, path: Path) -> None:
     check(index, "euclidean", {i: v for i, v in truth.items() if i != label}, query)
     index.add_to_index(vector[np.newaxis], [owner], label_ids=[label])
     check(index, "euclidean", truth, query)
+
+
+def test_of_a_later_version(
+    dataset: fo.Dataset, path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Parameters that only it knows are kept, and named once; a user's are refused."""
+    runs = foo.get_db_conn()["runs"]
+    later = {"hyperspace": {"depth": 3}, "warp_speed": 9}
+    query = {"_dataset_id": dataset._doc.id, "key": "images"}
+    runs.update_one(query, {"$set": {f"config.{name}": value for name, value in later.items()}})
+    dataset.reload()
+    _warn_of_unknown.cache_clear()
+    with caplog.at_level("WARNING", logger="fiftyone_milvus"):
+        index = dataset.load_brain_results("images")
+        assert dataset.get_brain_info("images").config.warp_speed == 9
+    (said,) = [r.getMessage() for r in caplog.records if r.name == "fiftyone_milvus.backend"]
+    assert "hyperspace, warp_speed" in said
+    query_vector = np.random.default_rng(3).normal(size=DIM).astype(np.float32)
+    check(index, "cosine", embeddings_of(dataset), query_vector)
+
+    index.config.timeout = 30.0
+    index.save_config()
+    written = runs.find_one(query)["config"]
+    assert {name: written[name] for name in later} == later
+    assert (written["timeout"], written["cls"]) == (30.0, index.config.cls)
+    dataset.rename_brain_run("images", "renamed")
+    renamed = runs.find_one({**query, "key": "renamed"})["config"]
+    assert {name: renamed[name] for name in later} == later
+    with pytest.raises(ValueError, match="Unknown parameter 'warp_speed'"):
+        MilvusSimilarityConfig(warp_speed=9)

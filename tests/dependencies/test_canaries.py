@@ -149,6 +149,10 @@ def test_fiftyone_similarity_index(name: str, expected: list[str]) -> None:
     [
         ("filter_ids", {"samples", "index_sample_ids", "index_label_ids", "patches_field"}),
         ("parse_data_field", {"samples", "data_field", "patches_field"}),
+        (
+            "add_embeddings",
+            {"samples", "embeddings", "sample_ids", "label_ids", "embeddings_field"},
+        ),
         ("get_embeddings", {"samples", "embeddings", "embeddings_field", "patches_field"}),
     ],
 )
@@ -188,3 +192,20 @@ def test_fiftyone_builtin_backends() -> None:
     from fiftyone.brain.config import BrainConfig
 
     assert "milvus" in BrainConfig._BUILTIN_SIMILARITY_BACKENDS
+
+
+def test_fiftyone_says_which_config_is_a_stored_one() -> None:
+    from fiftyone.core.brain import BrainMethodConfig
+
+    assert BrainMethodConfig._virtual_attributes() == ["cls", "type", "method"]
+    stored = fiftyone_milvus.MilvusSimilarityConfig().serialize()
+    assert stored["cls"] == "fiftyone_milvus.backend.MilvusSimilarityConfig"
+    BrainMethodConfig.from_dict({**stored, "of_a_later_version": 1})
+
+
+def test_pymilvus_keeps_an_address_for_each_alias() -> None:
+    from pymilvus import connections
+
+    source = inspect.getsource(type(connections).connect)
+    assert '.get("address") != addr' in source
+    assert isinstance(connections._alias_config["default"], dict)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+import fiftyone as fo
 import fiftyone.brain as fob
 import fiftyone.zoo as foz
 import numpy as np
@@ -98,6 +99,61 @@ def test_embeddings_from_a_field(engine, colours):
         assert index.supports_prompts
         index.cleanup()
         colours.delete_brain_run("field")
+
+
+@pytest.mark.parametrize("patches_field", [None, "boxes"])
+def test_a_models_embeddings_are_stored_in_a_field(engine, colours, patches_field):
+    """As by FiftyOne's default backend: in the index, and in the named field of the dataset."""
+    for sample in colours:
+        boxes = [fo.Detection(label="all", bounding_box=[0, 0, 1, 1]) for _ in range(2)]
+        sample["boxes"] = fo.Detections(detections=boxes)
+        sample.save()
+    found = {}
+    for backend, kwargs in (("sklearn", {}), ("milvus", engine.kwargs)):
+        field = f"by_{backend}"
+        index = fob.compute_similarity(
+            colours,
+            patches_field=patches_field,
+            model=MODEL,
+            embeddings=field,
+            brain_key=backend,
+            backend=backend,
+            **kwargs,
+        )
+        path = field if patches_field is None else f"boxes.detections.{field}"
+        found[backend] = colours.values(path, unwind=patches_field is not None)
+        assert type(colours.get_field(path)).__name__ == "VectorField"
+    np.testing.assert_allclose(found["milvus"], found["sklearn"], atol=1e-6)
+    ids = colours.values("id" if patches_field is None else "boxes.detections.id", unwind=True)
+    embeddings, sample_ids, label_ids = index.get_embeddings()
+    stored = dict(zip(ids, found["milvus"], strict=True))
+    for _id, vector in zip(sample_ids if label_ids is None else label_ids, embeddings):
+        np.testing.assert_array_equal(vector, stored[_id])
+    # The samples are as old as their index: nothing of it counts as edited
+    assert index.sync(refresh=True).added == 0
+
+    # From then on, too; and a field that was there is only read
+    index.remove_from_index(sample_ids=[sample_ids[0]])
+    given = {"label_ids": label_ids[:1]} if label_ids is not None else {}
+    index.add_to_index(embeddings[:1] * 2, sample_ids[:1], **given)
+    now = dict(zip(ids, colours.values(path, unwind=patches_field is not None), strict=True))
+    np.testing.assert_array_equal(
+        now[(sample_ids if label_ids is None else label_ids)[0]], 2 * embeddings[0]
+    )
+    before = colours._dataset._sample_collection.find_one()["last_modified_at"]
+    again = fob.compute_similarity(
+        colours,
+        patches_field=patches_field,
+        model=MODEL,
+        embeddings=field,
+        brain_key="again",
+        backend="milvus",
+        **engine.kwargs,
+    )
+    assert colours._dataset._sample_collection.find_one()["last_modified_at"] == before
+    assert again.total_index_size == len(ids)
+    again.cleanup()
+    index.cleanup()
 
 
 def test_samples_without_an_embedding_are_not_indexed(engine, colours):

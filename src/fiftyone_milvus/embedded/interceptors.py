@@ -211,7 +211,7 @@ class SpaceInterceptor(_Interceptor):
         self._database = database
 
     def answer(self, method: str, behavior: Behavior, request: Any, context: Any) -> Any:
-        """Looks at the disk before rows are written, and explains what failed for want of room."""
+        """Looks at the disk before rows are written, and explains what failed for lack of room."""
         if method in _ADDS_ROWS:
             collections = _collections(request, context, self._database)
             log = sum(self._database.log_bytes(*collection) for collection in collections)

@@ -10,9 +10,10 @@ import numpy as np
 from bson import ObjectId
 
 from fiftyone_milvus.dataset import images
-from fiftyone_milvus.errors import InvalidInputError
+from fiftyone_milvus.errors import InvalidInputError, shown
 from fiftyone_milvus.index import MilvusSimilarityIndex
 from fiftyone_milvus.metrics import Array
+from fiftyone_milvus.writing.arrays import real_numbers
 
 _ID_DIGITS = 24
 
@@ -38,18 +39,23 @@ def read(query: Any) -> tuple[Any, str]:
         query = Path(query)
     if isinstance(query, os.PathLike):
         return images.read(query), "image"
-    try:
-        vector = np.asarray(query)
-        vector = vector[0] if vector.ndim == 2 and len(vector) == 1 else vector
-    except ValueError:
-        vector = np.empty(0, dtype=object)
-    numbers = not isinstance(query, str) and vector.dtype.kind in "fiu"
-    if not numbers or vector.ndim != 1 or not len(vector):
-        given = f"array of shape {vector.shape}" if numbers else repr(query)
-        raise InvalidInputError(
-            f"Invalid query {given:.80}; expected a text, the path of an image, one vector or an ID"
-        )
-    return vector, "vector"
+    if isinstance(query, ObjectId):
+        return str(query), "id"
+    problem = shown(query)
+    # The numbers of bytes are no vector
+    if not isinstance(query, (str, bytes, bytearray)):
+        try:
+            vector = real_numbers(query, "query")
+        except InvalidInputError as error:
+            problem = f"{problem} ({error})"
+        else:
+            vector = vector[0] if vector.ndim == 2 and len(vector) == 1 else vector
+            if vector.ndim == 1 and len(vector):
+                return vector, "vector"
+            problem = f"array of shape {vector.shape}" if vector.ndim else problem
+    raise InvalidInputError(
+        f"Invalid query {problem}; expected a text, the path of an image, one vector or an ID"
+    )
 
 
 def _is_file(path: Any) -> bool:

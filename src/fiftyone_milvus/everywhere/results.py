@@ -106,7 +106,7 @@ class EverywhereResults(Sequence[EverywhereResult]):
         Raises:
             InvalidInputError: if there are no such results
         """
-        name = dataset if isinstance(dataset, str) else dataset.name
+        name = dataset if isinstance(dataset, str) else getattr(dataset, "name", dataset)
         found = [r for r in self.results if r.dataset == name and brain_key in (None, r.brain_key)]
         if not found:
             index = "" if brain_key is None else f" from index '{brain_key}'"

@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+import fiftyone.core.collections as foc
 import numpy as np
 import numpy.typing as npt
 from fiftyone.brain.similarity import DuplicatesMixin, SimilarityIndex
@@ -18,17 +19,20 @@ from fiftyone_milvus.connection import Connection
 from fiftyone_milvus.dataset import internals
 from fiftyone_milvus.dataset.database import database_id
 from fiftyone_milvus.dataset.users import User, users
-from fiftyone_milvus.errors import CollectionMismatchError
+from fiftyone_milvus.errors import CollectionMismatchError, InvalidInputError, shown
 from fiftyone_milvus.fields.store import SyncedFields
 from fiftyone_milvus.fields.translate import translate
 from fiftyone_milvus.neighborhoods import Vectors
+from fiftyone_milvus.numbers import check_flag
 from fiftyone_milvus.schema import index_types, scale
 from fiftyone_milvus.schema.columns import Column
 from fiftyone_milvus.schema.layout import Layout
+from fiftyone_milvus.search import queries
 from fiftyone_milvus.search.ids import Ids
 from fiftyone_milvus.search.neighbors import Neighbors
 from fiftyone_milvus.search.planner import Searcher, Trace
 from fiftyone_milvus.search.views import ViewFacts, ViewScope
+from fiftyone_milvus.writing import arrays
 
 _SHARED_SECONDS = 60.0
 _LONG_EXPRESSION = 50_000
@@ -50,6 +54,7 @@ class IndexBase(SimilarityIndex, DuplicatesMixin):
         self._connection: Connection | None = None
         self._milvus: MilvusCollection | None = None
         self._fields: SyncedFields | None = None
+        self._from_field = False
         SimilarityIndex.__init__(self, samples, config, brain_key, backend=backend)
         DuplicatesMixin.__init__(self)
 
@@ -245,6 +250,15 @@ class IndexBase(SimilarityIndex, DuplicatesMixin):
             self._id_table = None
 
     def _parse_query(self, query: Any) -> Any:
+        """Returns IDs as a list, and vectors or embedded prompts as an array."""
+        if query is not None and not isinstance(query, str):
+            texts = queries.texts_of(query)
+            if texts is not None:
+                query = texts
+            else:
+                # An iterator can be read once
+                items = query if hasattr(query, "__len__") else list(query)
+                query = arrays.real_numbers(items, "queries")
         return internals.member(SimilarityIndex, "_parse_query")(self, query)
 
     def reload(self) -> None:
@@ -266,10 +280,30 @@ class IndexBase(SimilarityIndex, DuplicatesMixin):
         super().reload()
 
     def use_view(self, samples: Any, allow_missing: bool = True, warn_missing: bool = False) -> Any:
-        """Restricts the index to a view; see the base class."""
+        """Restricts the index to a view; see the base class.
+
+        Raises:
+            InvalidInputError: if it is not the dataset of this index, or a view of it
+        """
+        self._check_samples(samples)
+        allow_missing = check_flag("allow_missing", allow_missing)
+        warn_missing = check_flag("warn_missing", warn_missing)
         self._scope_cache = None
         self._looks_for_missing = warn_missing or not allow_missing
         return super().use_view(samples, allow_missing=allow_missing, warn_missing=warn_missing)
+
+    def _check_samples(self, samples: Any) -> None:
+        """Raises InvalidInputError unless it is the dataset of this index, or a view of it."""
+        if not isinstance(samples, foc.SampleCollection):
+            raise InvalidInputError(
+                f"Invalid samples {shown(samples)}; expected the dataset or a view of it"
+            )
+        given, own = samples._root_dataset, self._samples._root_dataset
+        if given._doc.id != own._doc.id:
+            raise InvalidInputError(
+                f"Dataset '{given.name}' is not the one of this index, '{own.name}'; pass that "
+                "dataset, or a view of it"
+            )
 
     def _scope(self) -> ViewScope | None:
         """Returns the view that restricts searches, or None."""

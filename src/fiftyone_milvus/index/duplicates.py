@@ -31,7 +31,8 @@ class IndexDuplicates(IndexBase):
                 adjusted until it finds that many, starting from ``thresh`` if given
 
         Raises:
-            InvalidInputError: if neither is given, or one is not a number
+            InvalidInputError: if neither is given, one is not a number, or ``fraction`` is
+                not in ``[0, 1]``
         """
         if thresh is None and fraction is None:
             raise InvalidInputError("Nothing to look for; pass thresh or fraction")
@@ -58,12 +59,12 @@ class IndexDuplicates(IndexBase):
         """Finds the given number of maximally unique samples; see the base class.
 
         Args:
-            count: the number of unique samples to find
+            count: the number of unique samples to find, at least 1; more than there are find all
 
         Raises:
-            InvalidInputError: if ``count`` is not an integer of at least 0
+            InvalidInputError: if ``count`` is not an integer above 0
         """
-        count = check_integer("count", count, low=0)
+        count = check_integer("count", count)
         logger.info("Computing unique %s...", "patches" if self._patches else "samples")
         ids = self._current_ids()
         with self._vectors(ids) as points:

@@ -11,7 +11,7 @@ from fiftyone_milvus.collection import filters
 from fiftyone_milvus.collection.recent import Rows
 from fiftyone_milvus.index.base import IndexBase
 from fiftyone_milvus.metrics import Array
-from fiftyone_milvus.numbers import check_batch_size
+from fiftyone_milvus.numbers import check_batch_size, check_flag
 
 Embeddings = tuple[Array, npt.NDArray[np.str_], "npt.NDArray[np.str_] | None"]
 """Embeddings, their sample IDs, and their label IDs if they are of patches."""
@@ -49,8 +49,11 @@ class IndexEmbeddings(IndexBase):
             -   a ``num_embeddings`` array of label IDs, or None if it is not an index of patches
 
         Raises:
+            InvalidInputError: if one is no ID
             MissingIDsError: if IDs are not in the index and ``allow_missing`` is False
         """
+        allow_missing = check_flag("allow_missing", allow_missing)
+        warn_missing = check_flag("warn_missing", warn_missing)
         ids, by_sample = self._lookup.given(sample_ids, label_ids)
         checked = not allow_missing or warn_missing
         if not self._collection.present():

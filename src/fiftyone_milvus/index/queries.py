@@ -11,18 +11,18 @@ import numpy as np
 
 from fiftyone_milvus import neighborhoods
 from fiftyone_milvus.dataset import limits
-from fiftyone_milvus.errors import InvalidInputError, MissingIDsError
+from fiftyone_milvus.errors import InvalidInputError, MissingIDsError, shown
 from fiftyone_milvus.index.base import IndexBase
 from fiftyone_milvus.metrics import Array
-from fiftyone_milvus.numbers import check_distance, check_k
-from fiftyone_milvus.search import expansion, explain, results
+from fiftyone_milvus.numbers import check_distance, check_flag, check_k, check_text
+from fiftyone_milvus.search import expansion, explain, queries, results
 from fiftyone_milvus.search.explain import Explanation
 from fiftyone_milvus.search.expressions import ExpressionScope, Intersection
 from fiftyone_milvus.search.neighbors import Neighbors
 from fiftyone_milvus.search.results import SearchResults
 from fiftyone_milvus.search.scope import Scope
 from fiftyone_milvus.search.views import ViewScope
-from fiftyone_milvus.writing import validation
+from fiftyone_milvus.writing import arrays, validation
 
 DEFAULT_RESULTS = 25
 """The number of results of a search that sets neither ``k`` nor a distance, as in the App."""
@@ -63,9 +63,13 @@ class IndexQueries(IndexBase):
         """Returns a view of the samples or labels sorted by similarity; see the base class.
 
         Raises:
-            InvalidInputError: if there are more results than a view can hold, about 420,000
+            InvalidInputError: if an argument can't be used, or there are more results than a view
+                can hold, about 420,000
         """
         k = check_k(k)
+        dist_field = check_text("dist_field", dist_field, what="the name of a field")
+        reverse = check_flag("reverse", False if reverse is None else reverse)
+        self._check_aggregation(aggregation)
         samples = self.view
         # The base class fails to store distances on labels that are in a list
         on_labels = dist_field if self._patches and not samples._is_patches else None
@@ -130,6 +134,8 @@ class IndexQueries(IndexBase):
             max_distance = check_distance(max_distance, "max_distance")
         if group_by is not None:
             self._check_group_by(group_by)
+        reverse = check_flag("reverse", reverse)
+        filter = check_text("filter", filter, what="an expression in Milvus' language")
         vectors, _ = self._parse_vectors(self._parse_query(query))
         vectors, combine = self._aggregate(vectors, aggregation)
         scope = self._filtered(self._slice_scope() or self._search_scope(), filter)
@@ -169,6 +175,9 @@ class IndexQueries(IndexBase):
             MissingIDsError: if the query is an ID that is not in the index
         """
         k = check_k(k)
+        analyze = check_flag("analyze", analyze)
+        if view is not None:
+            self._check_samples(view)
         vectors, _ = self._parse_vectors(self._parse_query(query))
         vectors, _ = self._aggregate(vectors, "mean")
 
@@ -182,10 +191,18 @@ class IndexQueries(IndexBase):
         print(found)
         return found
 
+    @staticmethod
+    def _check_aggregation(aggregation: Any) -> None:
+        if not isinstance(aggregation, str) or aggregation not in AGGREGATIONS:
+            raise InvalidInputError(
+                f"Unsupported aggregation {shown(aggregation)}; expected one of "
+                f"{tuple(AGGREGATIONS)}"
+            )
+
     def _check_group_by(self, group_by: Any) -> None:
         if group_by != "sample_id":
             raise InvalidInputError(
-                f"Unsupported group_by {group_by!r}; expected 'sample_id', or None"
+                f"Unsupported group_by {shown(group_by)}; expected 'sample_id', or None"
             )
         if not self._patches:
             raise InvalidInputError(
@@ -268,10 +285,7 @@ class IndexQueries(IndexBase):
 
     def _aggregate(self, vectors: Array, aggregation: str) -> tuple[Array, Aggregation | None]:
         """Returns the query vectors, and how to combine the distances to them if there are many."""
-        if aggregation not in AGGREGATIONS:
-            raise InvalidInputError(
-                f"Unsupported aggregation {aggregation!r}; expected one of {tuple(AGGREGATIONS)}"
-            )
+        self._check_aggregation(aggregation)
         combine = AGGREGATIONS[aggregation]
         if len(vectors) == 1:
             return vectors, None
@@ -309,17 +323,14 @@ class IndexQueries(IndexBase):
     def _parse_vectors(self, query: Any) -> tuple[Array, bool]:
         """Returns the query vectors, and whether the query was a single ID or vector."""
         collection = self._collection
-        if isinstance(query, str):
-            ids, single = [query], True
-        else:
-            values = np.asarray(query)
-            if np.issubdtype(values.dtype, np.number):
-                single = values.ndim == 1
-                vectors = validation.as_vectors(values[None, :] if single else values, "queries")
-                validation.check_dimension(vectors.shape[1], collection.layout.dimension)
-                validation.check_values(vectors, self.config.metric)
-                return vectors, single
-            ids, single = [str(v) for v in values.ravel()], False
+        ids, single = queries.texts_of(query), isinstance(query, str)
+        if ids is None:
+            values = arrays.real_numbers(query, "queries")
+            single = values.ndim == 1
+            vectors = validation.as_vectors(values[None, :] if single else values, "queries")
+            validation.check_dimension(vectors.shape[1], collection.layout.dimension)
+            validation.check_values(vectors, self.config.metric)
+            return vectors, single
         rows = collection.fetch(list(dict.fromkeys(ids)))
         table = dict(zip(rows.ids, rows.vectors))
         missing = [i for i in ids if i not in table]

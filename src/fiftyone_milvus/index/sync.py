@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-import fiftyone.core.collections as foc
 import fiftyone.zoo as foz
 
-from fiftyone_milvus.errors import InvalidInputError
+from fiftyone_milvus.errors import InvalidInputError, shown
 from fiftyone_milvus.index.writes import NO_METADATA_FIELDS, IndexWrites
-from fiftyone_milvus.numbers import check_batch_size
+from fiftyone_milvus.numbers import as_number, check_batch_size, check_flag, check_integer
 from fiftyone_milvus.syncing import Options, SyncReport, Target, sync
 from fiftyone_milvus.syncing.sources import ArraySource, FieldSource, ModelSource, Source
+
+
+def _check_alpha(value: Any) -> float:
+    number = as_number(value)
+    if number is None or not -1 <= number < math.inf:
+        raise InvalidInputError(f"Invalid alpha {shown(value)}; expected a number of at least -1")
+    return float(number)
 
 
 class IndexSync(IndexWrites):
@@ -40,7 +47,8 @@ class IndexSync(IndexWrites):
         Embeds what is missing and uploads it at the same time, in bounded memory; removes the
         vectors of deleted samples; brings the metadata fields up to date. If the dataset has not
         changed, it only compares IDs. If it fails or is interrupted, what was uploaded stays, and
-        the next call uploads the rest. Several processes may sync one index.
+        the next call uploads the rest. Several processes may sync one index. A model's embeddings
+        are stored in Milvus only, not in a field of the dataset.
 
         Example::
 
@@ -94,16 +102,20 @@ class IndexSync(IndexWrites):
         batch_size = check_batch_size(batch_size)
         if model is not None and embeddings is not None:
             raise InvalidInputError("Give either model or embeddings, not both")
-        if fields not in (None, True, False):
-            raise InvalidInputError(
-                f"Invalid fields {fields!r}; expected True or False, as the fields of an index "
-                "are fixed when it is made"
-            )
+        if fields is not None:
+            fixed = ", as the fields of an index are fixed when it is made"
+            fields = check_flag("fields", fields, hint=fixed)
+        if num_workers is not None:
+            num_workers = check_integer("num_workers", num_workers, low=0)
+        if alpha is not None:
+            alpha = _check_alpha(alpha)
+        skip_failures = check_flag("skip_failures", skip_failures)
+        force_square = check_flag("force_square", force_square)
         if fields and not self.config.fields:
             raise InvalidInputError(NO_METADATA_FIELDS)
         options = Options(
-            prune=bool(prune),
-            refresh=bool(refresh),
+            prune=check_flag("prune", prune),
+            refresh=check_flag("refresh", refresh),
             update_fields=fields is not False,
             batch_size=batch_size,
             skip_failures=skip_failures,
@@ -128,15 +140,7 @@ class IndexSync(IndexWrites):
     def _synced_samples(self, samples: Any) -> Any:
         if samples is None:
             return self._samples
-        if not isinstance(samples, foc.SampleCollection):
-            raise InvalidInputError(
-                f"Invalid samples {samples!r:.80}; expected the dataset or a view of it"
-            )
-        if samples._root_dataset is not self._samples._root_dataset:
-            raise InvalidInputError(
-                f"Dataset '{samples._root_dataset.name}' is not the one of this index, "
-                f"'{self._samples._root_dataset.name}'; pass that dataset, or a view of it"
-            )
+        self._check_samples(samples)
         return samples
 
     def _source(
@@ -164,7 +168,7 @@ class IndexSync(IndexWrites):
         if isinstance(embeddings, Mapping) or hasattr(embeddings, "__len__"):
             return ArraySource(samples, patches_field, embeddings)
         raise InvalidInputError(
-            f"Invalid embeddings {embeddings!r:.80}; expected a field, an array or a dict"
+            f"Invalid embeddings {shown(embeddings)}; expected a field, an array or a dict"
         )
 
     def _model_of(self, model: Any) -> Any:

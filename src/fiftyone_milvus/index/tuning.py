@@ -7,11 +7,10 @@ import logging
 from typing import Any
 
 from fiftyone_milvus.collection import EXACT
-from fiftyone_milvus.errors import InvalidInputError
 from fiftyone_milvus.index.evaluation import IndexEvaluation, check_approximate_k
 from fiftyone_milvus.measuring import tuning
 from fiftyone_milvus.measuring.tuning import Tuning
-from fiftyone_milvus.numbers import check_integer, check_recall
+from fiftyone_milvus.numbers import check_flag, check_integer, check_recall
 from fiftyone_milvus.schema import index_types
 from fiftyone_milvus.search.planner import Searcher, Trace
 
@@ -69,8 +68,7 @@ class IndexTuning(IndexEvaluation):
         """
         recall, k = check_recall(recall), check_approximate_k(k)
         queries = check_integer("queries", queries)
-        if not isinstance(store, bool):
-            raise InvalidInputError(f"Invalid store {store!r}; expected True or False")
+        store = check_flag("store", store)
         collection = self._collection
         indexed = collection.present() and collection.wait_until_built(progress=progress)
         ids, _ = self._draw("queries", queries, seed)

@@ -12,13 +12,16 @@ import numpy.typing as npt
 from fiftyone_milvus import metrics
 from fiftyone_milvus.collection import CollectionSpec
 from fiftyone_milvus.collection.recent import Rows
+from fiftyone_milvus.dataset.internals import brain_utils
 from fiftyone_milvus.errors import CollectionMismatchError, ExistingIDsError, InvalidInputError
 from fiftyone_milvus.fields.store import FieldsReport, SyncedFields
 from fiftyone_milvus.index.base import IndexBase
+from fiftyone_milvus.numbers import check_flag
 from fiftyone_milvus.schema import index_types, scale, support
 from fiftyone_milvus.schema.scale import Scale
 from fiftyone_milvus.syncing.media import Embedded
 from fiftyone_milvus.writing import validation, writer
+from fiftyone_milvus.writing.validation import Batch
 
 logger = logging.getLogger(__name__)
 
@@ -89,6 +92,10 @@ class IndexWrites(IndexBase):
         fails or is interrupted, the collection is dropped. A call that failed on an existing
         collection can be repeated.
 
+        If the index was made with both a model and a field of the dataset
+        (``compute_similarity(model=..., embeddings="field")``), the embeddings are also stored in
+        that field.
+
         Args:
             embeddings: a ``num_embeddings x num_dims`` array
             sample_ids: ``num_embeddings`` sample IDs
@@ -106,6 +113,10 @@ class IndexWrites(IndexBase):
             InvalidVectorError: if an embedding is not finite, or zero for metric cosine
             ExistingIDsError: if IDs repeat, or exist and ``allow_existing`` is False
         """
+        overwrite = check_flag("overwrite", overwrite)
+        allow_existing = check_flag("allow_existing", allow_existing)
+        warn_existing = check_flag("warn_existing", warn_existing)
+        reload = check_flag("reload", reload)
         if self._patches and label_ids is None:
             raise InvalidInputError(
                 f"This is an index of patches in '{self.config.patches_field}'; give label_ids too"
@@ -128,6 +139,8 @@ class IndexWrites(IndexBase):
                 batch = batch.without(existing)
         if not len(batch):
             return
+        # First, as it changes the samples: later, their metadata fields would count as stale
+        self._store_in_field(batch)
         fields = self._metadata_fields()
         watermark = fields.watermark()
         if watermark is not None:
@@ -148,6 +161,35 @@ class IndexWrites(IndexBase):
         self.connection.register_orm()
         if reload:
             self._reload()
+
+    def expect_field(self, expected: bool = True) -> None:
+        """Says that FiftyOne reads the embeddings that it adds next from ``embeddings_field``.
+
+        Args:
+            expected (True): whether it does, if there is such a field
+        """
+        config, path = self.config, self.config.embeddings_field
+        patches_field = config.patches_field or config.roi_field
+        self._from_field = (
+            expected
+            and path is not None
+            and brain_utils.parse_data_field(self._samples, path, patches_field=patches_field)[1]
+        )
+
+    def _store_in_field(self, batch: Batch) -> None:
+        """Stores a model's embeddings in ``embeddings_field``, as FiftyOne's own backend does."""
+        config = self.config
+        made_with_model = config.model is not None or self._model is not None
+        if config.embeddings_field is None or not made_with_model or self._from_field:
+            return
+        brain_utils.add_embeddings(
+            self._samples,
+            batch.vectors,
+            batch.sample_ids,
+            batch.ids if self._patches else None,
+            config.embeddings_field,
+            patches_field=config.patches_field,
+        )
 
     def _create(
         self, dimension: int, fields: SyncedFields, mark: Mapping[str, Any] | None = None
@@ -209,8 +251,8 @@ class IndexWrites(IndexBase):
             return
         if not allow_existing:
             raise ExistingIDsError(
-                f"Found {len(existing)} IDs (eg '{min(existing)}') that already exist in the "
-                "index; leave them out or pass allow_existing=True"
+                f"Found {len(existing)} IDs (for example '{min(existing)}') that already exist in "
+                "the index; leave them out or pass allow_existing=True"
             )
         if warn_existing:
             logger.warning(
@@ -238,9 +280,12 @@ class IndexWrites(IndexBase):
             reload (True): whether to call :meth:`reload` afterwards
 
         Raises:
-            InvalidInputError: if no IDs are given
+            InvalidInputError: if no IDs are given, or one is no ID
             MissingIDsError: if IDs are not in the index and ``allow_missing`` is False
         """
+        allow_missing = check_flag("allow_missing", allow_missing)
+        warn_missing = check_flag("warn_missing", warn_missing)
+        reload = check_flag("reload", reload)
         ids, by_sample = self._lookup.given(sample_ids, label_ids)
         if ids is None:
             raise InvalidInputError("Nothing to remove; give sample_ids or label_ids")

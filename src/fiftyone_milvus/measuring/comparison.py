@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -201,7 +201,9 @@ def candidates(
     if index_types is None:
         usual = _usual(connection.engine.lite, rows, dimension)
         return [one for one in usual if not_offered(one, connection, metric) is None]
-    given = [index_types] if isinstance(index_types, (str, Mapping)) else list(index_types)
+    if isinstance(index_types, (str, Mapping)) or not isinstance(index_types, Iterable):
+        index_types = [index_types]
+    given = list(index_types)
     if not given:
         raise InvalidInputError(
             "No index_types to compare; give some, such as ['HNSW', 'IVF_FLAT']"

@@ -111,6 +111,7 @@ def adopt(dataset: Any, brain_key: str, *, progress: Any = None, **credentials: 
         EmbeddedServiceError: if another process has the Milvus Lite directory open
         FiftyOneMilvusError: if Milvus does not answer
     """
+    runs.check_dataset(dataset)
     document = runs.document(dataset, brain_key)
     if brain_key in keys(dataset):
         ours = open_run(dataset, brain_key, credentials)

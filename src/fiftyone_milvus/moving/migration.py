@@ -18,7 +18,7 @@ from fiftyone_milvus.moving.destination import Destination
 from fiftyone_milvus.moving.lite_directory import used_exclusively
 from fiftyone_milvus.moving.sources import open_source
 from fiftyone_milvus.moving.transfer import transfer
-from fiftyone_milvus.numbers import check_batch_size
+from fiftyone_milvus.numbers import check_batch_size, check_flag
 from fiftyone_milvus.syncing import expected_rows
 
 logger = logging.getLogger(__name__)
@@ -131,7 +131,9 @@ def migrate(
         EngineError: if the new index does not have the vectors of the source
         FiftyOneMilvusError: if Milvus does not answer
     """
+    runs.check_dataset(dataset)
     start = time.monotonic()
+    overwrite = check_flag("overwrite", overwrite)
     key = brain_key if new_brain_key is None else new_brain_key
     check_key(dataset, key, overwrite=overwrite or key == brain_key)
     size = check_batch_size(batch_size)

@@ -28,7 +28,7 @@ from fiftyone_milvus.moving.lite_directory import used_exclusively
 from fiftyone_milvus.moving.migration import MADE_WITH, METRICS
 from fiftyone_milvus.moving.parquet import METADATA, FileInfo
 from fiftyone_milvus.moving.sources import open_source
-from fiftyone_milvus.numbers import check_batch_size
+from fiftyone_milvus.numbers import check_batch_size, check_path
 from fiftyone_milvus.output_paths import check_output
 from fiftyone_milvus.schema.columns import Column, check_paths, resolve_columns
 from fiftyone_milvus.schema.layout import PK, SAMPLE_ID, VECTOR
@@ -117,8 +117,9 @@ def export_index(
         EngineError: if vectors were removed meanwhile
         FiftyOneMilvusError: if Milvus does not answer
     """
+    runs.check_dataset(dataset)
     start = time.monotonic()
-    target = check_output(path)
+    target = check_output(check_path("path", path))
     size = check_batch_size(batch_size)
     with used_exclusively(dataset, brain_key):
         source, config = open_source(dataset, brain_key)

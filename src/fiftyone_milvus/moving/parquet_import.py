@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from fiftyone_milvus.dataset.patches import check_patches_field
 from fiftyone_milvus.errors import InvalidInputError
+from fiftyone_milvus.moving import runs
 from fiftyone_milvus.moving.destination import Destination
 from fiftyone_milvus.moving.migration import (
     MADE_WITH,
@@ -23,7 +25,7 @@ from fiftyone_milvus.moving.migration import (
 from fiftyone_milvus.moving.parquet import FileInfo
 from fiftyone_milvus.moving.sources.file import FileSource
 from fiftyone_milvus.moving.transfer import transfer
-from fiftyone_milvus.numbers import check_batch_size
+from fiftyone_milvus.numbers import check_batch_size, check_flag
 from fiftyone_milvus.syncing import expected_rows
 
 logger = logging.getLogger(__name__)
@@ -127,7 +129,10 @@ def import_index(
         EngineError: if the new index does not have the vectors of the file
         FiftyOneMilvusError: if Milvus does not answer
     """
+    runs.check_dataset(dataset)
     start = time.monotonic()
+    overwrite = check_flag("overwrite", overwrite)
+    skip_unknown = check_flag("skip_unknown", skip_unknown)
     config = given(config)
     if not isinstance(trust_model, bool):
         raise InvalidInputError(f"Invalid trust_model {trust_model!r}; expected True or False")
@@ -136,11 +141,12 @@ def import_index(
     with FileSource(path) as source:
         made = make_config({**_recorded(source, config, trust_model), **config})
         patches = made.patches_field
-        if patches is not None and not dataset.has_field(patches):
+        try:
+            check_patches_field(dataset, patches)
+        except InvalidInputError as error:
             raise InvalidInputError(
-                f"The {source.name} has patches in '{patches}', which dataset '{dataset.name}' "
-                "does not have; pass patches_field="
-            )
+                f"The {source.name} has patches in '{patches}': {error}"
+            ) from None
         asked = expected_rows.read(dataset, patches)
         held = source.holds(asked)
         unknown, known = held.others or 0, int(np.count_nonzero(held.present))

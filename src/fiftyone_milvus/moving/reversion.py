@@ -64,6 +64,7 @@ def revert(dataset: Any, brain_key: str, **credentials: Any) -> Reverted:
             the built-in can't use
         FiftyOneMilvusError: if Milvus does not answer
     """
+    runs.check_dataset(dataset)
     builtin.given(credentials)
     if builtin.is_builtin(runs.document(dataset, brain_key)):
         return Reverted(brain_key, changed=False)

@@ -15,6 +15,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 import fiftyone.constants as foc
+import fiftyone.core.dataset as fod
 import fiftyone.core.odm as foo
 import fiftyone.core.view as fov
 from bson import json_util
@@ -22,9 +23,17 @@ from fiftyone.core.brain import BrainMethod
 from gridfs import GridFS
 
 from fiftyone_milvus.dataset import internals
-from fiftyone_milvus.errors import EngineError, InvalidInputError, incompatible
+from fiftyone_milvus.errors import EngineError, InvalidInputError, incompatible, shown
 
 logger = logging.getLogger(__name__)
+
+
+def check_dataset(dataset: Any) -> None:
+    """Raises InvalidInputError unless it is a dataset."""
+    if not isinstance(dataset, fod.Dataset):
+        raise InvalidInputError(
+            f"Invalid dataset {shown(dataset)}; expected a fiftyone.Dataset, not its name or a view"
+        )
 
 
 def document(dataset: Any, key: str) -> Any:

@@ -14,7 +14,7 @@ from typing import Any
 
 from fiftyone_milvus.connection import Connection
 from fiftyone_milvus.errors import FiftyOneMilvusError, InvalidInputError
-from fiftyone_milvus.numbers import check_integer
+from fiftyone_milvus.numbers import check_flag, check_integer
 from fiftyone_milvus.schema.columns import Column, Kind
 
 logger = logging.getLogger(__name__)
@@ -75,8 +75,8 @@ def check_scale(scale: Scale, fields: Sequence[str] | None) -> Scale:
         if (value := getattr(scale, name)) is not None
     }
     scale = replace(scale, **numbers)
-    if scale.mmap is not None and not isinstance(scale.mmap, bool):
-        raise InvalidInputError(f"Invalid mmap {scale.mmap!r}; expected True or False")
+    if scale.mmap is not None:
+        scale = replace(scale, mmap=check_flag("mmap", scale.mmap))
     key = scale.partition_key
     if key is None:
         if scale.num_partitions is not None:

@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from fiftyone_milvus.collection import MilvusCollection
+from fiftyone_milvus.dataset.given_ids import as_strings
 from fiftyone_milvus.errors import InvalidInputError, MissingIDsError
 from fiftyone_milvus.search.views import ViewScope
 
@@ -60,7 +61,8 @@ class Ids:
             sample IDs of patches, or False if they are primary keys
 
         Raises:
-            InvalidInputError: if label IDs are given and the index holds no patches
+            InvalidInputError: if label IDs are given and the index holds no patches, or if one is
+                no ID
         """
         if label_ids is not None:
             if self._patches_field is None:
@@ -69,10 +71,10 @@ class Ids:
                 )
             if sample_ids is not None:
                 logger.warning("Ignoring sample IDs when label IDs are provided")
-            return _as_list(label_ids), False
+            return as_strings(label_ids, "label_ids"), False
         if sample_ids is None:
             return None, False
-        return _as_list(sample_ids), self._patches_field is not None
+        return as_strings(sample_ids, "sample_ids"), self._patches_field is not None
 
     def find(
         self, ids: list[str], by_sample: bool, allow_missing: bool, warn_missing: bool
@@ -124,8 +126,8 @@ class Ids:
         missing = [i for i in ids if i not in present]
         if missing and not allow_missing:
             raise MissingIDsError(
-                f"Found {len(missing)} IDs (eg '{missing[0]}') that are not present in the index; "
-                "add them first or pass allow_missing=True"
+                f"Found {len(missing)} IDs (for example '{missing[0]}') that are not present in "
+                "the index; add them first or pass allow_missing=True"
             )
         if missing and warn_missing:
             logger.warning("Ignoring %d IDs that are not present in the index", len(missing))
@@ -157,7 +159,3 @@ class Ids:
 
     def _patches(self) -> dict[str, str]:
         return ViewScope(self._dataset, self._patches_field).rows()
-
-
-def _as_list(ids: Any) -> list[str]:
-    return [ids] if isinstance(ids, str) else [str(i) for i in ids]

@@ -13,6 +13,7 @@ from fiftyone import ViewField
 
 from fiftyone_milvus.dataset import limits
 from fiftyone_milvus.metrics import Array
+from fiftyone_milvus.numbers import check_text
 
 
 class SearchResult(NamedTuple):
@@ -92,8 +93,10 @@ class SearchResults(Sequence[SearchResult]):
             a :class:`fiftyone.core.view.DatasetView`
 
         Raises:
-            InvalidInputError: if there are more results than a view can hold, about 420,000
+            InvalidInputError: if ``dist_field`` is no name, or there are more results than a view
+                can hold, about 420,000
         """
+        dist_field = check_text("dist_field", dist_field, what="the name of a field")
         samples, name = self._samples, self._patches_field
         selected, filtered = shown(samples, self.sample_ids, self.label_ids)
         limits.check_results(samples, len(selected), len(filtered))

@@ -18,6 +18,7 @@ from fiftyone_milvus.search.views import is_plain
 from fiftyone_milvus.syncing.embedding_errors import Announcements, Failures
 from fiftyone_milvus.syncing.expected_rows import Expected
 from fiftyone_milvus.syncing.scope import Options
+from fiftyone_milvus.writing.arrays import refuse_masked
 
 
 @dataclass(frozen=True)
@@ -207,6 +208,7 @@ class ArraySource(Source):
         if self.patches_field is None and isinstance(self._embeddings, np.ndarray):
             return Found(ids, ids, self._embeddings[[self._at[_id] for _id in ids]])
         given = {_id: self._get(_id) for _id in ids}
+        refuse_masked([*given.values()], "embeddings")
         if self.patches_field is None:
             keys = [_id for _id in ids if given[_id] is not None]
             return Found(keys, keys, np.array([given[_id] for _id in keys]))

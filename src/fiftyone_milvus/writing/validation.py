@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fiftyone_milvus.collection import MAX_ID_BYTES
+from fiftyone_milvus.dataset import given_ids
 from fiftyone_milvus.errors import (
     DimensionMismatchError,
     ExistingIDsError,
@@ -18,6 +19,7 @@ from fiftyone_milvus.errors import (
     InvalidVectorError,
 )
 from fiftyone_milvus.metrics import Array
+from fiftyone_milvus.writing.arrays import real_numbers
 
 MAX_DIMENSION = 32_768
 """The most dimensions of a vector: https://milvus.io/docs/limitations.md."""
@@ -90,8 +92,8 @@ def check(
     repeated = [i for i, count in Counter(ids).items() if count > 1]
     if repeated:
         raise ExistingIDsError(
-            f"Found {len(repeated)} IDs (eg '{repeated[0]}') more than once in this call; give "
-            "each ID one embedding"
+            f"Found {len(repeated)} IDs (for example '{repeated[0]}') more than once in this call; "
+            "give each ID one embedding"
         )
     if len(vectors):
         check_dimension(vectors.shape[1], dimension)
@@ -107,16 +109,9 @@ def as_vectors(values: npt.ArrayLike, name: str) -> Array:
         name: ``"embeddings"`` or ``"queries"``, for errors
 
     Raises:
-        InvalidInputError: if they are not numbers, or have another shape
+        InvalidInputError: if they are not real numbers, are masked, or have another shape
     """
-    try:
-        vectors = np.asarray(values)
-        if vectors.dtype.kind not in "fiub":
-            vectors = vectors.astype(np.float64)
-    except (TypeError, ValueError):
-        raise InvalidInputError(
-            f"{name} can't be read as numbers; expected a num_{name} x num_dims array"
-        ) from None
+    vectors = real_numbers(values, name)
     if vectors.ndim == 1 and vectors.size == 0:
         vectors = vectors.reshape(0, 0)
     if vectors.ndim != 2:
@@ -161,12 +156,10 @@ def unusable(vectors: Array, metric: str) -> dict[int, tuple[str, str]]:
 
 
 def _strings(ids: Sequence[str] | npt.NDArray[np.str_], name: str) -> list[str]:
-    values = [ids] if isinstance(ids, str) else list(ids)
+    values = given_ids.as_strings(ids, name)
     for value in values:
-        if not isinstance(value, str) or not value:
-            raise InvalidInputError(f"{name} has {value!r}; expected non-empty strings")
         if len(value.encode()) > MAX_ID_BYTES:
             raise InvalidInputError(
                 f"{name} has '{value[:40]}...', longer than {MAX_ID_BYTES} bytes; use shorter IDs"
             )
-    return [str(v) for v in values]
+    return values

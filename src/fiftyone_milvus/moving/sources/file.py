@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +23,7 @@ from fiftyone_milvus.moving.sources.base import (
     matching_rows,
     rows_of,
 )
+from fiftyone_milvus.numbers import check_path
 from fiftyone_milvus.schema.layout import PK, VECTOR
 from fiftyone_milvus.syncing.expected_rows import Expected
 
@@ -42,7 +42,7 @@ class FileSource:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self._path = Path(path).expanduser()
+        self._path = check_path("path", path)
         self.name = f"file '{self._path}'"
         try:
             if self._path.exists() and not self._path.is_file():
