@@ -13,6 +13,7 @@ import pytest
 from fiftyone import ViewField as F
 from pymilvus import DataType, MilvusClient, MilvusException
 
+from fiftyone_milvus.search import ids as lookup
 from tests.support import oracle
 from tests.support.indexes import (
     DIM,
@@ -230,7 +231,7 @@ def test_any_other_layout(engine, datasets, foreign, named):
     np.testing.assert_array_equal(embeddings, data[[5, 1]])
 
 
-def test_patches_without_their_samples(engine, foreign):
+def test_patches_without_their_samples(engine, foreign, monkeypatch):
     """Where a collection holds label IDs only, the dataset knows whose they are."""
     indexed = index_patches(engine, 12, "dotproduct")
     try:
@@ -240,7 +241,14 @@ def test_patches_without_their_samples(engine, foreign):
             engine, indexed.dataset, name, patches_field="ground_truth", brain_key="bare"
         )
         assert dict(zip(index.label_ids, index.sample_ids, strict=True)) == indexed.samples
-        samples, labels = index._kneighbors(query=ids[0], k=5)
+        with monkeypatch.context() as patch:
+            # It is asked whose the results are, and no more
+            patch.setattr(lookup, "ViewScope", None)
+            samples, labels = index._kneighbors(query=ids[0], k=5)
+            assert index._lookup.with_samples([*ids[:2], "foreign"], [""] * 3)[1] == [
+                *(indexed.samples[_id] for _id in ids[:2]),
+                "foreign",
+            ]
         oracle.check_ranking(labels, indexed.true(ids[0]), 5)
         assert samples == [indexed.samples[_id] for _id in labels]
         part = indexed.dataset.match(F("number") < 8)

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
+
+from bson import ObjectId
 
 from fiftyone_milvus.collection import MilvusCollection
 from fiftyone_milvus.dataset.given_ids import as_strings
 from fiftyone_milvus.errors import InvalidInputError, MissingIDsError
+from fiftyone_milvus.schema.columns import label_root
 from fiftyone_milvus.search.views import ViewScope
 
 logger = logging.getLogger(__name__)
+
+_FEW = 20_000
+"""Up to so many IDs are looked up in MongoDB; for more, all of the dataset's are read."""
 
 
 class Ids:
@@ -147,15 +153,47 @@ class Ids:
         """
         if self._patches_field is None or self._collection.layout.sample_field is not None:
             return ids, sample_ids
-        table = self._patches()
+        table = self._patches(ids)
         return ids, [table.get(i, i) for i in ids]
 
     def _of_samples(self, sample_ids: list[str]) -> dict[str, str]:
         if self._collection.layout.sample_field is not None:
             return self._collection.of_samples(sample_ids)
         given = set(sample_ids)
-        table = {i: s for i, s in self._patches().items() if s in given}
+        if self._few(sample_ids):
+            table = self._read({"_id": {"$in": _object_ids(given)}})
+        else:
+            rows = ViewScope(self._dataset, self._patches_field).rows()
+            table = {i: s for i, s in rows.items() if s in given}
         return {i: table[i] for i in self._collection.existing(list(table))}
 
-    def _patches(self) -> dict[str, str]:
-        return ViewScope(self._dataset, self._patches_field).rows()
+    def _patches(self, ids: list[str]) -> dict[str, str]:
+        """Returns the sample of each of these labels, and maybe of others."""
+        if not self._few(ids):
+            return ViewScope(self._dataset, self._patches_field).rows()
+        return self._read({f"{self._root}._id": {"$in": _object_ids(ids)}})
+
+    def _few(self, ids: list[str]) -> bool:
+        """Whether to ask MongoDB for these IDs only, where it can be asked in one query."""
+        field = str(self._patches_field)
+        in_frames = self._dataset._is_frame_field(field)
+        return len(ids) <= _FEW and not in_frames and self._dataset.has_field(field)
+
+    @property
+    def _root(self) -> str:
+        return label_root(self._dataset, str(self._patches_field))[0]
+
+    def _read(self, match: dict[str, Any]) -> dict[str, str]:
+        pipeline = [{"$match": match}, {"$project": {"labels": f"${self._root}._id"}}]
+        table = {}
+        for document in self._dataset._sample_collection.aggregate(pipeline):
+            labels = document.get("labels")
+            for label in labels if isinstance(labels, list) else [labels]:
+                table[str(label)] = str(document["_id"])
+        table.pop("None", None)
+        return table
+
+
+def _object_ids(ids: Iterable[str]) -> list[ObjectId]:
+    # Another program's keys need not be FiftyOne's
+    return [ObjectId(i) for i in ids if ObjectId.is_valid(i)]
