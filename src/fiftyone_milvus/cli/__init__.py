@@ -14,6 +14,7 @@ import typer
 
 # The imports of commands register them
 from fiftyone_milvus.cli import (  # noqa: F401
+    database,
     demo,
     doctor,
     engines,
@@ -66,7 +67,8 @@ app.add_typer(plugin.app, name="plugin", rich_help_panel=registry.SET_UP)
 def main() -> None:
     """Runs the command line; errors are one line on stderr and exit code 1."""
     try:
-        app()
+        with database.watched():
+            app()
     except KeyboardInterrupt:
         typer.secho("Interrupted", err=True)
         sys.exit(130)
@@ -79,6 +81,8 @@ def main() -> None:
 
 
 def _one_line(error: Exception) -> str:
+    if (silent := database.explain(error)) is not None:
+        return silent
     text, kind = " ".join(str(error).split()), type(error).__name__
     if not text:
         return kind
