@@ -61,9 +61,23 @@ def test_directory_that_another_process_opened(data, child):
     holder = child("hold", data)
     assert holder.stdout.readline() == "held\n"
 
-    assert "data directory is locked by another process" in refused(data)
+    assert f"data directory is locked by process {holder.pid}: " in refused(data)
 
     holder.communicate("go\n")
+    embedded.ensure(data)
+
+
+def test_directory_that_milvus_lite_opened_in_this_process(data):
+    from milvus_lite.server_manager import server_manager_instance
+    from pymilvus import MilvusClient
+
+    MilvusClient(str(data)).close()
+    message = refused(data)
+    assert f"'{data}' is open in this process" in message
+    remedy = f"server_manager_instance.release_server('{data}')"
+    assert remedy in message
+
+    eval(remedy, {"server_manager_instance": server_manager_instance})
     embedded.ensure(data)
 
 
@@ -72,7 +86,9 @@ def test_service_that_does_not_answer(data):
     services._process.drop(data)
     freeze(pid)
     try:
-        assert "runs but does not answer" in refused(data, timeout=1)
+        assert f"does not answer; process {pid} is stopped: 'kill -CONT {pid}'" in refused(
+            data, timeout=1
+        )
     finally:
         os.kill(pid, signal.SIGCONT)
 

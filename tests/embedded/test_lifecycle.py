@@ -422,3 +422,25 @@ def test_no_folder_of_the_users_is_taken_off_the_path(tmp_path):
         path = done.stdout.rpartition("PATH|")[2].strip().split("|")
         assert str(folder) in path, done.stderr
         assert os.path.dirname(main) not in path
+
+
+def test_sockets_that_a_cleaner_removed_are_made_again(data, runtime):
+    before = embedded.ensure(data)
+    client = connect(data)
+    create(client)
+    client.upsert("rows", rows(range(20)))
+
+    shutil.rmtree(runtime)
+    services._process.drop(data)  # as a new process, which finds no service
+    after = embedded.ensure(data)
+
+    assert after.pid != before.pid
+    assert gone(before.pid)
+    assert after.address == before.address
+    client = connect(data)
+    client.load_collection("rows")
+    assert count(client) == 20
+    assert [service.pid for service in embedded.list_services()] == [after.pid]
+    # Without its entry, it is not listed until it has written that again
+    next(runtime.glob("*.json")).unlink()
+    wait_until(embedded.list_services)

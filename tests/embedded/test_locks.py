@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import pytest
+from milvus_lite.schema.types import CollectionSchema, DataType, FieldSchema
 
 from fiftyone_milvus.embedded.locks import Call, Locks, ReadWriteLock, WaitError
 from tests.embedded.support import wait_until
@@ -196,3 +197,45 @@ def test_milvus_lites_locks_are_waited_for_until_the_deadline():
             call("Flush", 0.05).acquire(lock, "a compaction")
 
     join(start(wait))
+
+
+def test_who_has_gone_does_not_wait():
+    lock = ReadWriteLock("it")
+    left = threading.Event()
+    gone = Call("Upsert", time.monotonic() + 30, lambda: not left.is_set())
+
+    def wait() -> None:
+        with pytest.raises(WaitError), lock.writing(gone):
+            pass
+
+    with lock.writing(call("Flush")):
+        waiting = start(wait)
+        wait_until(lambda: lock._queue)
+        left.set()
+        join(waiting)
+        assert not lock._queue
+
+
+def test_a_slow_opening_holds_up_no_other_collection(tmp_path):
+    from fiftyone_milvus.embedded.database import Database
+
+    filling = Database(str(tmp_path / "some.db"))
+    schema = CollectionSchema(
+        [
+            FieldSchema("pk", DataType.VARCHAR, max_length=24, is_primary=True),
+            FieldSchema("vector", DataType.FLOAT_VECTOR, dim=2),
+        ]
+    )
+    for name in ("slow", "other"):
+        filling.create_collection(name, schema)
+    filling.close()
+    database = Database(str(tmp_path / "some.db"))
+    slow = database._opening.setdefault(("default", "slow"), threading.Lock())
+    try:
+        with slow:  # as another request that opens it
+            with pytest.raises(WaitError, match="Search waited too long for the opening of"):
+                database.get_collection("slow", call=call("Search", 0.1))
+            assert database.get_collection("other", call=call("Search", 0.1)).name == "other"
+        assert database.get_collection("slow", call=call("Search", 0.1)).name == "slow"
+    finally:
+        database.close()

@@ -11,6 +11,7 @@ import typer
 from fiftyone_milvus.cli import output
 from fiftyone_milvus.cli.output import Json, print_facts, print_json, print_table, show
 from fiftyone_milvus.cli.registry import MILVUS, command
+from fiftyone_milvus.errors import EmbeddedServiceError
 
 _Path = Annotated[
     Path | None,
@@ -51,7 +52,16 @@ def status(as_json: Json = False) -> None:
         print_table(
             ("path", "pid", "address", "clients", "up", "mode"),
             [
-                (str(s.path), str(s.pid), s.address, s.clients, _duration(s.uptime_seconds), s.mode)
+                (str(s.path), str(s.pid), s.address, "", "", "does not answer")
+                if s.error
+                else (
+                    str(s.path),
+                    str(s.pid),
+                    s.address,
+                    s.clients,
+                    _duration(s.uptime_seconds),
+                    s.mode,
+                )
                 for s in services
             ],
             title="Embedded engines",
@@ -97,10 +107,21 @@ def stop(
         paths = [service.path for service in embedded.list_services()]
     else:
         paths = [path or embedded.default_path()]
-    stopped = [p for p in paths if embedded.stop(p)]
+    stopped, problems = [], []
+    for each in paths:
+        try:
+            if embedded.stop(each):
+                stopped.append(each)
+        except EmbeddedServiceError as error:  # noqa: PERF203
+            if len(paths) == 1:
+                raise
+            problems.append(str(error))
     text = "\n".join(f"Stopped {p}" for p in stopped)
     nothing = "No service is running" + ("" if everything else f" at {paths[0]}")
     show({"stopped": stopped}, as_json, text or nothing)
+    if problems:
+        # The others were stopped; these are left
+        raise EmbeddedServiceError("; ".join(problems))
 
 
 def _has_server() -> bool:

@@ -18,15 +18,26 @@ from __future__ import annotations
 
 from fiftyone_milvus.embedded.lifetime import Lifetime
 from fiftyone_milvus.embedded.paths import default_path
-from fiftyone_milvus.embedded.services import ensure, is_current, list_services, serve, status, stop
+from fiftyone_milvus.embedded.services import (
+    check,
+    ensure,
+    holder,
+    is_current,
+    list_services,
+    serve,
+    status,
+    stop,
+)
 from fiftyone_milvus.embedded.status import Endpoint, Status
 
 __all__ = [
     "Endpoint",
     "Lifetime",
     "Status",
+    "check",
     "default_path",
     "ensure",
+    "holder",
     "is_current",
     "list_services",
     "serve",

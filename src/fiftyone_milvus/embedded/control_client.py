@@ -14,13 +14,16 @@ import time
 from pathlib import Path
 from typing import Any
 
-from fiftyone_milvus.embedded import files, handshake
+from fiftyone_milvus.embedded import files, handshake, processes
 from fiftyone_milvus.embedded.service_file import ServiceFile, load
 from fiftyone_milvus.embedded.status import Endpoint
 from fiftyone_milvus.errors import EmbeddedServiceError
 
 _POLL_SECONDS = 0.05
 _ANSWER_BYTES = 1 << 20
+
+_ATTACH_SECONDS = 15.0
+"""How long a running service may take to answer; one that starts or ends may take longer."""
 
 
 class Attachment:
@@ -67,7 +70,8 @@ def attach(path: Path, deadline: float) -> Attachment | None:
         EmbeddedServiceError: if one runs that does not answer in time
     """
     while (service := load(path)) is not None:
-        connection, reply = _exchange(service, "attach", deadline)
+        answer_by = min(deadline, time.monotonic() + _ATTACH_SECONDS)
+        connection, reply = _exchange(service, "attach", answer_by)
         if connection is None:
             return None
         if reply.get("state") == "serving":
@@ -81,7 +85,7 @@ def attach(path: Path, deadline: float) -> Attachment | None:
         if time.monotonic() >= deadline:
             raise EmbeddedServiceError(
                 f"the Milvus Lite service of '{path}' (process {reply.get('pid')}) is ending but "
-                "has not ended in time; try again, or end that process"
+                f"has not ended in time; try again, or end it with 'kill -9 {reply.get('pid')}'"
             )
         time.sleep(_POLL_SECONDS)
     return None
@@ -134,8 +138,8 @@ def _exchange(
     except TimeoutError as error:
         connection.close()
         raise EmbeddedServiceError(
-            f"the Milvus Lite service of '{service.path}' runs but does not answer; try again, or "
-            "end its process"
+            f"the Milvus Lite service of '{service.path}' does not answer; "
+            f"{processes.describe(service)}"
         ) from error
     except EmbeddedServiceError:
         connection.close()

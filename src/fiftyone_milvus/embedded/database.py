@@ -5,15 +5,20 @@ from __future__ import annotations
 import contextlib
 import shutil
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
-from milvus_lite.db import DEFAULT_DATABASE_NAME, MilvusLite
+from milvus_lite.db import DEFAULT_DATABASE_NAME, LOCK_FILENAME, MilvusLite
 from milvus_lite.exceptions import DataDirLockedError
 
-from fiftyone_milvus.embedded import files, paths
+from fiftyone_milvus.embedded import files, paths, processes
+from fiftyone_milvus.embedded.locks import Call
 from fiftyone_milvus.embedded.storage import power_loss
 from fiftyone_milvus.errors import EmbeddedServiceError
+
+_ENDING_SECONDS = 25.0
+_POLL_SECONDS = 0.1
 
 
 class Database(MilvusLite):
@@ -32,16 +37,33 @@ class Database(MilvusLite):
         super().__init__(data_dir)
         power_loss.sync_opened(data_dir)
 
-    def get_collection(self, name: str, database_name: str = DEFAULT_DATABASE_NAME) -> Any:
-        """Opens a collection, or returns the one that is open; meanwhile, others can be opened."""
+    def get_collection(
+        self, name: str, database_name: str = DEFAULT_DATABASE_NAME, call: Call | None = None
+    ) -> Any:
+        """Opens a collection, or returns the one that is open; meanwhile, others can be opened.
+
+        Args:
+            name: of the collection, or an alias
+            database_name: the database
+            call: the request that opens it; None to wait for as long as it takes
+
+        Raises:
+            WaitError: if another request opens it, and has not done so by the call's deadline
+        """
         key = database_name, self.resolve_collection_name(name, database_name=database_name)
         opened = getattr(self, "_collections", {}).get(key)
         if opened is not None:
             return opened
         with self._guard:
             lock = self._opening.setdefault(key, threading.Lock())
-        with lock:
+        if call is None:
+            lock.acquire()
+        else:
+            call.acquire(lock, f"the opening of collection '{key[1]}'")
+        try:
             return super().get_collection(name, database_name=database_name)
+        finally:
+            lock.release()
 
     def create_collection(
         self,
@@ -114,17 +136,33 @@ def open_database(path: Path) -> Database:
         EmbeddedServiceError: if it can't be opened
     """
     paths.prepare(path)
-    try:
-        files.check_tree(path)
-        return Database(str(path))
-    except DataDirLockedError as error:
-        raise EmbeddedServiceError(
-            f"data directory is locked by another process: '{path}'; close the MilvusClient that "
-            "opened it directly, wait until the service of an earlier fiftyone-milvus ends, or "
-            "choose another path"
-        ) from error
-    except OSError as error:
-        raise paths.unusable(path, error) from error
+    deadline = time.monotonic() + _ENDING_SECONDS
+    while True:
+        try:
+            files.check_tree(path)
+            return Database(str(path))
+        except DataDirLockedError as error:
+            pid = processes.lock_holder(path / LOCK_FILENAME)
+            if pid is None or not processes.is_service(pid) or time.monotonic() > deadline:
+                raise _locked(path, pid) from error
+        except OSError as error:
+            raise paths.unusable(path, error) from error
+        # A service whose sockets were removed, so that it can't be asked; it ends when it notices
+        time.sleep(_POLL_SECONDS)
+
+
+def _locked(path: Path, pid: int | None) -> EmbeddedServiceError:
+    who = "another process" if pid is None else f"process {pid}"
+    remedy = "close the MilvusClient that opened it directly, or choose another path"
+    if pid is not None and processes.is_service(pid):
+        remedy = f"it is a service that can't be reached: end it with 'kill {pid}'"
+    elif pid is not None:
+        remedy = (
+            f"a MilvusClient opened it directly: end that process, or call there "
+            f"milvus_lite.server_manager.server_manager_instance.release_server('{path}'), which "
+            "MilvusClient.close() does not do"
+        )
+    return EmbeddedServiceError(f"data directory is locked by {who}: '{path}'; {remedy}")
 
 
 def count_collections(database: Database) -> int:

@@ -33,7 +33,7 @@ _UNLOCKED = frozenset(
         "ManualCompaction",
     }
 )
-# They read no rows: once a collection is open, a write on it is no reason to wait.
+# They read no rows, and open no collection: a write on it is no reason to wait.
 _METADATA = frozenset(
     {
         "DescribeCollection",
@@ -186,10 +186,9 @@ class LockingInterceptor(_Interceptor):
         self, call: Call, collections: list[Collection]
     ) -> contextlib.AbstractContextManager[None]:
         method, locks = call.method, self._locks
-        is_open = getattr(self._database, "_collections", {}).__contains__
-        if method in self._unlocked or (method in _METADATA and all(map(is_open, collections))):
+        if method in self._unlocked or method in _METADATA:
             return contextlib.nullcontext()
-        if method in _READS or method in _METADATA:
+        if method in _READS:
             return locks.reading(collections, call)
         if method in _WRITES:
             return locks.writing(collections, call)

@@ -12,12 +12,13 @@ import dataclasses
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any
 
 _DEFAULT_SECONDS = 600.0
 _MARGIN_SECONDS = 1.0
+_PART_SECONDS = 1.0
 # For a client without a deadline, gRPC says centuries.
 _NO_DEADLINE = 1e8
 
@@ -36,10 +37,12 @@ class Call:
     Attributes:
         method: the name of the request, such as ``Upsert``
         deadline: the ``time.monotonic()`` until which it may wait
+        is_active: whether its client still waits for the answer
     """
 
     method: str
     deadline: float
+    is_active: Callable[[], bool] = lambda: True
 
     @staticmethod
     def of(method: str, context: Any) -> Call:
@@ -52,7 +55,8 @@ class Call:
         seconds = None if context is None else context.time_remaining()
         if seconds is None or seconds > _NO_DEADLINE:
             seconds = _DEFAULT_SECONDS
-        return Call(method, time.monotonic() + seconds - min(_MARGIN_SECONDS, seconds / 4))
+        deadline = time.monotonic() + seconds - min(_MARGIN_SECONDS, seconds / 4)
+        return Call(method, deadline, getattr(context, "is_active", Call.is_active))
 
     def at_once(self) -> Call:
         """The same request, if it must not wait."""
@@ -63,17 +67,26 @@ class Call:
         """Seconds until the deadline, at least 0."""
         return max(self.deadline - time.monotonic(), 0.0)
 
+    def waits(self) -> Iterator[float]:
+        """Yields the seconds of each part of a wait, until the deadline or while the client waits.
+
+        A client that has gone must not keep a thread until its deadline.
+        """
+        yield min(self.remaining, _PART_SECONDS)
+        while self.remaining and self.is_active():
+            yield min(self.remaining, _PART_SECONDS)
+
     def acquire(self, lock: Any, what: str) -> None:
         """Acquires one of Milvus Lite's locks.
 
         Args:
-            lock: a ``threading.RLock``
+            lock: a ``threading.Lock`` or ``RLock``
             what: what holds it, for the error
 
         Raises:
             WaitError: if it is not free by the deadline
         """
-        if not lock.acquire(timeout=self.remaining):
+        if not any(lock.acquire(timeout=seconds) for seconds in self.waits()):
             raise WaitError(f"{self.method} waited too long for {what}; try again")
 
 
@@ -118,15 +131,12 @@ class ReadWriteLock:
         with self._condition:
             self._queue.append(ticket)
             try:
-                free = self._condition.wait_for(
-                    lambda: (
-                        self._queue[0] is ticket
-                        and self._writer is None
-                        and not (writing and self._readers)
-                    ),
-                    call.remaining,
+                free = lambda: (  # noqa: E731
+                    self._queue[0] is ticket
+                    and self._writer is None
+                    and not (writing and self._readers)
                 )
-                if not free:
+                if not any(self._condition.wait_for(free, part) for part in call.waits()):
                     raise WaitError(f"{call.method} waited too long for {self._holder()}")
                 if writing:
                     self._writer = call.method, time.monotonic()

@@ -39,8 +39,9 @@ logger = logging.getLogger(__name__)
 # What Milvus Lite's own server and Milvus standalone take.
 _MESSAGE_BYTES = 256 << 20
 
-# Writes wait for each other in these threads: there must be enough for the reads meanwhile.
-_THREADS = 64
+# Writes wait for each other in these threads: there must be enough for all other requests
+# meanwhile. A thread is made when it is first needed.
+_THREADS = 256
 
 # Together less than the 30 s that a client waits for a service which is about to end.
 _REQUESTS_SECONDS = 10.0
@@ -103,17 +104,23 @@ class Service:
         sockets: list[Path] = []
         if known.milvus.startswith("unix:"):
             sockets = [Path(known.milvus.removeprefix("unix:")), Path(known.control)]
-        self._files = [pointer, *sockets]
+        self._files, self._sockets = [pointer, *sockets], sockets
         milvus = self._bind(known.milvus)
         self._server.start()
         self._control = Control(known.control, known.key, self._activity, self._status, self.end)
         self.addresses = dataclasses.replace(known, milvus=milvus, control=self._control.address)
         service_file.save(self.addresses)
         self._inode = _inode(self._path / paths.SERVICE_FILE)
-        with contextlib.suppress(OSError):  # on a full disk, only the list of services lacks it
-            files.write(pointer, json.dumps({"path": str(self._path)}))
+        self._pointer = pointer
+        self._point()
         for socket in sockets:
             socket.chmod(0o600)
+
+    def _point(self) -> None:
+        """Lets the list of services find this one."""
+        with contextlib.suppress(OSError):  # on a full disk, only the list lacks it
+            text = json.dumps({"path": str(self._path), "pid": os.getpid()})
+            files.write(self._pointer, text)
 
     def _bind(self, address: str) -> str:
         try:
@@ -136,6 +143,14 @@ class Service:
             if _inode(self._path / paths.SERVICE_FILE) != self._inode:
                 self._abandon()
                 return
+            if not all(socket.exists() for socket in self._sockets):
+                # By a cleaner of temporary files: no client can come any more. The next one finds
+                # no service, and starts one that makes them again
+                logger.warning("the sockets in '%s' were removed; ending", self._pointer.parent)
+                self._files = []  # the next service's, from when this one has closed
+                break
+            if not self._pointer.exists():
+                self._point()
             if reason := self._activity.reason_to_end(self._lifetime):
                 logger.info("ending: %s", reason)
                 break

@@ -9,21 +9,24 @@ import os
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import filelock
 
-from fiftyone_milvus.embedded import files, paths, service_file
+from fiftyone_milvus.embedded import files, paths, processes, service_file
 from fiftyone_milvus.embedded.control_client import Attachment, ask, attach
 from fiftyone_milvus.embedded.launch import launch
 from fiftyone_milvus.embedded.lifetime import Lifetime
+from fiftyone_milvus.embedded.service_file import ServiceFile
 from fiftyone_milvus.embedded.status import Endpoint, Status
 from fiftyone_milvus.errors import EmbeddedServiceError
 
 PathLike = str | os.PathLike[str]
 
 _ANSWER_SECONDS = 5.0
+_LIST_SECONDS = 2.0
 _START_SECONDS = 30.0
 
 
@@ -102,11 +105,42 @@ def is_current(endpoint: Endpoint) -> bool:
     return _process.endpoint(endpoint.path) == endpoint
 
 
-def status(path: PathLike) -> Status | None:
+def holder(path: PathLike) -> str:
+    """Returns which process serves a data directory, and what to do if it does not answer.
+
+    Args:
+        path: the data directory
+
+    Returns:
+        a few words, for the end of a message
+    """
+    resolved = paths.resolve(path)
+    service = service_file.load(resolved)
+    return "it is not ready yet" if service is None else processes.describe(service)
+
+
+def check(path: PathLike) -> None:
+    """Checks that the service that this process is attached to has not been stopped.
+
+    Args:
+        path: the data directory
+
+    Raises:
+        EmbeddedServiceError: if its process gets no processor time (``SIGSTOP``, Ctrl-Z)
+    """
+    endpoint = _process.endpoint(paths.resolve(path))
+    if endpoint is not None and processes.is_stopped(endpoint.pid):
+        raise EmbeddedServiceError(
+            f"the Milvus Lite service of '{endpoint.path}' does not answer; {holder(path)}"
+        )
+
+
+def status(path: PathLike, *, timeout: float = _ANSWER_SECONDS) -> Status | None:
     """Returns the status of the service of a data directory.
 
     Args:
         path: the data directory
+        timeout: seconds to wait for its answer
 
     Returns:
         None if no service runs
@@ -115,7 +149,7 @@ def status(path: PathLike) -> Status | None:
         EmbeddedServiceError: if one runs that does not answer
     """
     resolved = paths.resolve(path)
-    reply = ask(resolved, "status", _ANSWER_SECONDS)
+    reply = ask(resolved, "status", timeout)
     if reply is None or "address" not in reply:
         return None
     # A service of another version of this package may tell more
@@ -146,7 +180,8 @@ def stop(path: PathLike, *, timeout: float = _START_SECONDS) -> bool:
         if time.monotonic() >= deadline:
             raise EmbeddedServiceError(
                 f"the Milvus Lite service of '{resolved}' (process {ended}) has not ended within "
-                f"{timeout:g} s; wait, or end that process"
+                f"{timeout:g} s; wait, or end it with 'kill -9 {ended}', which loses nothing that "
+                "was acknowledged"
             )
         time.sleep(0.02)
         reply = ask(resolved, "ping", _ANSWER_SECONDS)
@@ -194,10 +229,12 @@ def serve(
 def list_services() -> list[Status]:
     """Every running service of this user, by path.
 
+    One that does not answer within two seconds is among them; its ``error`` says why.
+
     Services whose sockets are in another runtime directory (``$FIFTYONE_MILVUS_RUNTIME_DIR``,
     ``$TMPDIR``) are not among them.
     """
-    found = []
+    known_services = []
     for pointer in sorted(paths.runtime_directory().glob("*.json")):
         try:
             path = Path(json.loads(files.read(pointer))["path"])
@@ -209,10 +246,23 @@ def list_services() -> list[Status]:
                 with contextlib.suppress(OSError):
                     pointer.with_suffix(suffix).unlink()
             continue
-        with contextlib.suppress(EmbeddedServiceError):
-            if (state := status(path)) is not None:
-                found.append(state)
+        known_services.append(known)
+    if not known_services:
+        return []
+    # Each in a thread: one that does not answer must not hold up the others
+    with ThreadPoolExecutor(min(len(known_services), 16)) as pool:
+        found = [state for state in pool.map(_state, known_services) if state is not None]
     return sorted(found, key=lambda state: state.path)
+
+
+def _state(service: ServiceFile) -> Status | None:
+    path = Path(service.path)
+    try:
+        return status(path, timeout=_LIST_SECONDS)
+    except EmbeddedServiceError:
+        pid = processes.find(service)
+        error = f"does not answer; {processes.describe(service)}"
+        return None if pid is None else Status.silent(path, pid, service.address, error)
 
 
 def _start(path: Path, deadline: float, lifetime: Lifetime | None) -> Attachment:
@@ -220,7 +270,16 @@ def _start(path: Path, deadline: float, lifetime: Lifetime | None) -> Attachment
     with _start_lock(path, deadline):
         attachment = attach(path, deadline)  # another process may have been first
         if attachment is None:
-            launch(path, lifetime, deadline - time.monotonic(), detach=True)
+            try:
+                launch(path, lifetime, deadline - time.monotonic(), detach=True)
+            except EmbeddedServiceError as error:
+                if f"locked by process {os.getpid()}:" in str(error):
+                    raise EmbeddedServiceError(
+                        f"'{path}' is open in this process, by a MilvusClient('{path}'); close "
+                        "that, and call milvus_lite.server_manager.server_manager_instance."
+                        f"release_server('{path}'), which MilvusClient.close() does not do"
+                    ) from error
+                raise
             attachment = attach(path, deadline)
     if attachment is None:
         raise EmbeddedServiceError(

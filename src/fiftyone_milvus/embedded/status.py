@@ -45,6 +45,8 @@ class Status:
         mode_reason: why it is plain, in one line; "" if it is fast
         unprotected: the protections against a full disk or a power loss that the installed Milvus
             Lite does not allow, each with what it lacks; none as a rule
+        error: why it does not answer, in one line; "" if it does. Then only the path, the process
+            and the address are known
     """
 
     path: Path
@@ -60,11 +62,25 @@ class Status:
     mode: str = "fast"
     mode_reason: str = ""
     unprotected: Sequence[str] = ()
+    error: str = ""
+
+    @staticmethod
+    def silent(path: Path, pid: int, address: str, error: str) -> Status:
+        """The status of a service that does not answer.
+
+        Args:
+            path: the data directory
+            pid: the process that listens
+            address: where it should answer
+            error: why it does not, in one line
+        """
+        return Status(path, pid, address, 0.0, 0.0, 0, 0, "", "", None, mode="", error=error)
 
     @property
     def warning(self) -> str:
         """What is slower or less safe than usual, in one line, or ""."""
-        parts = [f"slower, without fast paths: {self.mode_reason}"] if self.mode_reason else []
+        parts = [self.error] if self.error else []
+        parts += [f"slower, without fast paths: {self.mode_reason}"] if self.mode_reason else []
         if self.unprotected:
             lacks = ", ".join(self.unprotected)
             parts.append(f"not protected against a full disk or a power loss: {lacks}")

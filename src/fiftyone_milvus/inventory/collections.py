@@ -19,6 +19,7 @@ from fiftyone_milvus.dataset.users import users
 from fiftyone_milvus.errors import (
     CollectionMismatchError,
     CollectionNotFoundError,
+    EngineError,
     InvalidInputError,
 )
 from fiftyone_milvus.inventory.status import configured
@@ -127,6 +128,8 @@ def _info(connection: Connection, name: str) -> CollectionInfo:
         return CollectionInfo(name, "other", "it can't hold a FiftyOne index")
     except CollectionNotFoundError:
         return CollectionInfo(name, "other", "it was just dropped")
+    except EngineError as error:  # one that can't be read must not hide the others
+        return CollectionInfo(name, "other", str(error))
     dataset, key = layout.owner.get("dataset"), layout.owner.get("brain_key")
     status, why = _owner(layout, collection.names())
     return CollectionInfo(name, status, why, rows, layout.dimension, dataset, key)

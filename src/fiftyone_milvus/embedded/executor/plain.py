@@ -7,11 +7,54 @@ from typing import Any
 
 from milvus_lite.adapter.grpc import MilvusServicer
 
+from fiftyone_milvus.embedded.metadata import Metadata
+
 _BUILD_PARAMS = ("nlist", "M", "efConstruction", "m", "nbits", "sq_type")
 
 
 class PlainServicer(MilvusServicer):
-    """Milvus Lite's servicer, which gets an index's build parameters where it looks for them."""
+    """Milvus Lite's servicer; collections that are not open are described without opening them.
+
+    Args:
+        db: an open ``milvus_lite.db.MilvusLite``
+    """
+
+    def __init__(self, db: Any) -> None:
+        super().__init__(db)
+        self._metadata = Metadata(db)
+        self._describing = MilvusServicer(self._metadata)
+
+    def ShowCollections(self, request: Any, context: Any) -> Any:
+        """The names of the collections."""
+        return self._describing.ShowCollections(request, context)
+
+    def DescribeCollection(self, request: Any, context: Any) -> Any:
+        """The schema and the properties."""
+        return self._describing.DescribeCollection(request, context)
+
+    def DescribeIndex(self, request: Any, context: Any) -> Any:
+        """The indexes."""
+        return self._describing.DescribeIndex(request, context)
+
+    def GetCollectionStatistics(self, request: Any, context: Any) -> Any:
+        """The number of rows; of a closed collection, those in sealed segments."""
+        return self._describing.GetCollectionStatistics(request, context)
+
+    def GetLoadState(self, request: Any, context: Any) -> Any:
+        """Whether the collection can be read."""
+        return self._describing.GetLoadState(request, context)
+
+    def GetLoadingProgress(self, request: Any, context: Any) -> Any:
+        """How much of the collection can be read."""
+        return self._describing.GetLoadingProgress(request, context)
+
+    def HasPartition(self, request: Any, context: Any) -> Any:
+        """Whether there is a partition."""
+        return self._describing.HasPartition(request, context)
+
+    def ShowPartitions(self, request: Any, context: Any) -> Any:
+        """The names of the partitions."""
+        return self._describing.ShowPartitions(request, context)
 
     def CreateIndex(self, request: Any, context: Any) -> Any:
         """Creates an index with the build parameters that were given.

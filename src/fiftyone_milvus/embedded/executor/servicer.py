@@ -13,6 +13,7 @@ from contextlib import ExitStack, suppress
 from typing import Any
 
 import numpy as np
+from milvus_lite.adapter.grpc import MilvusServicer
 from milvus_lite.adapter.grpc.errors import success_status_kwargs, to_status_kwargs
 from milvus_lite.engine import collection as lite_collection
 from milvus_lite.engine.operation import InsertOp
@@ -20,6 +21,7 @@ from milvus_lite.engine.projection import build_projection_plan, projection_outp
 from milvus_lite.exceptions import MilvusLiteError, SchemaValidationError
 from pymilvus.grpc_gen import common_pb2, milvus_pb2, schema_pb2
 
+from fiftyone_milvus.embedded.database import Database
 from fiftyone_milvus.embedded.executor import columns, filters, in_lists, scan, vector_indexes
 from fiftyone_milvus.embedded.executor.live_rows import (
     LiveView,
@@ -35,6 +37,8 @@ from fiftyone_milvus.embedded.storage import flush
 
 logger = logging.getLogger(__name__)
 
+# A collection is not opened for them
+_DESCRIBING = ("DescribeIndex", "GetCollectionStatistics")
 _UNBUILT = ("FLAT", "BRUTE_FORCE")
 
 
@@ -122,6 +126,8 @@ class FastServicer(PlainServicer):
     ) -> Any:
         call = Call.of(method, context)
         database = self._database_name(request, context)
+        if method in _DESCRIBING and not self._metadata.is_open(request.collection_name, database):
+            return getattr(super(), method)(request, context)
         name = self._db.resolve_collection_name(request.collection_name, database_name=database)
         try:
             return fast(request, *self._view((database, name), call))
@@ -172,7 +178,9 @@ class FastServicer(PlainServicer):
             return col, view
         try:
             with self.locks.reading([collection], call if view is None else call.at_once()):
-                opened = self._db.get_collection(name, database_name=database)
+                # Milvus Lite's own has no deadline
+                waits = {"call": call} if isinstance(self._db, Database) else {}
+                opened = self._db.get_collection(name, database_name=database, **waits)
                 return opened, self._live(opened).refreshed(opened, call)
         except WaitError:
             if view is None:
@@ -255,7 +263,7 @@ class FastServicer(PlainServicer):
         )
 
     def _describe_index(self, request: Any, col: Any, view: View) -> Any:
-        plain = PlainServicer(self._db)
+        plain = MilvusServicer(self._db)
         counted = _Counted(col, view.count)
         plain._get_collection = lambda request, context: counted
         answer = plain.DescribeIndex(request, None)
