@@ -23,7 +23,7 @@ from fiftyone.brain.similarity import Similarity, SimilarityConfig
 
 from fiftyone_milvus import metrics
 from fiftyone_milvus._version import __version__
-from fiftyone_milvus.connection import CREDENTIALS, Connection, Settings, connect, resolve
+from fiftyone_milvus.connection import CREDENTIALS, Connection, Request, Settings, connect, resolve
 from fiftyone_milvus.dataset.patches import check_patches_field
 from fiftyone_milvus.errors import InvalidInputError
 from fiftyone_milvus.index import AGGREGATIONS, MilvusSimilarityIndex
@@ -86,7 +86,8 @@ class MilvusSimilarityConfig(SimilarityConfig):
             only their partitions. Useful for a field that most views filter by
         num_partitions (None): into how many partitions the values of ``partition_key`` are hashed,
             1 to 1024; best several times the number of values. By default, Milvus decides
-        timeout (None): seconds that one call to Milvus may take. By default, no limit
+        timeout (None): seconds that one call to Milvus may take. By default, 2 to 60
+            minutes, depending on its kind
         id_field (None): the VARCHAR primary key of an existing collection. By default, found
         vector_field (None): the float vector field of an existing collection. By default, found
         fields (None): the metadata fields: FiftyOne fields to store with each vector, such as
@@ -291,7 +292,7 @@ class MilvusSimilarity(Similarity):
             columns = resolve_columns(samples._root_dataset, config.patches_field, config.fields)
             check_partition_key(config.scale, columns)
         connection = config.connect()
-        names = connection.run(lambda c: c.list_collections())
+        names = connection.run(Request("list_collections"))
         named = config.collection_name is not None
         if not named:
             config.collection_name = unique_name(samples, brain_key, names)

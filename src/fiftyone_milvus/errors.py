@@ -81,6 +81,10 @@ class EngineError(FiftyOneMilvusError):
     """Milvus refused an operation for another reason."""
 
 
+class NotLoadedError(EngineError):
+    """The collection is not loaded; somebody released it."""
+
+
 def shown(value: Any) -> str:
     """Returns a value that a caller passed for a message: one line, not too long."""
     text = " ".join(repr(value).split())

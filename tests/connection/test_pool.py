@@ -20,6 +20,7 @@ import pytest
 
 from fiftyone_milvus import embedded
 from fiftyone_milvus.connection import Connection, Settings, close_all, connect, resolve
+from fiftyone_milvus.connection.client import channels_are_watched
 from fiftyone_milvus.errors import EngineError
 from tests.conftest import Engine
 from tests.support.certificates import make_certificates
@@ -250,3 +251,50 @@ def make_idle(embedded_path: Path) -> Callable[[], Connection]:
         return connection
 
     return make
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_forks_while_threads_search_and_connections_open(engine: Engine) -> None:
+    """Neither is a fork delayed, nor do the parent, its threads or the children fail."""
+    target = resolve(engine.settings, None)
+    shared = connect(target)
+    shared.run(names)
+    ended, failures = threading.Event(), []
+
+    def search() -> None:
+        try:
+            while not ended.is_set():
+                shared.run(names)
+        except Exception as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=search) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    delays = []
+    try:
+        for _ in range(5):
+            opened = Connection(target)
+            opened.run(names)
+            began = time.monotonic()
+            child = os.fork()
+            if child == 0:
+                try:
+                    signal.alarm(30)  # ends a child that hangs
+                    shared.run(names)
+                    opened.run(names)
+                    os._exit(0)
+                finally:
+                    os._exit(1)
+            delays.append(time.monotonic() - began)
+            assert os.waitpid(child, 0)[1] == 0
+            opened.run(names)
+            opened.close()
+    finally:
+        ended.set()
+        for thread in threads:
+            thread.join(30)
+    assert not any(thread.is_alive() for thread in threads)
+    assert failures == []
+    if not channels_are_watched():
+        assert min(delays) < 0.25

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -14,13 +15,14 @@ from pymilvus import MilvusClient
 
 from fiftyone_milvus.collection import consistency
 from fiftyone_milvus.collection.recent import MAX_BYTES, Rows
-from fiftyone_milvus.connection import RETRY_SECONDS, Connection, Retry
+from fiftyone_milvus.connection import RETRY_SECONDS, Connection, Request, Retry
 from fiftyone_milvus.dataset import object_ids
 from fiftyone_milvus.errors import (
     CollectionMismatchError,
     CollectionNotFoundError,
     EngineError,
     FiftyOneMilvusError,
+    NotLoadedError,
 )
 from fiftyone_milvus.schema.layout import (
     EMBEDDED,
@@ -42,6 +44,8 @@ _LOAD_SECONDS = 60.0
 _LOAD_POLL = 0.02
 _INDEX_SECONDS = 0.5
 _INDEX_POLL = 0.05
+_LOADS = 5
+"""How often one call loads a collection that others release meanwhile."""
 
 
 class CollectionBase:
@@ -79,6 +83,7 @@ class CollectionBase:
         self._rows: int | None = None
         self._partitions: list[str] | None = None
         self._warned = False
+        self._loading_again = threading.Lock()
 
     @property
     def where(self) -> str:
@@ -209,14 +214,17 @@ class CollectionBase:
         """Returns about how many rows there are, without loading the collection.
 
         If it is not loaded, this is from Milvus' statistics: sealed rows, deleted ones included.
+        The embedded engine does not open the collection for it.
 
         Raises:
             FiftyOneMilvusError: if Milvus can't be reached or refuses
         """
-        if self._load_state() != "Loaded":
-            return int(self.connection.run(self._request("get_collection_stats"))["row_count"])
-        count = {"filter": "", "output_fields": ["count(*)"], "consistency_level": "Bounded"}
-        return int(self.connection.run(self._request("query", **count))[0]["count(*)"])
+        # The embedded engine's statistics are exact where the collection is open
+        if not self.connection.engine.lite and self._load_state() == "Loaded":
+            count = {"filter": "", "output_fields": ["count(*)"], "consistency_level": "Bounded"}
+            with suppress(NotLoadedError):
+                return int(self.connection.run(self._request("query", **count))[0]["count(*)"])
+        return int(self.connection.run(self._request("get_collection_stats"))["row_count"])
 
     def built(self) -> Built:
         """Returns how much of the vector index is built.
@@ -391,7 +399,7 @@ class CollectionBase:
         return not self._loading
 
     def _load_state(self) -> str:
-        state = self.connection.run(lambda c: c.get_load_state(self.name)).get("state")
+        state = self.connection.run(self._request("get_load_state")).get("state")
         return getattr(state, "name", str(state))
 
     def _load(self, **options: Any) -> None:
@@ -450,9 +458,7 @@ class CollectionBase:
 
     def _request(self, method: str, *args: Any, **options: Any) -> Callable[[MilvusClient], Any]:
         """Returns the call of a method of the client for this collection, within its timeout."""
-        return lambda client: getattr(client, method)(
-            self.name, *args, timeout=self.timeout, **options
-        )
+        return Request(method, self.name, *args, timeout=self.timeout, **options)
 
     def _call(
         self,
@@ -474,14 +480,15 @@ class CollectionBase:
             )
         if self._loading and reads:
             self.wait_until_loaded()
-        try:
-            return self.connection.run(operation, timeout=self.timeout, retry=retry)
-        except (EngineError, CollectionNotFoundError):
-            if not self.exists():
-                self._layout = None
-                raise self._not_found() from None
-            if not self._recovered(known):
-                raise
+        for _ in range(_LOADS):
+            try:
+                return self.connection.run(operation, timeout=self.timeout, retry=retry)
+            except (EngineError, CollectionNotFoundError) as error:  # noqa: PERF203
+                if not self.exists():
+                    self._layout = None
+                    raise self._not_found() from None
+                if not self._recovered(known) and not isinstance(error, NotLoadedError):
+                    raise
         return self.connection.run(operation, timeout=self.timeout, retry=retry)
 
     def _recovered(self, known: Layout) -> bool:
@@ -506,11 +513,9 @@ class CollectionBase:
             self._layout = None
             return self.layout.index_type is not None
         self._require_same(known, now)
-        # It was released: by a restart of the embedded service, or by a user
-        if self._load_state() == "Loaded":
-            return False
-        self._load()
-        return True
+        # It was released: by a restart of the embedded service, or by a user. Another call may
+        # have loaded it since
+        return self._load_again()
 
     def _require_same(self, known: Layout, now: Layout) -> None:
         names = ("id_field", "vector_field", "sample_field", "dimension", "metric_type")
@@ -525,6 +530,17 @@ class CollectionBase:
         raise CollectionMismatchError(
             f"The {self.where} was made again by another program, with {what}; call reload()"
         )
+
+    def _load_again(self) -> bool:
+        """Loads the collection if it is not loaded, and returns whether it was not."""
+        with self._loading_again:  # one call loads, and the others find it loaded
+            if (state := self._load_state()) == "Loaded":
+                return False
+            if state == "NotLoad":
+                self._load()
+            self._loading = True
+            self.wait_until_loaded()
+            return True
 
     def _not_found(self) -> CollectionNotFoundError:
         if self._seen:
@@ -550,8 +566,8 @@ class CollectionBase:
 
     def _describe_index(self, field: str) -> Callable[[MilvusClient], dict[str, Any]]:
         def describe(client: MilvusClient) -> dict[str, Any]:
-            for name in client.list_indexes(self.name, field_name=field):
-                index = client.describe_index(self.name, name, timeout=self.timeout)
+            for name in self._request("list_indexes", field_name=field)(client):
+                index = self._request("describe_index", name)(client)
                 if index and index.get("field_name", field) == field:
                     return dict(index)
             return {}

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from fiftyone_milvus.connection.connection import Connection, Engine, close_all, connect
 from fiftyone_milvus.connection.failures import translate
+from fiftyone_milvus.connection.requests import Request
 from fiftyone_milvus.connection.resolution import LOCAL_SERVER, new_indexes, resolve
 from fiftyone_milvus.connection.retries import RETRY_SECONDS, Retry
 from fiftyone_milvus.connection.settings import CREDENTIALS, Settings
@@ -23,6 +24,7 @@ __all__ = [
     "RETRY_SECONDS",
     "Connection",
     "Engine",
+    "Request",
     "Retry",
     "Settings",
     "Target",

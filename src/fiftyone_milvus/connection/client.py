@@ -25,10 +25,12 @@ _RECONNECT = {
     "grpc.initial_reconnect_backoff_ms": 50,
     "grpc.min_reconnect_backoff_ms": 2500,
     "grpc.max_reconnect_backoff_ms": 1000,
+    # pymilvus pings every 10 s; gRPC would wait a minute for the answer of a frozen process. One
+    # that is only busy answers, even while Python code of it runs.
+    "grpc.http2.ping_timeout_ms": 10_000,
 }
-# pymilvus pings every 10 s, and gRPC servers with default settings then disconnect. A local socket
-# needs no pings.
-_LOCAL = {**_RECONNECT, "grpc.keepalive_time_ms": 2**31 - 1}
+# A service needs no pings while nothing is asked of it
+_LOCAL = {**_RECONNECT, "grpc.keepalive_permit_without_calls": 0}
 _NO_PROXY = {"grpc.enable_http_proxy": 0}
 
 
@@ -151,6 +153,16 @@ def _leave_retries_to_us(client: Any) -> None:
         handler._on_rpc_error = on_error
     else:
         _warn_of_retries()
+
+
+@functools.cache
+def channels_are_watched() -> bool:
+    """Whether pymilvus waits for a new channel with a thread that lives on for 0.2 s."""
+    from pymilvus.client.grpc_handler import GrpcHandler
+
+    wait = getattr(GrpcHandler, "_wait_for_channel_ready", None)
+    code = getattr(wait, "__code__", None)
+    return code is None or "channel_ready_future" in code.co_names
 
 
 @functools.cache

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from fiftyone_milvus import embedded
-from fiftyone_milvus.connection import orm
-from fiftyone_milvus.connection.client import open_client
+from fiftyone_milvus.connection import orm, slow_calls
+from fiftyone_milvus.connection.client import channels_are_watched, open_client
 from fiftyone_milvus.connection.failures import Failure, describe, translate
 from fiftyone_milvus.connection.quiet_logs import quiet
 from fiftyone_milvus.connection.retries import RETRY_SECONDS, Retry
@@ -133,7 +133,8 @@ class Connection:
         Args:
             operation: is called with the ``MilvusClient``, maybe several times; the call before a
                 retry may have succeeded
-            timeout: the seconds that ``operation`` gives pymilvus, for the error's message
+            timeout: the seconds that ``operation`` gives pymilvus, for the error's message; those
+                of a :class:`Request` by default
             retry: for how many seconds to retry, or a :class:`Retry`
 
         Returns:
@@ -156,11 +157,14 @@ class Connection:
             try:
                 # Before the clock starts: a service may take longer to start than the retries
                 attempt.prepare()
+                if self.target.path is not None and retry.seconds <= RETRY_SECONDS:
+                    embedded.check(self.target.path)
                 return retrying(attempt)
             except Exception as error:
                 problem = error
         if isinstance(problem, FiftyOneMilvusError):
             raise problem
+        timeout = timeout or getattr(operation, "timeout", None)
         raise translate(problem, self.target, timeout=timeout) from problem
 
     def register_orm(self) -> bool:
@@ -238,7 +242,8 @@ class Connection:
                 if self.target.path is not None and self._opened_before:
                     orm.renew(self.target)
                 self._opened_before = True
-                _delay_forks(_FORK_DELAY)
+                if channels_are_watched():
+                    _delay_forks(_FORK_DELAY)
             return self._client
 
     def _current(self) -> bool:
@@ -259,9 +264,13 @@ class _Attempt(Generic[T]):
         self._reopen = False
 
     def __call__(self) -> T:
-        client = self._connection._live()
-        with quiet():
-            return self._operation(client)
+        call = slow_calls.begin(self._connection.target, self._operation)
+        try:
+            client = self._connection._live()
+            with quiet():
+                return self._operation(client)
+        finally:
+            slow_calls.end(call)
 
     def transient(self, error: BaseException) -> bool:
         """Returns whether the same call may soon succeed, and may be made again."""
@@ -282,15 +291,20 @@ class _Attempt(Generic[T]):
         connection = self._connection
         if connection.target.path is not None:
             # Its client is replaced at the next use; other threads may be using it now
-            embedded.ensure(connection.target.path)
+            call = slow_calls.begin(connection.target, embedded.ensure)
+            try:
+                embedded.ensure(connection.target.path)
+            finally:
+                slow_calls.end(call)
         if self._reopen:
             connection.close()
 
 
 _FORK_DELAY = 0.3
-"""Seconds after a channel opens during which a fork would inherit a gRPC that hangs.
+"""Seconds after pymilvus 2 opens a channel during which a fork would break gRPC.
 
-A thread of gRPC, which wakes up every 0.2 s, watches the new channel.
+A thread of gRPC, which wakes up every 0.2 s, watches the new channel. pymilvus 3 needs no such
+thread, and no delay.
 """
 _forks_from = 0.0
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from fiftyone_milvus import embedded
 from fiftyone_milvus.connection.diagnosis import diagnose
 from fiftyone_milvus.connection.target import Target
 from fiftyone_milvus.errors import (
@@ -14,6 +15,7 @@ from fiftyone_milvus.errors import (
     EmbeddedServiceError,
     EngineError,
     FiftyOneMilvusError,
+    NotLoadedError,
     PermissionDeniedError,
     UnreachableError,
 )
@@ -21,6 +23,7 @@ from fiftyone_milvus.errors import (
 _CONNECT_FAILED = 2
 _RATE_LIMIT, _QUOTA_EXCEEDED = 8, 9
 _COLLECTION_NOT_FOUND = 100
+_NOT_LOADED = frozenset({101, 103})
 _DATABASE_NOT_FOUND = 800
 _NOT_AUTHENTICATED, _PRIVILEGE_NOT_PERMITTED = 1400, 1401
 
@@ -32,6 +35,8 @@ _BUSY = (
     "node offline", "node not match", "time tick long delay", "leader changed", "no leader",
 )  # fmt: skip
 _DISK_FULL = "no space left on device"
+# Milvus Lite, and servers
+_RELEASED = ("call load() before", "collection not loaded", "not fully loaded")
 _CLOSED = ("closed channel", "should create connection first")
 _LIMIT = 400
 
@@ -163,6 +168,8 @@ def _explain(failure: Failure, target: Target, timeout: float | None, probe: boo
         )
     if failure.unreachable or status == "DEADLINE_EXCEEDED":
         return _no_answer(failure, target, timeout, probe)
+    if code in _NOT_LOADED or any(words in lower for words in _RELEASED):
+        return NotLoadedError, f"{where} refused: {said}"
     if failure.busy:
         return UnreachableError, f"{where} is not ready: {said}; try again in a moment"
     if status == "UNIMPLEMENTED":
@@ -202,21 +209,29 @@ def _no_answer(failure: Failure, target: Target, timeout: float | None, probe: b
                 EmbeddedServiceError,
                 f"The service of {target.address} is busy: {failure.message}",
             )
+        where = f"The service of {target.address}"
+        if failure.status == "DEADLINE_EXCEEDED":
+            return EmbeddedServiceError, (
+                f"{where} did not answer{_within(timeout)}; {embedded.holder(target.path)}; or "
+                "raise 'timeout'"
+            )
         return EmbeddedServiceError, (
-            f"The service of {target.address} does not answer ({failure.message}): "
-            "see 'fiftyone-milvus status'"
+            f"{where} does not answer ({failure.message}); {embedded.holder(target.path)}"
         )
     if probe and (problem := diagnose(target)) is not None:
         return type(problem), str(problem)
     where = f"Milvus at {target.address}"
     if failure.status == "DEADLINE_EXCEEDED":
-        within = f" within {timeout:g} s" if timeout is not None else " in time"
         return UnreachableError, (
-            f"{where} did not answer{within}: check that it is Milvus, or raise 'timeout'"
+            f"{where} did not answer{_within(timeout)}: check that it is Milvus, or raise 'timeout'"
         )
     return UnreachableError, (
         f"{where} did not answer ({failure.message}): check that Milvus is running there"
     )
+
+
+def _within(timeout: float | None) -> str:
+    return f" within {timeout:g} s" if timeout is not None else " in time"
 
 
 def _user(target: Target) -> str | None:

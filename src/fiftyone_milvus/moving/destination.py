@@ -21,7 +21,7 @@ from fiftyone_milvus.backend import MilvusSimilarity, MilvusSimilarityConfig, un
 from fiftyone_milvus.collection import MilvusCollection
 from fiftyone_milvus.collection.filters import batches
 from fiftyone_milvus.collection.recent import Rows
-from fiftyone_milvus.connection import CREDENTIALS, Connection, Settings, resolve
+from fiftyone_milvus.connection import CREDENTIALS, Connection, Request, Settings, resolve
 from fiftyone_milvus.connection.resolution import LOCAL_SERVER
 from fiftyone_milvus.dataset import object_ids
 from fiftyone_milvus.dataset.progress import ProgressBar
@@ -78,7 +78,7 @@ class Destination:
             "fields": config.fields,
         }
         connection = config.connect()
-        names = connection.run(lambda client: client.list_collections())
+        names = connection.run(Request("list_collections"))
         begun = self._begun(connection, samples, key, config.collection_name, names)
         if begun is None and config.collection_name in names:
             raise CollectionMismatchError(

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from fiftyone_milvus.connection import Connection
+from fiftyone_milvus.connection import Connection, Request
 from fiftyone_milvus.errors import FiftyOneMilvusError, InvalidInputError
 from fiftyone_milvus.numbers import check_flag, check_integer
 from fiftyone_milvus.schema.columns import Column, Kind
@@ -141,7 +141,7 @@ def _check_nodes(replicas: int | None, connection: Connection, where: str) -> No
     if (replicas or 1) == 1:
         return
     try:
-        group = connection.run(lambda c: c.describe_resource_group(_NODES))
+        group = connection.run(Request("describe_resource_group", _NODES))
     except FiftyOneMilvusError as error:
         # Some users and clouds may not ask; Milvus itself refuses what is impossible
         logger.debug("The number of query nodes is unknown: %s", error)
