@@ -300,9 +300,11 @@ def _start_lock(path: Path, deadline: float) -> Iterator[Any]:
     try:
         held = lock.acquire(timeout=max(deadline - time.monotonic(), 0.0), poll_interval=0.02)
     except filelock.Timeout:
+        pid = processes.lock_holder(path / paths.START_LOCK)
+        who = "another process" if pid is None else f"process {pid}"
         raise EmbeddedServiceError(
-            f"another process has been starting the Milvus Lite service of '{path}' for too long; "
-            "try again"
+            f"{who} has been starting the Milvus Lite service of '{path}' for too long; try again, "
+            "or end that process"
         ) from None
     except OSError as error:
         raise paths.unusable(path, error) from error

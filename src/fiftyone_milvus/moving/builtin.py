@@ -149,7 +149,7 @@ def _server_manager() -> Any:
 
 def explain_lock(error: EmbeddedServiceError) -> EmbeddedServiceError:
     """Returns the error for a Milvus Lite directory that another process has open."""
-    if "locked by another process" not in str(error):
+    if "data directory is locked by" not in str(error):
         return error
     return EmbeddedServiceError(
         f"{str(error).split(';')[0]}; the built-in backend keeps it until its process ends: close "
