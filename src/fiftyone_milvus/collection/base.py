@@ -198,7 +198,9 @@ class CollectionBase:
         name = str(info.get("collection_name") or self.name)
         aliases = info.get("aliases") or ()
         if self.connection.engine.lite:
-            aliases = self.connection.run(lambda client: client.list_aliases(name))["aliases"]
+            aliases = self.connection.run(Request("list_aliases", name, timeout=self.timeout))[
+                "aliases"
+            ]
         return name, *sorted(aliases)
 
     def is_alias(self) -> bool:

@@ -13,6 +13,7 @@ from pymilvus import DataType, MilvusClient
 
 from fiftyone_milvus.collection import consistency
 from fiftyone_milvus.collection.base import CollectionBase
+from fiftyone_milvus.connection import Request
 from fiftyone_milvus.errors import CollectionMismatchError, EngineError, PermissionDeniedError
 from fiftyone_milvus.schema.columns import MAX_STRING_BYTES, MAX_STRINGS, Column, Kind
 from fiftyone_milvus.schema.layout import (
@@ -200,23 +201,21 @@ class Creation(CollectionBase):
         if self._maker is None or not self.exists() or not self._is_mine():
             return False
         aside = f"{self.name[:_LONGEST_NAME]}_discarded_{self._maker[:8]}"
-        rename = self.connection.run
+        run, timeout = self.connection.run, self.timeout
         try:
-            rename(lambda client: client.rename_collection(self.name, aside, timeout=self.timeout))
+            run(Request("rename_collection", self.name, aside, timeout=timeout))
         except (EngineError, PermissionDeniedError):
             return self.drop()  # without this protection
         if not self._is_mine(aside):
-            rename(lambda client: client.rename_collection(aside, self.name, timeout=self.timeout))
+            run(Request("rename_collection", aside, self.name, timeout=timeout))
             return False
         self.forget()
-        self.connection.run(lambda client: client.drop_collection(aside, timeout=self.timeout))
+        run(Request("drop_collection", aside, timeout=timeout))
         return True
 
     def _is_mine(self, name: str | None = None) -> bool:
-        name = name or self.name
-        info = self.connection.run(
-            lambda client: client.describe_collection(name, timeout=self.timeout)
-        )
+        request = Request("describe_collection", name or self.name, timeout=self.timeout)
+        info = self.connection.run(request)
         maker = dict(info.get("properties") or {}).get(MAKER)
         return maker is not None and maker == self._maker
 

@@ -54,10 +54,13 @@ def check(expression: object) -> str:
         )
     if len(expression) > MAX_CHARACTERS:
         raise _too_large(expression, f"{len(expression):,} characters", MAX_CHARACTERS)
-    tokens, operators, depth = [], 0, 0
+    tokens: list[tuple[str, str]] = []
+    operators, depth = 0, 0
     for found in _TOKEN.finditer(expression):
         kind, token = str(found.lastgroup), found[0]
-        if kind == "sign" or (kind == "name" and token.lower() in _WORDS):
+        # Not the signs of numbers, as in a list
+        signed = token in "+-" and bool(tokens) and tokens[-1][1] in "[,("
+        if (kind == "sign" and not signed) or (kind == "name" and token.lower() in _WORDS):
             operators += 1
             if operators > MAX_OPERATORS:
                 raise _too_large(expression, f"more than {MAX_OPERATORS:,} operators")
