@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from fiftyone_milvus import embedded
@@ -143,7 +144,8 @@ class Connection:
         Raises:
             FiftyOneMilvusError: one line for whatever pymilvus or gRPC raised
         """
-        attempt = _Attempt(self, operation)
+        reported = isinstance(retry, Retry) and retry.on_wait is not None
+        attempt = _Attempt(self, operation, reported=reported)
         try:
             return attempt()
         except Exception as error:
@@ -256,11 +258,20 @@ class Connection:
 
 
 class _Attempt(Generic[T]):
-    """One call of Milvus, which can be retried."""
+    """One call of Milvus, which can be retried.
 
-    def __init__(self, connection: Connection, operation: Callable[[Any], T]) -> None:
+    Args:
+        connection: to the Milvus
+        operation: what is called
+        reported: whether the caller says itself that it waits for retries
+    """
+
+    def __init__(
+        self, connection: Connection, operation: Callable[[Any], T], *, reported: bool
+    ) -> None:
         self._connection = connection
         self._operation = operation
+        self._reported = reported
         self._reopen = False
 
     def __call__(self) -> T:
@@ -291,13 +302,18 @@ class _Attempt(Generic[T]):
         connection = self._connection
         if connection.target.path is not None:
             # Its client is replaced at the next use; other threads may be using it now
-            call = slow_calls.begin(connection.target, embedded.ensure)
-            try:
-                embedded.ensure(connection.target.path)
-            finally:
-                slow_calls.end(call)
+            self._ensure(connection.target.path)
         if self._reopen:
             connection.close()
+
+    def _ensure(self, path: Path) -> embedded.Endpoint:
+        if self._reported:
+            return embedded.ensure(path)
+        call = slow_calls.begin(self._connection.target, embedded.ensure)
+        try:
+            return embedded.ensure(path)
+        finally:
+            slow_calls.end(call)
 
 
 _FORK_DELAY = 0.3
