@@ -26,14 +26,15 @@ SOURCES := pyproject.toml README.md LICENSE $(shell find src -name '*.py' -o -na
 VERSION := $(shell sed -n 's/.*"\(.*\)"/\1/p' src/fiftyone_milvus/_version.py)
 WHEEL := dist/fiftyone_milvus-$(VERSION)-py3-none-any.whl
 
-# Compiled at once, as pip does: where Python may not write bytecode, every process would do it again
+# Compiled is what is imported, which is a quarter of what is installed; so Python must be allowed to
+unexport PYTHONDONTWRITEBYTECODE
 ifdef UV
   make_venv = $(UV) venv --quiet --seed --python "$$(command -v $(PYTHON))" $(1)
-  install = $(UV) pip install --quiet --compile-bytecode --python $(1)/bin/python
+  install = $(UV) pip install --quiet --python $(1)/bin/python
   build_wheel = $(UV) build --quiet --wheel --out-dir dist --python $(BIN)/python .
 else
   make_venv = $(PYTHON) -m venv $(1) && $(1)/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
-  install = $(1)/bin/python -m pip install --quiet
+  install = $(1)/bin/python -m pip install --quiet --no-compile
   build_wheel = $(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
 endif
 
@@ -107,7 +108,7 @@ clean:  ## Remove everything that these commands made
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .PHONY: test-env
-test-env: $(VENV)/.package $(VENV)/.dev
+test-env: $(VENV)/.package $(VENV)/.dev $(VENV)/.compiled
 	@env -u FIFTYONE_DATABASE_URI $(BIN)/fiftyone-milvus setup
 
 $(VENV)/bin/python:
@@ -127,6 +128,12 @@ $(VENV)/.package: $(WHEEL)
 $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
 	@echo "Installing the tools into $(VENV)"
 	@$(call install,$(VENV)) --group dev --group publish --group server
+	@touch $@
+
+# Before the workers of a test run would each do it. FiftyOne starts a database unless one is named
+$(VENV)/.compiled: $(VENV)/.dev | $(VENV)/.package
+	@FIFTYONE_DATABASE_URI=mongodb://127.0.0.1:1 $(BIN)/python -c \
+		"import fiftyone.brain, fiftyone_milvus.embedded.service, fiftyone_milvus.index, hypothesis, pytest"
 	@touch $@
 
 $(LOWEST)/.ready: $(WHEEL) tests/lowest.txt
