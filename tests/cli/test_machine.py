@@ -15,7 +15,7 @@ import pytest
 import typer
 
 from fiftyone_milvus import __version__, cli, embedded
-from tests.cli.support import PROGRAM, call
+from tests.cli.support import PROGRAM, call, enter, read
 
 
 @pytest.fixture
@@ -52,9 +52,9 @@ def test_nothing_heavy_is_imported_for_help() -> None:
 
 def test_unknown_commands_and_options_exit_with_2() -> None:
     call("launch", exit_code=2)
-    call("status", "--jsn", exit_code=2)
-    call("stop", "x.db", "--all", exit_code=2)
-    call("serve", "--idle", "-1", exit_code=2)
+    enter("status", "--jsn", exit_code=2)
+    enter("stop", "x.db", "--all", exit_code=2)
+    enter("serve", "--idle", "-1", exit_code=2)
 
 
 def test_enable_and_disable(config_file: Path) -> None:
@@ -71,8 +71,8 @@ def test_enable_and_disable(config_file: Path) -> None:
 
 def test_our_errors_are_one_line_and_exit_with_1(config_file: Path) -> None:
     config_file.write_text("{\n oops")
-    for command in ("enable", "disable", "status"):
-        out, err = call(command, exit_code=1)
+    for command, how in (("enable", enter), ("disable", enter), ("status", call)):
+        out, err = how(command, exit_code=1)
         assert out == ""
         assert err.startswith("Error: ")
         assert err.count("\n") == 1
@@ -86,7 +86,7 @@ def test_setup_finds_the_database_that_is_there() -> None:
 
 def test_status_shows_an_engine_and_stop_stops_it(config_file: Path, embedded_path: Path) -> None:
     def running() -> dict[str, dict[str, object]]:
-        services = json.loads(call("status", "--json")[0])["services"]
+        services = read("status")["services"]
         return {service["path"]: service for service in services}
 
     assert str(embedded_path) not in running()
@@ -94,13 +94,13 @@ def test_status_shows_an_engine_and_stop_stops_it(config_file: Path, embedded_pa
     service = running()[str(endpoint.path)]
     assert service["pid"] == endpoint.pid
     assert service["address"] == endpoint.address
-    shown, _ = call("status")
+    shown, _ = enter("status")
     assert str(endpoint.pid) in shown
     assert endpoint.token not in shown + json.dumps(running())
 
     assert "Stopped" in call("stop", str(embedded_path))[0]
     assert embedded.status(embedded_path) is None
-    assert "No service is running" in call("stop", str(embedded_path))[0]
+    assert "No service is running" in enter("stop", str(embedded_path))[0]
 
 
 def test_serve_stays_until_interrupted(embedded_path: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 import fiftyone_milvus  # noqa: F401  (makes backend="milvus" ours)
 from fiftyone_milvus import embedded
-from tests.cli.support import call
+from tests.cli.support import call, read
 from tests.support.indexes import image_dataset, python, vectors
 
 
@@ -47,7 +47,7 @@ def test_defaults_lead_to_private_places(index):
 
 
 def test_commands_find_private_things_only(index):
-    found = json.loads(call("list", "--json")[0])
+    found = read("list")
     assert [one["brain_key"] for one in found["indexes"]] == ["default"]
     paths = [service["path"] for service in json.loads(call("status", "--json")[0])["services"]]
     assert paths == [str(embedded.default_path())]
