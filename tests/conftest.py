@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import gc
 import importlib.util
 import os
 import random
@@ -48,6 +49,9 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 settings.load_profile("tests")
+
+# FiftyOne's import leaves 280,000 objects, which Python would look through again and again
+gc.set_threshold(20_000, 20, 50)
 
 # A shell's background job ignores Ctrl-C, and so would the processes that tests start and interrupt
 signal.signal(signal.SIGINT, signal.default_int_handler)
