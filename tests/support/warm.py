@@ -19,7 +19,9 @@ from pathlib import Path
 
 _FORKS = """
 import json, os, sys, types
-import fiftyone
+import importlib
+for name in sys.argv[1:]:
+    importlib.import_module(name)
 for line in sys.stdin:
     job = json.loads(line)
     child = os.fork()
@@ -42,9 +44,14 @@ for line in sys.stdin:
 
 
 class WarmPython:
-    """Runs code as ``python -c`` does, without the time that FiftyOne's import takes."""
+    """Runs code as ``python -c`` does, without the time that FiftyOne's import takes.
 
-    def __init__(self) -> None:
+    Args:
+        modules: what is imported before the forks
+    """
+
+    def __init__(self, *modules: str) -> None:
+        self._modules = modules
         self._process: subprocess.Popen[str] | None = None
 
     def run(
@@ -72,7 +79,7 @@ class WarmPython:
         """
         if self._process is None or self._process.poll() is not None:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", _FORKS],
+                [sys.executable, "-c", _FORKS, *self._modules],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,
@@ -106,5 +113,5 @@ class WarmPython:
         os.killpg(self._process.pid, signal.SIGKILL)
 
 
-WARM = WarmPython()
+WARM = WarmPython("fiftyone")
 """That of this test process, with which it ends."""
