@@ -245,7 +245,7 @@ class TestTLS:
         ca, stranger = tls_server.certificates.ca, tls_server.certificates.stranger_ca
         local = f"http://localhost:{tls_server.port}"
         monkeypatch.setattr(resolution, "LOCAL_SERVER", local)
-        with pytest.raises(TLSError, match=f"{local} wants TLS"):
+        with pytest.raises(TLSError, match=f"{local} requires TLS"):
             resolve(Settings(), None)
         with pytest.raises(TLSError, match="not trusted"):
             resolve(Settings(ca_pem_path=stranger), None)

@@ -31,7 +31,10 @@ def create(connection, name):
 
 
 def python(script: str, **names: Any) -> str:
-    """Runs a script whose stderr stays empty; returns its stdout."""
+    """Runs a script whose stderr stays empty; returns its stdout.
+
+    On a busy machine, a service may take 5 s to start, which is said there.
+    """
     values = "".join(f"{name} = {value!r}\n" for name, value in names.items())
     done = subprocess.run(
         [
@@ -46,7 +49,8 @@ def python(script: str, **names: Any) -> str:
         text=True,
         timeout=90,
     )
-    assert done.stderr == ""
+    said = [line for line in done.stderr.splitlines() if "has not answered for" not in line]
+    assert said == []
     assert done.returncode == 0
     return done.stdout
 

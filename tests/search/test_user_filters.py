@@ -91,7 +91,11 @@ def test_many_values_pass():
 def test_a_search_refuses_them(engine, dropped):
     indexed = index_images(engine, 5, "cosine", fields=["number"])
     dropped.append(indexed)
-    for bad, said in (("number / 0 == 1", "divides by zero"), ("(" * 60, "nested"), (5, "text")):
-        with pytest.raises(InvalidInputError, match=f"Invalid filter.*{said}|expected a Milvus"):
+    for bad, said in (
+        ("number / 0 == 1", "divides by zero"),
+        ("(" * 60, "nested"),
+        (5, "as a string"),
+    ):
+        with pytest.raises(InvalidInputError, match=f"Invalid filter.*{said}"):
             indexed.index.search(indexed.ids[0], filter=bad)
     assert indexed.index.search(indexed.ids[0], k=2, filter="number / 1 >= 0").ids

@@ -35,7 +35,7 @@ def is_milvus(target: Target, seconds: float | None = None) -> bool:
 
     Raises:
         UnreachableError: if something listens that does not say what it is
-        TLSError: if it wants TLS, or its certificate is not trusted
+        TLSError: if it requires TLS, or its certificate is not trusted
     """
     seconds = PROBE_SECONDS if seconds is None else seconds
     deadline = time.monotonic() + seconds

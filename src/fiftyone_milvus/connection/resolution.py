@@ -41,7 +41,7 @@ def resolve(settings: Settings, deployment: str | None) -> Target:
         InvalidInputError: if the address can't be read, or there are credentials without one
         UnreachableError: if no address is given, and what listens on port 19530 does not say within
             10 s whether it is Milvus
-        TLSError: likewise, if it wants TLS
+        TLSError: likewise, if it requires TLS
     """
     if settings.uri is not None:
         return _named(settings.uri, settings)
@@ -69,7 +69,7 @@ def answers(target: Target) -> bool:
 
     Raises:
         UnreachableError: if what listens there does not say what it is
-        TLSError: if it wants TLS, or its certificate is not trusted
+        TLSError: if it requires TLS, or its certificate is not trusted
     """
     with _asking:
         if target.address not in _answered:

@@ -66,6 +66,8 @@ def load(path: Path) -> ServiceFile | None:
     """
     file = path / paths.SERVICE_FILE
     try:
+        if path.is_file():
+            return None  # paths.prepare() says what it may be
         files.check_directory(path)
         service = ServiceFile(**json.loads(files.read(file, secret=True)))
     except EmbeddedServiceError:
