@@ -49,6 +49,10 @@ class CollectionMismatchError(CollectionError):
     """The collection has other fields, or another metric or owner, than this index."""
 
 
+class CollectionDamagedError(CollectionError):
+    """Files of the collection are damaged; ``fiftyone-milvus doctor --repair`` repairs them."""
+
+
 class ConnectionFailedError(FiftyOneMilvusError, ConnectionError):
     """Milvus can't be reached or refuses the connection."""
 

@@ -10,11 +10,11 @@ import fiftyone as fo
 import fiftyone.brain as fob
 import pytest
 
-from fiftyone_milvus import inventory
+from fiftyone_milvus import embedded, inventory
 from fiftyone_milvus.collection import MilvusCollection
 from fiftyone_milvus.demo.model import NAME as MODEL
 from fiftyone_milvus.doctor import installation, roundtrip, verdict
-from fiftyone_milvus.errors import InvalidInputError
+from fiftyone_milvus.errors import CollectionDamagedError, InvalidInputError
 from fiftyone_milvus.plugin.installation import install
 from fiftyone_milvus.setup import takeover
 from tests.cli.conftest import Configure
@@ -159,3 +159,46 @@ def test_permissions(auth_server: MilvusServer, enabled: Path, configure: Config
     assert found["round trip"]["level"] == "problem"
     assert "CreateCollection" in found["round trip"]["remedy"]
     assert "secret-123" not in json.dumps(found)
+
+
+def test_damaged_files(
+    enabled: Path, embedded_path: Path, scans: Any, configure: Configure
+) -> None:
+    configure(uri=str(embedded_path))
+    dataset = scans.dataset("cli-damaged", 60)
+    read("create", dataset.name, "similar", "--model", MODEL)
+    index = dataset.load_brain_results("similar")
+    name, ids = index.config.collection_name, set(index.sample_ids)
+    index.client.flush(name)
+    embedded.stop(embedded_path)
+    (file,) = embedded_path.glob(f"collections/{name}/partitions/*/data/*.parquet")
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+    with pytest.raises(CollectionDamagedError, match=r"data_.* was changed, which affects 60 rows"):
+        _ = dataset.load_brain_results("similar", cache=False).total_index_size
+    (listed,) = inventory.collections(inventory.configured(str(embedded_path)))
+    assert listed.name == name
+    found = verdicts(exit_code=1)["files"]
+    assert found["level"] == "problem"
+    assert found["remedy"] == f"run `fiftyone-milvus doctor --repair --uri {embedded_path}`"
+
+    found = verdicts("--repair", "--uri", str(embedded_path))
+    assert found["files"]["level"] == "ok"
+    assert found["repair"]["level"] == "warning"
+    assert f"fiftyone-milvus sync {dataset.name} similar" in found["repair"]["remedy"]
+    lost = embedded_path / "collections" / name / "quarantine" / "lost.txt"
+    assert set(lost.read_text("utf-8").split()) == ids
+    dataset.clear_cache()
+    assert dataset.load_brain_results("similar").total_index_size == 0
+    read("sync", dataset.name, "similar")
+    assert dataset.load_brain_results("similar").total_index_size == 60
+
+    # A damaged one can be deleted
+    embedded.stop(embedded_path)
+    (embedded_path / "collections" / name / "manifest.json").write_text("{")
+    dataset.clear_cache()
+    enter("delete", dataset.name, "similar", "--yes")
+    assert not inventory.collections(inventory.configured(str(embedded_path)))
+    dataset.delete()

@@ -152,10 +152,7 @@ def test_status_and_doctor_say_so(tmp_path: Path, copies: Callable[..., Path]) -
     assert service["unprotected"] == ["flush (no storage.wal:_cleanup_old_wals)"]
     for text in (shown, verdict.found):
         assert f"slower, without fast paths: {service['mode_reason']}" in text
-        assert (
-            f"not protected against a full disk or a power loss: {service['unprotected'][0]}"
-            in text
-        )
+        assert f"files are less protected: {service['unprotected'][0]}" in text
     assert verdict.level == "warning"
     assert verdict.remedy == "pip install --upgrade fiftyone-milvus"
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from fiftyone_milvus.cli import output
@@ -16,17 +18,29 @@ _MARKS = {
 }
 
 
-@command(SET_UP, "doctor", "doctor --uri http://localhost:19530 --json")
-def doctor(uri: Uri = None, as_json: Json = False) -> None:
+@command(SET_UP, "doctor", "doctor --uri http://localhost:19530 --json", "doctor --repair")
+def doctor(
+    uri: Uri = None,
+    repair: Annotated[
+        bool,
+        typer.Option(
+            "--repair",
+            help="Repair damaged files of the embedded engine first: what is intact is brought "
+            "back, and what is damaged is set aside.",
+        ),
+    ] = False,
+    as_json: Json = False,
+) -> None:
     """Check FiftyOne, its database, the brain config, the plugin and Milvus.
 
-    Writes, searches and drops a small collection of its own. Prints a line for each check, and what
-    to do if something is wrong. Exits with 1 if there is a problem.
+    Verifies all files of the embedded engine. Writes, searches and drops a small collection of its
+    own. Prints a line for each check, and what to do if something is wrong. Exits with 1 if there
+    is a problem.
     """
     from fiftyone_milvus import doctor as examination
 
     verdicts = []
-    for verdict in examination.examine(uri):
+    for verdict in examination.examine(uri, repair=repair):
         verdicts.append(verdict)
         if not as_json:
             mark, color = _MARKS[verdict.level]

@@ -18,6 +18,7 @@ from fiftyone_milvus.collection.recent import MAX_BYTES, Rows
 from fiftyone_milvus.connection import RETRY_SECONDS, Connection, Request, Retry
 from fiftyone_milvus.dataset import object_ids
 from fiftyone_milvus.errors import (
+    CollectionDamagedError,
     CollectionMismatchError,
     CollectionNotFoundError,
     EngineError,
@@ -93,12 +94,15 @@ class CollectionBase:
     # -- what it is ----------------------------------------------------------------------------
 
     def exists(self) -> bool:
-        """Whether the collection exists.
+        """Whether the collection exists, be it damaged.
 
         Raises:
             FiftyOneMilvusError: if Milvus can't be reached or refuses
         """
-        return bool(self.connection.run(self._request("has_collection")))
+        try:
+            return bool(self.connection.run(self._request("has_collection")))
+        except CollectionDamagedError:
+            return True
 
     def present(self) -> bool:
         """Whether the collection exists, where it may not have been created yet.
@@ -194,7 +198,10 @@ class CollectionBase:
         Raises:
             FiftyOneMilvusError: if Milvus can't be reached or refuses
         """
-        info = self.connection.run(self._request("describe_collection"))
+        try:
+            info = self.connection.run(self._request("describe_collection"))
+        except CollectionDamagedError:
+            info = {}
         name = str(info.get("collection_name") or self.name)
         aliases = info.get("aliases") or ()
         if self.connection.engine.lite:

@@ -10,6 +10,7 @@ from fiftyone_milvus.connection.diagnosis import diagnose
 from fiftyone_milvus.connection.target import Target
 from fiftyone_milvus.errors import (
     AuthenticationError,
+    CollectionDamagedError,
     CollectionNotFoundError,
     DatabaseNotFoundError,
     EmbeddedServiceError,
@@ -37,8 +38,9 @@ _BUSY = (
 _DISK_FULL = "no space left on device"
 # Milvus Lite, and servers
 _RELEASED = ("call load() before", "collection not loaded", "not fully loaded")
+_DAMAGED = re.compile(r"^(collection|database) '.*' is damaged: ")
 _CLOSED = ("closed channel", "should create connection first")
-_LIMIT = 400
+_LIMIT = 600
 
 Explained = tuple[type[FiftyOneMilvusError], str]
 
@@ -142,6 +144,8 @@ def _explain(failure: Failure, target: Target, timeout: float | None, probe: boo
     lower = said.lower()
     where = f"Milvus at {target.address}"
 
+    if _DAMAGED.match(said):
+        return CollectionDamagedError, said[0].upper() + said[1:]
     if failure.unauthenticated:
         return _unauthenticated(target)
     if (

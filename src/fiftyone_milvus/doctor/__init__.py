@@ -18,13 +18,14 @@ from fiftyone_milvus.doctor.verdict import Verdict, failed
 __all__ = ["Verdict", "examine"]
 
 
-def examine(uri: str | None = None) -> Iterator[Verdict]:
+def examine(uri: str | None = None, *, repair: bool = False) -> Iterator[Verdict]:
     """Checks FiftyOne, its database, the brain config, the plugin and Milvus.
 
     Creates, searches and drops a small Milvus collection of its own; changes nothing else.
 
     Args:
         uri (None): another Milvus than the one in FiftyOne's brain config
+        repair (False): whether to repair the files of the embedded engine first
 
     Yields:
         a :class:`Verdict` for each check, as soon as it is done
@@ -38,8 +39,10 @@ def examine(uri: str | None = None) -> Iterator[Verdict]:
     yield installation.brain_config()
     yield installation.plugin()
     try:
-        from fiftyone_milvus.doctor import milvus
+        from fiftyone_milvus.doctor import files, milvus
 
+        if repair:
+            yield from files.repair(uri)
         yield from milvus.examine(uri)
     except Exception as error:
         yield failed("Milvus", error)

@@ -9,7 +9,7 @@ from pathlib import Path
 from fiftyone_milvus import embedded, inventory
 from fiftyone_milvus.connection import Connection, Target, new_indexes
 from fiftyone_milvus.connection.diagnosis import certificate_days
-from fiftyone_milvus.doctor import roundtrip
+from fiftyone_milvus.doctor import files, roundtrip
 from fiftyone_milvus.doctor.verdict import Verdict, advice, checked, failed
 from fiftyone_milvus.embedded.disk_space import free_bytes
 from fiftyone_milvus.errors import FiftyOneMilvusError
@@ -39,6 +39,7 @@ def examine(uri: str | None) -> Iterator[Verdict]:
     if target.path is not None:
         yield _engine(target.path)
         yield _disk(target.path)
+        yield files.examine(target.path)
     else:
         yield _encryption(target)
     yield roundtrip.run(connection)

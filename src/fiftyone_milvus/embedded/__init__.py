@@ -24,9 +24,11 @@ from fiftyone_milvus.embedded.services import (
     holder,
     is_current,
     list_services,
+    repair,
     serve,
     status,
     stop,
+    verify,
 )
 from fiftyone_milvus.embedded.status import Endpoint, Status
 
@@ -40,7 +42,9 @@ __all__ = [
     "holder",
     "is_current",
     "list_services",
+    "repair",
     "serve",
     "status",
     "stop",
+    "verify",
 ]

@@ -96,7 +96,7 @@ def ask(path: Path, operation: str, timeout: float) -> dict[str, Any] | None:
 
     Args:
         path: the resolved data directory
-        operation: ``"status"``, ``"stop"`` or ``"ping"``
+        operation: ``"status"``, ``"stop"``, ``"verify"`` or ``"ping"``
         timeout: seconds to wait for the answer
 
     Returns:

@@ -32,6 +32,7 @@ class Control:
         activity: where attached clients are counted
         status: returns the answer to ``"status"``
         stop: called for ``"stop"``
+        verify: returns the answer to ``"verify"``
     """
 
     def __init__(
@@ -41,11 +42,12 @@ class Control:
         activity: Activity,
         status: Callable[[], dict[str, Any]],
         stop: Callable[[], None],
+        verify: Callable[[], dict[str, Any]],
     ) -> None:
         self._key = key
         self._activity = activity
-        self._status = status
         self._stop = stop
+        self._answers = {"status": status, "verify": verify}
         self._ending = False
         self._attached: set[socket.socket] = set()
         self._lock = threading.Lock()
@@ -98,7 +100,7 @@ class Control:
         elif operation == "attach":
             self._attach(connection)
         else:
-            extra = self._status() if operation == "status" else {}
+            extra = self._answers[operation]() if operation in self._answers else {}
             _send(connection, {**self._state(), **extra})
             if operation == "stop":
                 self._stop()

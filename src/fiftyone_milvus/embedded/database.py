@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import shutil
+import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +17,13 @@ from milvus_lite.exceptions import DataDirLockedError
 
 from fiftyone_milvus.embedded import files, paths, processes
 from fiftyone_milvus.embedded.locks import Call
-from fiftyone_milvus.embedded.storage import power_loss
+from fiftyone_milvus.embedded.storage import checksums, power_loss, quarantine, verification
+from fiftyone_milvus.embedded.storage.fsync import fsync_directories
+from fiftyone_milvus.embedded.storage.repair import Repair, repair
+from fiftyone_milvus.embedded.storage.verification import DamagedError
 from fiftyone_milvus.errors import EmbeddedServiceError
+
+logger = logging.getLogger(__name__)
 
 _ENDING_SECONDS = 25.0
 _POLL_SECONDS = 0.1
@@ -27,6 +35,10 @@ class Database(MilvusLite):
     Milvus Lite opens a collection when it is first asked for. Two threads that ask at once would
     each open it, recover its log, and write to a log of their own.
 
+    A collection whose files are damaged is not opened: each request for it ends with
+    :class:`~fiftyone_milvus.embedded.storage.verification.DamagedError`, until it is repaired or
+    dropped.
+
     Args:
         data_dir: the data directory
     """
@@ -34,6 +46,7 @@ class Database(MilvusLite):
     def __init__(self, data_dir: str) -> None:
         self._guard = threading.Lock()
         self._opening: dict[tuple[str, str], threading.Lock] = {}
+        self._damaged: dict[tuple[str, str], str] = {}
         super().__init__(data_dir)
         power_loss.sync_opened(data_dir)
 
@@ -61,9 +74,43 @@ class Database(MilvusLite):
         else:
             call.acquire(lock, f"the opening of collection '{key[1]}'")
         try:
+            self._verify(key)
             return super().get_collection(name, database_name=database_name)
         finally:
             lock.release()
+
+    def has_collection(self, name: str, database_name: str = DEFAULT_DATABASE_NAME) -> bool:
+        """Whether a collection exists, be it damaged."""
+        if super().has_collection(name, database_name=database_name):
+            return True
+        resolved = self.resolve_collection_name(name, database_name=database_name)
+        folder = self._folder(resolved, database_name)
+        return folder is not None and _is_recorded(folder)
+
+    def list_collections(self, database_name: str = DEFAULT_DATABASE_NAME) -> list[str]:
+        """The names of all collections, damaged ones too."""
+        names = set(super().list_collections(database_name=database_name))
+        if hasattr(self, "_collections_root"):
+            folders = Path(self._collections_root(database_name)).glob("*/")
+            names.update(folder.name for folder in folders if _is_recorded(folder))
+        return sorted(names)
+
+    def damages(self) -> Iterator[tuple[Path, list[verification.Damage]]]:
+        """Verifies the files of all collections, and yields the folders with damaged ones."""
+        for database in self.list_databases():
+            for name in self.list_collections(database_name=database):
+                folder = self._folder(name, database)
+                if folder is None:
+                    continue
+                with self._guard:
+                    lock = self._opening.setdefault((database, name), threading.Lock())
+                opened = getattr(self, "_collections", {}).get((database, name))
+                # So that no flush and no compaction replaces files meanwhile
+                maintenance = getattr(opened, "_maintenance_lock", contextlib.nullcontext())
+                with lock, maintenance:
+                    found = verification.verify(folder).damages if folder.is_dir() else []
+                if found:
+                    yield folder, found
 
     def create_collection(
         self,
@@ -80,13 +127,43 @@ class Database(MilvusLite):
             self._remove_remains(name, database_name)
             raise
 
+    def repair(self) -> list[Repair]:
+        """Repairs all damaged collections, none of which may be open."""
+        found = []
+        for database in self.list_databases():
+            for name in self.list_collections(database_name=database):
+                folder = self._folder(name, database)
+                if folder is not None and (done := repair(folder)) is not None:
+                    self._damaged.pop((database, name), None)
+                    found.append(done)
+        return found
+
     def drop_collection(self, name: str, database_name: str = DEFAULT_DATABASE_NAME) -> None:
-        """Drops a collection, without the flush for which a full disk has no room."""
+        """Drops a collection at once, without the flush for which a full disk has no room.
+
+        Of a collection that Milvus Lite began to delete, a process that is killed would leave a
+        part, which looks damaged.
+        """
         resolved = self.resolve_collection_name(name, database_name=database_name)
-        opened: Any = getattr(self, "_collections", {}).get((database_name, resolved))
+        key = database_name, resolved
+        opened: Any = getattr(self, "_collections", {}).get(key)
         if hasattr(opened, "discard"):
             opened.discard()
-        super().drop_collection(name, database_name=database_name)
+        folder = self._folder(resolved, database_name)
+        if folder is None or not folder.is_dir() or not hasattr(self, "_database_staging_root"):
+            super().drop_collection(name, database_name=database_name)
+            return
+        if opened is not None:
+            opened.close()
+        # Milvus Lite empties this folder when it starts
+        staging = Path(tempfile.mkdtemp(prefix="dropped-", dir=self._database_staging_root()))
+        folder.rename(staging / "collection")
+        fsync_directories([folder.parent, staging, staging.parent])
+        getattr(self, "_collections", {}).pop(key, None)
+        self._damaged.pop(key, None)
+        shutil.rmtree(staging, ignore_errors=True)
+        for alias in self.list_aliases(resolved, database_name=database_name):
+            self.drop_alias(alias, database_name=database_name)
 
     def alter_collection_properties(
         self,
@@ -112,11 +189,29 @@ class Database(MilvusLite):
                 return sum(file.stat().st_size for file in (folder / "wal").iterdir())
         return 0
 
+    def _verify(self, key: tuple[str, str]) -> None:
+        database_name, name = key
+        folder = self._folder(name, database_name)
+        if key in getattr(self, "_collections", {}) or folder is None or not folder.is_dir():
+            return
+        if key not in self._damaged:
+            try:
+                verification.check(folder)
+                return
+            except DamagedError as error:
+                # Verified once: only a repair, for which this service ends, changes that
+                logger.error("%s", error)
+                self._damaged[key] = str(error)
+        raise DamagedError(self._damaged[key])
+
     def _remove_remains(self, name: str, database_name: str) -> None:
         # A folder without a schema is no collection, but takes the collection's name.
         folder = self._folder(name, database_name)
-        if folder is not None and not self.has_collection(name, database_name=database_name):
-            shutil.rmtree(folder, ignore_errors=True)
+        if folder is None or self.has_collection(name, database_name=database_name):
+            return
+        if any(folder.glob("partitions/*/data/*.parquet")):
+            quarantine.move(folder, verification.data_directory(folder))
+        shutil.rmtree(folder, ignore_errors=True)
 
     def _folder(self, name: str, database_name: str) -> Path | None:
         """Where a collection is; None if its name is not valid, or Milvus Lite does not tell."""
@@ -163,6 +258,10 @@ def _locked(path: Path, pid: int | None) -> EmbeddedServiceError:
             "MilvusClient.close() does not do"
         )
     return EmbeddedServiceError(f"data directory is locked by {who}: '{path}'; {remedy}")
+
+
+def _is_recorded(folder: Path) -> bool:
+    return any(copy.exists() for copy in checksums.copies(folder))
 
 
 def count_collections(database: Database) -> int:

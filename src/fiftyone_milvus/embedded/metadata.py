@@ -7,11 +7,14 @@ memory. The files tell the same: ``schema.json``, the manifest, and the footers 
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 from milvus_lite.db import DEFAULT_DATABASE_NAME
 from milvus_lite.exceptions import CollectionNotFoundError
+
+from fiftyone_milvus.embedded.storage import verification
 
 
 class ClosedCollection:
@@ -74,8 +77,11 @@ class Metadata:
             return opened
         if not hasattr(database, "_collection_dir"):
             return database.get_collection(name, database_name=database_name)
+        directory = database._collection_dir(key[1], database_name)
+        if database.has_collection(key[1], database_name=database_name):
+            verification.check_metadata(Path(directory))
         try:
-            return ClosedCollection(key[1], database._collection_dir(key[1], database_name))
+            return ClosedCollection(key[1], directory)
         except FileNotFoundError:
             raise CollectionNotFoundError(f"collection {name!r} does not exist") from None
         except (AttributeError, ImportError):

@@ -38,8 +38,7 @@ class Mode:
     Attributes:
         name: ``"fast"``, or ``"plain"`` where all answers come from Milvus Lite's own code
         reason: why it is plain, in one line; "" if it is fast
-        unprotected: the protections against a full disk or a power loss that are off, with what
-            they lack
+        unprotected: the protections of the files that are off, with what they lack
     """
 
     name: str

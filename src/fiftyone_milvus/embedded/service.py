@@ -107,7 +107,9 @@ class Service:
         self._files, self._sockets = [pointer, *sockets], sockets
         milvus = self._bind(known.milvus)
         self._server.start()
-        self._control = Control(known.control, known.key, self._activity, self._status, self.end)
+        self._control = Control(
+            known.control, known.key, self._activity, self._status, self.end, self._verify
+        )
         self.addresses = dataclasses.replace(known, milvus=milvus, control=self._control.address)
         service_file.save(self.addresses)
         self._inode = _inode(self._path / paths.SERVICE_FILE)
@@ -201,6 +203,14 @@ class Service:
             "mode_reason": mode.reason,
             "unprotected": mode.unprotected,
         }
+
+    def _verify(self) -> dict[str, Any]:
+        found = [
+            {"collection": folder.name, **dataclasses.asdict(damage)}
+            for folder, damages in self._database.damages()
+            for damage in damages
+        ]
+        return {"damages": found}
 
 
 def serve(path: Path, lifetime: Lifetime, announce: Callable[[dict[str, Any]], None]) -> None:

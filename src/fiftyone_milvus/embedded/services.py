@@ -28,6 +28,7 @@ PathLike = str | os.PathLike[str]
 _ANSWER_SECONDS = 5.0
 _LIST_SECONDS = 2.0
 _START_SECONDS = 30.0
+_VERIFY_SECONDS = 600.0
 
 
 class _Process:
@@ -224,6 +225,59 @@ def serve(
         with contextlib.suppress(KeyboardInterrupt):
             process.wait()
             return
+
+
+def verify(path: PathLike) -> list[dict[str, str]] | None:
+    """Verifies all files of a data directory; its service reads them, and is started if need be.
+
+    Args:
+        path: the data directory
+
+    Returns:
+        for each damaged file, a dict with the ``collection``, the ``file`` in the collection's
+        folder, ``what`` is wrong with it and what it ``affects``; None if the service that runs is
+        of an earlier version, which can't verify
+
+    Raises:
+        EmbeddedServiceError: if the service can't be started, or does not answer within 10 minutes
+    """
+    ensure(path)
+    reply = ask(paths.resolve(path), "verify", _VERIFY_SECONDS)
+    return None if reply is None else reply.get("damages")
+
+
+def repair(path: PathLike) -> list[Any]:
+    """Repairs the damaged collections of a data directory; its service is stopped meanwhile.
+
+    What is intact is brought back. What is damaged is moved into the folder ``quarantine`` of the
+    collection's folder. The keys of rows that are missing then are in its file ``lost.txt``, as far
+    as they are known.
+
+    Args:
+        path: the data directory
+
+    Returns:
+        a :class:`fiftyone_milvus.embedded.storage.repair.Repair` for each damaged collection
+
+    Raises:
+        EmbeddedServiceError: if there is no such directory, or a program has it open
+    """
+    from fiftyone_milvus.embedded.database import open_database
+
+    resolved = paths.resolve(path)
+    if not (resolved / "collections").is_dir():
+        raise EmbeddedServiceError(
+            f"'{resolved}' is not a data directory of the embedded engine: there is nothing to "
+            "repair; check the path"
+        )
+    deadline = time.monotonic() + _START_SECONDS
+    with _start_lock(resolved, deadline):
+        stop(resolved)
+        database = open_database(resolved)
+        try:
+            return database.repair()
+        finally:
+            database.close()
 
 
 def list_services() -> list[Status]:

@@ -43,8 +43,8 @@ class Status:
         mode: ``"fast"``, or ``"plain"`` where every answer is computed by Milvus Lite's own code,
             because the installed Milvus Lite does not fit the fast paths
         mode_reason: why it is plain, in one line; "" if it is fast
-        unprotected: the protections against a full disk or a power loss that the installed Milvus
-            Lite does not allow, each with what it lacks; none as a rule
+        unprotected: the protections of the files that the installed Milvus Lite does not
+            allow, each with what it lacks; none as a rule
         error: why it does not answer, in one line; "" if it does. Then only the path, the process
             and the address are known
     """
@@ -82,6 +82,5 @@ class Status:
         parts = [self.error] if self.error else []
         parts += [f"slower, without fast paths: {self.mode_reason}"] if self.mode_reason else []
         if self.unprotected:
-            lacks = ", ".join(self.unprotected)
-            parts.append(f"not protected against a full disk or a power loss: {lacks}")
+            parts.append(f"files are less protected: {', '.join(self.unprotected)}")
         return "; ".join(parts)

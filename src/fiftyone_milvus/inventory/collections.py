@@ -17,6 +17,7 @@ from fiftyone_milvus.connection import Connection
 from fiftyone_milvus.dataset.database import database_id
 from fiftyone_milvus.dataset.users import users
 from fiftyone_milvus.errors import (
+    CollectionDamagedError,
     CollectionMismatchError,
     CollectionNotFoundError,
     EngineError,
@@ -124,6 +125,8 @@ def _info(connection: Connection, name: str) -> CollectionInfo:
     collection = MilvusCollection(connection, name)
     try:
         layout, rows = collection.describe(), collection.estimated_rows()
+    except CollectionDamagedError as error:
+        return CollectionInfo(name, "other", str(error))
     except CollectionMismatchError:
         return CollectionInfo(name, "other", "it can't hold a FiftyOne index")
     except CollectionNotFoundError:

@@ -11,7 +11,11 @@ import fiftyone.brain as fob
 
 from fiftyone_milvus import inventory, metrics
 from fiftyone_milvus.collection import MilvusCollection
-from fiftyone_milvus.errors import FiftyOneMilvusError, InvalidInputError
+from fiftyone_milvus.errors import (
+    CollectionDamagedError,
+    FiftyOneMilvusError,
+    InvalidInputError,
+)
 from fiftyone_milvus.inventory.status import ask
 from fiftyone_milvus.inventory.stored_index import open_index
 
@@ -154,8 +158,9 @@ def delete(dataset: Any, brain_key: str, part: str = "both") -> int:
     vectors = 0
     if part != "run":
         # First: if Milvus does not answer, the run stays, and the call can be repeated
-        if index._collection.exists() and not index._collection.is_alias():
-            vectors = index.total_index_size
+        with suppress(CollectionDamagedError):
+            if index._collection.exists() and not index._collection.is_alias():
+                vectors = index.total_index_size
         index.cleanup(force=True)
     if part != "collection":
         dataset.delete_brain_run(brain_key)
@@ -179,7 +184,12 @@ def loss(dataset: Any, brain_key: str) -> Loss:
     ask(index.connection)
     if not collection.exists():
         return Loss(brain_key, None, 0)
-    owner, own = collection.describe().owner, index._owner
+    try:
+        owner, vectors = collection.describe().owner, index.total_index_size
+    except CollectionDamagedError:
+        # It can't say for whom it was made; its vectors can't be used
+        owner, vectors = index._owner, 0
+    own = index._owner
     others = [
         f"'{user.brain_key}'" if user.dataset == dataset.name else str(user)
         for user in index._other_users()
@@ -187,7 +197,7 @@ def loss(dataset: Any, brain_key: str) -> Loss:
     return Loss(
         brain_key,
         collection.name,
-        index.total_index_size,
+        vectors,
         all(owner.get(name) == own[name] for name in ("dataset_id", "brain_key")),
         tuple(others),
     )

@@ -6,6 +6,8 @@ import json
 from typing import Any
 
 from milvus_lite.adapter.grpc import MilvusServicer
+from milvus_lite.exceptions import MilvusLiteError
+from pymilvus.grpc_gen import common_pb2, milvus_pb2
 
 from fiftyone_milvus.embedded.metadata import Metadata
 
@@ -25,8 +27,29 @@ class PlainServicer(MilvusServicer):
         self._describing = MilvusServicer(self._metadata)
 
     def ShowCollections(self, request: Any, context: Any) -> Any:
-        """The names of the collections."""
-        return self._describing.ShowCollections(request, context)
+        """The names of the collections; those that are damaged are not loaded."""
+        answer = self._describing.ShowCollections(request, context)
+        if not answer.status.code:
+            return answer
+        database = self._database_name(request, context)
+        names = self._db.list_collections(database_name=database)
+        if request.collection_names:
+            names = [name for name in names if name in request.collection_names]
+        loaded = [self._is_loaded(name, database) for name in names]
+        return milvus_pb2.ShowCollectionsResponse(
+            status=common_pb2.Status(),
+            collection_names=names,
+            inMemory_percentages=[100 * is_loaded for is_loaded in loaded],
+            query_service_available=loaded,
+            shards_num=[1] * len(names),
+        )
+
+    def _is_loaded(self, name: str, database: str) -> bool:
+        try:
+            col = self._metadata.get_collection(name, database_name=database)
+        except MilvusLiteError:
+            return False
+        return bool(col.load_state == "loaded")
 
     def DescribeCollection(self, request: Any, context: Any) -> Any:
         """The schema and the properties."""

@@ -1,4 +1,6 @@
-"""Milvus Lite collections that lose no acknowledged row: not on a full disk, nor in a power loss.
+"""Milvus Lite collections that lose no acknowledged row, and believe no damaged file.
+
+The disk may be full, or lose its power.
 
 Milvus Lite drops the rows in memory when a flush fails, and deletes their log with the next one
 that succeeds. It appends to a log after a record that was cut off, and what
@@ -23,7 +25,13 @@ from typing import Any
 
 from fiftyone_milvus.embedded import disk_space
 from fiftyone_milvus.embedded.internals import Replacements, missing
-from fiftyone_milvus.embedded.storage import power_loss
+from fiftyone_milvus.embedded.storage import (
+    checksums,
+    log_checksums,
+    power_loss,
+    quarantine,
+    verification,
+)
 from fiftyone_milvus.embedded.storage.fsync import fsync_file
 
 logger = logging.getLogger(__name__)
@@ -92,6 +100,30 @@ NEEDS: dict[str, tuple[str, ...]] = {
     ),
     "remains of collections": ("db:MilvusLite._collection_dir(self, name, database_name)",),
     **power_loss.NEEDS,
+    "checksums": (
+        "db:save_schema(schema, collection_name, path)",
+        "storage.manifest:Manifest#_data_dir",
+        "storage.manifest:Manifest.save(self)",
+    ),
+    "checksums of indexes": (
+        "db:Collection",
+        "engine.collection:Collection#_data_dir",
+        "engine.collection:Collection._build_or_load_segment_index(self, seg, spec)",
+        "engine.collection:Collection._index_dir(self, partition)",
+    ),
+    "checksums of the log": (
+        "storage.wal:WAL#_data_sink",
+        "storage.wal:WAL#_delta_sink",
+        "storage.wal:WAL#wal_dir",
+        "storage.wal:WAL.close_and_delete(self)",
+        "storage.wal:WAL.number",
+        "storage.wal:WAL.write_delete(self, record_batch)",
+        "storage.wal:WAL.write_insert(self, record_batch)",
+    ),
+    "quarantine": (
+        "engine.recovery:_cleanup_orphan_files(data_dir, manifest)",
+        "storage.manifest:Manifest#_partitions",
+    ),
 }
 """What each protection needs of Milvus Lite; see :func:`.internals.missing`."""
 
@@ -124,12 +156,26 @@ def install() -> list[str]:
         _replacements.set(collection, "CompactionManager", durable)
     if "index files" not in off:
         _save_index_files_whole()
+    _verify({*NEEDS} - {*off})
     _installed = list(off.values())
     if off:
-        logger.warning(
-            "not protected against a full disk or a power loss: %s", "; ".join(_installed)
-        )
+        logger.warning("files are less protected: %s", "; ".join(_installed))
     return _installed
+
+
+def _verify(possible: set[str]) -> None:
+    from milvus_lite import db
+    from milvus_lite.engine import recovery
+    from milvus_lite.storage.manifest import Manifest
+
+    if "checksums" in possible:
+        _replacements.set(Manifest, "save", checksums.recording_manifest(Manifest.save))
+        _replacements.set(db, "save_schema", checksums.recording_schema(db.save_schema))
+    if "checksums of the log" in possible:
+        log_checksums.install(_replacements)
+    if "quarantine" in possible:
+        kept = quarantine.keeping_orphans(recovery._cleanup_orphan_files)
+        _replacements.set(recovery, "_cleanup_orphan_files", kept)
 
 
 def uninstall() -> None:
@@ -232,6 +278,7 @@ class _Dropped(_Base):
 
 
 _COLLECTION_PARTS: dict[str, type] = {
+    "checksums of indexes": checksums.IndexChecksums,
     "log": _Log,
     "flush": _Flush,
     "damaged index files": _DamagedIndexFiles,
@@ -252,6 +299,12 @@ class _Compaction(_Base):
         delta_index: Any,
     ) -> None:
         size = sum(os.path.getsize(os.path.join(partition_dir, file)) for file in files_to_compact)
+        names = [f"partitions/{partition}/{file}" for file in files_to_compact]
+        if damages := verification.verify_files(Path(self._data_dir), names):
+            # The merged file would look intact
+            error = verification.message(Path(self._data_dir), damages)
+            logger.error("not compacted: %s", error)
+            return
         if disk_space.free_bytes(partition_dir) < size + disk_space.RESERVE_BYTES:
             logger.info("'%s' is not compacted: the disk is full", partition_dir)
             return

@@ -106,6 +106,7 @@ def _write_data_file(table: pa.Table, partition_dir: str, seq_min: int, seq_max:
         use_dictionary=others or False,
         compression=dict.fromkeys(others, "SNAPPY") or "NONE",
         write_statistics=others or False,
+        write_page_checksum=True,
     )
     rel: str = persisted_rel_path("data", name)
     return rel
