@@ -51,7 +51,7 @@ def test_server_is_gone_for_a_while(wire, make, caplog):
     world.complete()
 
 
-def test_interrupt_while_nobody_answers(wire, make):
+def test_interrupt_while_the_server_is_silent(wire, make):
     world = make({"uri": wire.uri})
     with later(4, interrupt), pytest.raises(KeyboardInterrupt), within(15):
         world.sync(Slow(0, {400: wire.hold}))
