@@ -91,8 +91,14 @@ def test_embeddings_beyond_a_message(engine, dropped):
     count, dim = 5_000, 4_096
     dataset = image_dataset(count)
     data = np.random.default_rng(0).random((count, dim), dtype=np.float32)
+    # What is read does not depend on the index type, and a server would build one of these
     index = fob.compute_similarity(
-        dataset, embeddings=data, brain_key=KEY, backend="milvus", **engine.kwargs
+        dataset,
+        embeddings=data,
+        brain_key=KEY,
+        backend="milvus",
+        index_type="FLAT",
+        **engine.kwargs,
     )
     dropped.append(Indexed(dataset, index, "dotproduct", {}, {}))
     ids = dataset.values("id")[::-1]

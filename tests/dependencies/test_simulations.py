@@ -202,12 +202,6 @@ def test_no_embedded_engine_but_a_server(
 # -- a full disk ------------------------------------------------------------------------------
 
 
-def plain(disk: SmallDisk) -> None:
-    mode = choose_mode()
-    assert (mode.name, mode.unprotected) == ("plain", ())
-    test_full_disk.plain_engine(disk)
-
-
 def plain_service(disk: SmallDisk) -> None:
     embedded.ensure(disk.folder / "data.db")
     running = embedded.status(disk.folder / "data.db")
@@ -233,7 +227,7 @@ def without_one_protection(disk: SmallDisk) -> None:
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     ("names", "scenario"),
-    [(FAST_PATH, plain), (FAST_PATH, plain_service), (PROTECTION, without_one_protection)],
+    [(FAST_PATH, plain_service), (PROTECTION, without_one_protection)],
 )
 def test_nothing_acknowledged_is_lost(
     tmp_path: Path,

@@ -418,8 +418,14 @@ def test_visualizing_takes_the_array_and_little_beside(engine, dropped):
     count, dim = 4_900, 2_048
     dataset = image_dataset(count)
     data = np.random.default_rng(0).random((count, dim), dtype=np.float32)
+    # What is read does not depend on the index type, and a server would build one of these
     index = fob.compute_similarity(
-        dataset, embeddings=data, brain_key=KEY, backend="milvus", **engine.kwargs
+        dataset,
+        embeddings=data,
+        brain_key=KEY,
+        backend="milvus",
+        index_type="FLAT",
+        **engine.kwargs,
     )
     dropped.append(Indexed(dataset, index, "cosine", {}, {}))
     del data
