@@ -101,6 +101,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, 
             truths[name] = fill(col, 10 * shift)
             col._wait_for_bg()
         database.create_alias("rows", "alias")
+        database.alter_database_properties("default", {"timezone": "Asia/Tokyo"})
         shutil.copytree(folder / "live.db", folder / "data.db")
     return folder / "data.db", truths
 
@@ -254,6 +255,34 @@ def test_no_damage_is_silent(
             assert database.list_collections() == ["others", "rows"]
             assert {folder.name for folder, _ in database.damages()} >= {"rows"}
     assert before <= parquet(data)
+
+
+@pytest.mark.parametrize("damage", [damage for damage in DAMAGES if damage is not swap])
+@pytest.mark.parametrize("file", ["aliases.json", "database_properties.json"])
+def test_files_of_a_database_are_restored(
+    data: Path, file: str, damage: Callable[[Path], None]
+) -> None:
+    damage(data / file)
+    (data / f"{file}.copy").rename(data / "kept")
+    if damage in (cut, cut_the_end, empty, zero, zero_a_part):
+        with Database(str(data)) as database, pytest.raises(DamagedError, match=file):
+            _ = database.list_aliases(), database.describe_database("default")
+    (data / "kept").rename(data / f"{file}.copy")
+    with Database(str(data)) as database:
+        assert database.resolve_collection_name("alias") == "rows"
+        assert database.describe_database("default")["properties"] == {"timezone": "Asia/Tokyo"}
+
+
+def test_aliases_of_another_program_are_accepted(data: Path) -> None:
+    with MilvusLite(str(data)) as plain:
+        plain.create_alias("others", "another")
+        plain.drop_alias("alias")
+    for _ in range(2):
+        with Database(str(data)) as database:
+            assert database.list_aliases() == ["another"]
+    flip(data / "aliases.json.copy")
+    with Database(str(data)) as database:
+        assert database.list_aliases() == ["another"]
 
 
 @pytest.mark.usefixtures("_no_compaction")

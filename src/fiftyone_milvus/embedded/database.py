@@ -17,7 +17,13 @@ from milvus_lite.exceptions import DataDirLockedError
 
 from fiftyone_milvus.embedded import files, paths, processes
 from fiftyone_milvus.embedded.locks import Call
-from fiftyone_milvus.embedded.storage import checksums, power_loss, quarantine, verification
+from fiftyone_milvus.embedded.storage import (
+    checksums,
+    database_files,
+    power_loss,
+    quarantine,
+    verification,
+)
 from fiftyone_milvus.embedded.storage.fsync import fsync_directories
 from fiftyone_milvus.embedded.storage.repair import Repair, repair
 from fiftyone_milvus.embedded.storage.verification import DamagedError
@@ -188,6 +194,28 @@ class Database(MilvusLite):
             with contextlib.suppress(OSError):
                 return sum(file.stat().st_size for file in (folder / "wal").iterdir())
         return 0
+
+    def _load_aliases(self, database_name: str = DEFAULT_DATABASE_NAME) -> Any:
+        file = Path(self._aliases_path(database_name))
+        database_files.restore(file)
+        found = super()._load_aliases(database_name)
+        database_files.record(file)
+        return found
+
+    def _save_aliases(self, database_name: str = DEFAULT_DATABASE_NAME) -> None:
+        super()._save_aliases(database_name)
+        database_files.record(Path(self._aliases_path(database_name)))
+
+    def _load_database_properties(self, database_name: str = DEFAULT_DATABASE_NAME) -> Any:
+        file = Path(self._database_properties_path(database_name))
+        database_files.restore(file)
+        found = super()._load_database_properties(database_name)
+        database_files.record(file)
+        return found
+
+    def _persist_database_properties(self, database_name: str, properties: Any) -> None:
+        super()._persist_database_properties(database_name, properties)
+        database_files.record(Path(self._database_properties_path(database_name)))
 
     def _verify(self, key: tuple[str, str]) -> None:
         database_name, name = key
