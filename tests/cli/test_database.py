@@ -53,3 +53,9 @@ def test_a_command_that_waits_says_so(monkeypatch: Any) -> None:
 @pytest.mark.parametrize("error", [ValueError("no"), ConnectionError("gone")])
 def test_other_errors_are_not_the_databases(error: Exception) -> None:
     assert database.explain(error) is None
+
+
+def test_an_error_that_is_its_own_context():
+    one, other = ValueError("one"), ValueError("other")
+    one.__context__, other.__context__ = other, one
+    assert database.explain(one) is None

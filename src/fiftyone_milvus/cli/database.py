@@ -40,7 +40,9 @@ def explain(error: BaseException) -> str | None:
     """
     errors: Any = sys.modules.get("pymongo.errors")
     link: BaseException | None = error
-    while errors is not None and link is not None:
+    seen: set[int] = set()
+    while errors is not None and link is not None and id(link) not in seen:
+        seen.add(id(link))  # an error that is raised again may be its own context
         if isinstance(link, errors.ServerSelectionTimeoutError):
             reason = str(link).partition(" (configured timeouts")[0].partition(",")[0]
             return f"{_name()} does not answer ({reason}): {REMEDY}"

@@ -262,7 +262,7 @@ class CollectionBase:
         if layout.index_type is None:
             logger.info("Creating a %s index on the %s", index_type, self.where)
             index = self._index(layout.vector_field, metric_type, index_type, params)
-            self._call(self._request("create_index", index))
+            self._call(self._request("create_index", index), reads=False)
             self._load()
             self._layout = None
 

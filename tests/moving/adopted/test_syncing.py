@@ -14,6 +14,6 @@ globals().update(
         "test_a_view_of_patches",
         "test_embeddings_of_a_field",
         "test_interrupted_in_the_middle",
-        "test_keys_that_are_not_fiftyones_are_stale",
+        "test_keys_that_are_not_fiftyones_stay",
     )
 )
