@@ -97,7 +97,7 @@ def _power_loss(r: Record) -> str:
     return (
         "The embedded engine syncs to the disk what it acknowledges. Compared with an engine that syncs nothing, an\n"
         f"upload takes {upload:.2f}x as long, and rows that are added one at a time {single:.2f}x."
-        " This depends on the disk, which here takes\nabout 1 ms for a sync; an upload waits for few of them."
+        " This depends on the disk; an upload\nwaits for few syncs."
     )
 
 
