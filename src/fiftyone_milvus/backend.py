@@ -68,8 +68,8 @@ class MilvusSimilarityConfig(SimilarityConfig):
             (the writes of this process), ``"Bounded"`` (all but those of the last seconds) or
             ``"Eventually"``. See https://milvus.io/docs/consistency.md
         index_type (None): the vector index of a new collection, such as ``"HNSW"``,
-            ``"IVF_FLAT"`` or ``"FLAT"``. By default, HNSW on a server, and FLAT on the embedded
-            engine
+            ``"IVF_FLAT"`` or ``"FLAT"``. By default, HNSW on a server, and AUTOINDEX on the
+            embedded engine
         index_params (None): a dict of build parameters, such as
             ``{"M": 16, "efConstruction": 200}``
         search_params (None): a dict of search parameters, such as ``{"ef": 128}``. If it has a

@@ -75,7 +75,7 @@ def test_an_index_is_created(
     panel.choose("Model", MODEL)
     panel.execute()
     assert panel.told("has 300 vectors") == f"Index '{KEY}' has {COUNT} vectors"
-    panel.row(KEY, str(COUNT), "up to date", "cosine", "FLAT")
+    panel.row(KEY, str(COUNT), "up to date", "cosine", "AUTOINDEX")
 
     # It is FiftyOne's own search that finds it now, and Python
     scans.check(app.search_by_image(3), 3)

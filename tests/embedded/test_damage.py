@@ -345,6 +345,7 @@ def plain(path: Path) -> Iterator[Any]:
             yield database
     finally:
         durability.install()
+        flush.speed_up_files()
 
 
 def opens(data: Path) -> None:

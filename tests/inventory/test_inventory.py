@@ -85,7 +85,7 @@ def test_an_index_that_is_up_to_date(cosine_images):
     assert (info.patches_field, info.model, info.embeddings_field) == (None, None, None)
     assert info.deployment == config.deployment
     assert (info.exists, info.vectors, info.dimension) == (True, 300, 16)
-    assert info.index_type == ("FLAT" if info.deployment == "embedded" else "HNSW")
+    assert info.index_type == ("AUTOINDEX" if info.deployment == "embedded" else "HNSW")
     if info.index_type == "HNSW":
         assert {n: int(info.index_params[n]) for n in ("M", "efConstruction")} == {
             "M": 16,

@@ -78,7 +78,7 @@ def test_an_index(
     shown = Shown(digits).on("on_load")
     (row,) = shown.data["indexes"]
     assert (row["brain_key"], row["vectors"], row["status"]) == ("mine", "60", "3 stale")
-    assert row["index_type"] == {"embedded": "FLAT", "server": "HNSW"}[engine.name]
+    assert row["index_type"] == {"embedded": "AUTOINDEX", "server": "HNSW"}[engine.name]
     name = digits.get_brain_info("mine").config.collection_name
     mine = next(one for one in shown.data["collections"] if one["name"] == name)
     assert mine["owner"] == "in use"

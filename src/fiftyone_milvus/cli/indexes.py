@@ -149,7 +149,7 @@ def create(
     index_type: Annotated[
         str | None,
         typer.Option(
-            help="Such as HNSW.", show_default="HNSW on a server, FLAT on the embedded engine"
+            help="Such as HNSW.", show_default="HNSW on a server, AUTOINDEX on the embedded engine"
         ),
     ] = None,
     fields: Annotated[

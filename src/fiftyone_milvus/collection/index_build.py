@@ -17,6 +17,9 @@ INDEXED_FROM = 1_024
 """The rows of a segment from which on a server builds an index for it
 (``indexCoord.segment.minSegmentNumRowsToEnableIndex``)."""
 
+SCANNED_BYTES = 48 << 20
+"""Up to so many bytes of vectors, AUTOINDEX of the embedded engine compares every row."""
+
 _SHOW_FROM = 20_000
 _POLL = 0.1
 _REFRESH = 1.0
@@ -44,7 +47,7 @@ class IndexBuild(Reads):
         self.wait_until_loaded()
         self.flush()
         rows = self.count(strong=True)
-        if self.layout.index_type in EXACT or not rows:
+        if self._is_scanned(rows):
             return False
         show = rows >= _SHOW_FROM
         with ProgressBar(rows, "Building the index", show=show, progress=progress) as bar:
@@ -69,6 +72,12 @@ class IndexBuild(Reads):
                 time.sleep(_POLL)
         sealed = self._server_segments()
         return sealed is None or any(indexed for _, indexed in sealed)
+
+    def _is_scanned(self, rows: int) -> bool:
+        layout = self.layout
+        if self.connection.engine.lite and layout.index_type == "AUTOINDEX":
+            return 4 * rows * layout.dimension < SCANNED_BYTES
+        return layout.index_type in EXACT or not rows
 
     def _progress(self, rows: int) -> tuple[int, bool]:
         """Returns the number of rows that are indexed, and whether searches use the index."""

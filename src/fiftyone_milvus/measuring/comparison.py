@@ -249,7 +249,7 @@ def _parse(given: Any, dimension: int) -> Candidate:
 
 def _usual(lite: bool, rows: int, dimension: int) -> list[Candidate]:
     if lite:
-        names = ["FLAT", "HNSW", "HNSW_SQ", "IVF_FLAT", "IVF_SQ8"]
+        names = ["AUTOINDEX", "FLAT", "HNSW", "HNSW_SQ", "IVF_FLAT", "IVF_SQ8"]
     else:
         names = ["FLAT", "HNSW", "IVF_FLAT", "IVF_SQ8", "SCANN"]
         if rows >= _DISK_FROM:

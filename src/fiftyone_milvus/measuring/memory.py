@@ -9,7 +9,9 @@ from fiftyone_milvus.collection import EXACT, MilvusCollection
 
 _ID = 8
 _LINK = 4
-_COPIES = 4
+_MAPPED_ROW = 60
+"""Of the embedded engine, for a row of which the vector stays in its file: keys and masks."""
+
 _WIDTHS = {"SQ4U": 0.5, "SQ6": 0.75, "SQ8": 1, "FP16": 2, "BF16": 2, "FP32": 4}
 """The bytes of a dimension."""
 
@@ -45,8 +47,9 @@ def estimate(
     Milvus and Milvus Lite build on Faiss: HNSW keeps ``2 M`` links of 4 bytes per vector, IVF an
     ID of 8 bytes per vector and a centroid per list; SQ8 stores a byte per dimension, PQ
     ``m * nbits`` bits per vector. SCANN stores 4 bits for two dimensions, and the vectors unless
-    ``with_raw_data`` is off; ``refine`` adds vectors of its ``refine_type``. The embedded engine
-    keeps four more copies of the vectors (measured, see ``docs/performance.md``).
+    ``with_raw_data`` is off; ``refine`` adds vectors of its ``refine_type``. On the embedded engine
+    the vectors stay in their files, and an index is beside them; AUTOINDEX has codes of 2 bits a
+    dimension there (measured, see ``docs/sizing.md``).
 
     Args:
         index_type: for example ``"HNSW"``
@@ -56,13 +59,15 @@ def estimate(
         embedded (False): whether the index is on the embedded engine
 
     Returns:
-        the size, or None where it is unknown, for example for DISKANN and AUTOINDEX
+        the size, or None where it is unknown, for example for DISKANN, and AUTOINDEX on a server
     """
-    copies = _COPIES * rows * 4 * dimension if embedded else 0
+    if embedded and index_type in (*EXACT, "AUTOINDEX"):
+        codes = dimension // 4 if index_type == "AUTOINDEX" else 0
+        return rows * (_MAPPED_ROW + codes)
     if index_type in EXACT:
-        return copies or rows * 4 * dimension
+        return rows * 4 * dimension
     size = _built(index_type, rows, dimension, params)
-    return None if size is None else copies + size
+    return size if size is None or not embedded else size + rows * _MAPPED_ROW
 
 
 def _built(index_type: str, rows: int, dimension: int, params: Mapping[str, Any]) -> int | None:

@@ -11,7 +11,7 @@ from fiftyone_milvus.collection import filters
 from fiftyone_milvus.collection.recent import Rows
 from fiftyone_milvus.metrics import Array, Points, smallest
 from fiftyone_milvus.search.calls import Calls
-from fiftyone_milvus.search.exactness import Split, exact_split
+from fiftyone_milvus.search.exactness import EVERY_ROW, Split, exact_split
 from fiftyone_milvus.search.neighbors import NO_RESULT, Neighbors, merge
 from fiftyone_milvus.search.scope import Scope
 
@@ -35,9 +35,10 @@ def nearest(calls: Calls, queries: Array, k: int | None, scope: Scope | None) ->
     if scope is None and calls.embedded:
         size = collection.count()
         limit = size if k is None else min(k, size)
-        # With any filter, the embedded engine compares every row
+        # With any filter, the embedded engine uses no graph and no lists
         every = filters.everything(collection.layout.id_field)
-        return calls.search(queries, limit, every) if limit else [NO_RESULT for _ in queries]
+        found = calls.search(queries, limit, every, EVERY_ROW) if limit else []
+        return found or [NO_RESULT for _ in queries]
     ids = scope_ids(calls, scope)
     if not ids:
         return [NO_RESULT for _ in queries]

@@ -26,6 +26,9 @@ SHARE = 0.05
 UNSEALED = 4_000
 """Milvus 2.3-2.6 build the interim index from 4,992 rows on: ``interimIndex.nlist`` 128 x 39."""
 
+EVERY_ROW = {"exact": True}
+"""The embedded engine's own search parameter: no codes choose which rows are compared."""
+
 _EVERY_LIST = 65_536
 
 

@@ -12,7 +12,7 @@ from milvus_lite.exceptions import SchemaValidationError
 from pymilvus.grpc_gen import schema_pb2
 
 from fiftyone_milvus.embedded.executor.live_rows import UnsupportedError, View
-from fiftyone_milvus.embedded.executor.parts import Floats, LivePart, Rows
+from fiftyone_milvus.embedded.executor.parts import Floats, LivePart, Rows, gather
 
 _FLOAT_VECTOR = 101
 _ARRAY = 22
@@ -30,7 +30,13 @@ _SCALARS = {
 
 def pks_at(view: View, rows: Rows) -> list[Any]:
     """Primary keys of rows, by row number."""
-    return _gathered(view, rows, lambda part, local: part.part.pk_array[local])
+
+    def keys(part: LivePart, local: Rows) -> Any:
+        found = np.empty(len(local), dtype=object)
+        found[:] = part.part.keys.at(local)
+        return found
+
+    return _gathered(view, rows, keys)
 
 
 def vectors_at(view: View, field: str, rows: Rows, dim: int) -> Floats:
@@ -38,10 +44,11 @@ def vectors_at(view: View, field: str, rows: Rows, dim: int) -> Floats:
     groups = _by_part(view, rows)
     if len(groups) == 1:
         number, _ = groups[0]
-        return view.parts[number].vectors(field).take(rows - view.offsets[number], axis=0)
+        return gather(view.parts[number].vectors(field), rows - view.offsets[number])
     found = np.empty((len(rows), dim), dtype=np.float32)
     for number, where in groups:
-        found[where] = view.parts[number].vectors(field)[rows[where] - view.offsets[number]]
+        local = rows[where] - view.offsets[number]
+        found[where] = gather(view.parts[number].vectors(field), local)
     return found
 
 

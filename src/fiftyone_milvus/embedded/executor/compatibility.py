@@ -44,7 +44,6 @@ _ATTRIBUTES = {
         "file_path",
         "indexes",
         "partition",
-        "pk_to_row",
         "pks",
         "seqs",
         "table",
@@ -111,7 +110,8 @@ NEEDS = (
     "storage.memtable:MemTable.size(self)",
     "storage.paths:persisted_rel_path",
     "storage.segment:Segment.vector_data(self, field_name)",
-    "storage.segment:read_data_file(path)",
+    "engine.collection:Segment",
+    "storage.segment:Segment.load(file_path, partition, pk_field, vector_field)",
 )
 """See :func:`fiftyone_milvus.embedded.internals.missing`."""
 

@@ -6,7 +6,6 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ import pyarrow.compute as pc
 from fiftyone_milvus.embedded.executor.live_rows import View
 from fiftyone_milvus.embedded.executor.long_lists import plain_strings
 from fiftyone_milvus.embedded.executor.parts import LivePart, Mask, Rows
+from fiftyone_milvus.embedded.storage.keys import ObjectIds
 
 _MEMBERSHIP = re.compile(
     r"\s*([A-Za-z_][A-Za-z0-9_]*)\s+(?:(not|NOT)\s+)?(?:in|IN)\s*(\[.*\])\s*\Z", re.DOTALL
@@ -58,7 +58,9 @@ def parse(expr: str, col: Any) -> Membership | None:
     if schema_field is None:
         return None
     is_text = schema_field.dtype.name == "VARCHAR"
-    values: list[Any] | None = plain_strings(body) if is_text else None
+    values: Sequence[Any] | None = None
+    if is_text:
+        values = ObjectIds.of_list(body) or plain_strings(body)
     if values is None:
         try:
             values = json.loads(body, strict=False)
@@ -83,9 +85,7 @@ def rows_of(view: View, pks: Sequence[Any]) -> Rows:
 
 
 def _lookup(part: LivePart, pks: Sequence[Any]) -> Rows:
-    local = np.fromiter(
-        map(part.part.pk_to_row.get, pks, repeat(-1)), dtype=np.int64, count=len(pks)
-    )
+    local = part.part.keys.rows(pks)
     local[local >= part.rows] = -1
     return local
 
@@ -98,13 +98,15 @@ def mask_of(view: View, membership: Membership, pk_name: str) -> Mask:
     values = membership.values
     mask = np.zeros(int(view.offsets[-1]), dtype=bool)
     # Lookups in a dictionary of all keys miss the CPU's caches: they pay for a few keys only.
-    if membership.field == pk_name and len(values) * _LOOKUP_COST < len(mask):
-        for part, start in zip(view.parts, view.offsets[:-1], strict=True):
+    few = len(values) * _LOOKUP_COST < len(mask)
+    if membership.field == pk_name and (few or isinstance(values, ObjectIds)):
+        found = view.mark(values, mask) if isinstance(values, ObjectIds) else 0
+        for part, start in zip(view.parts[found:], view.offsets[found:-1], strict=True):
             local = _lookup(part, values)
             mask[local[local >= 0] + start] = True
     elif view.parts:
         chunks = [c for part in view.parts for c in part.table().column(membership.field).chunks]
         column = pa.chunked_array(chunks)
-        whole = pc.is_in(column, value_set=pa.array(values, type=column.type))
+        whole = pc.is_in(column, value_set=pa.array(list(values), type=column.type))
         mask = whole.to_numpy().astype(bool, copy=False)
     return ~mask if membership.negated else mask

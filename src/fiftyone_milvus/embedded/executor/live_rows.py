@@ -17,8 +17,16 @@ from typing import Any
 
 import numpy as np
 
-from fiftyone_milvus.embedded.executor.parts import BlockPart, LivePart, Part, Rows, SegmentPart
+from fiftyone_milvus.embedded.executor.parts import (
+    BlockPart,
+    LivePart,
+    Mask,
+    Part,
+    Rows,
+    SegmentPart,
+)
 from fiftyone_milvus.embedded.locks import Call, ReadWriteLock, WaitError
+from fiftyone_milvus.embedded.storage import keys
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +63,7 @@ class View:
         self.offsets: Rows = np.cumsum([0, *(p.rows for p in self.parts)], dtype=np.int64)
         self.count = sum(p.count for p in self.parts)
         self._order: Rows | None = None
+        self._finder: tuple[keys.Finder | None, int] | None = None
 
     def is_current(self, col: Any) -> bool:
         """Whether the collection has not changed since."""
@@ -73,13 +82,39 @@ class View:
         ]
         return np.concatenate(found) if found else np.zeros(0, dtype=np.int64)
 
+    def mark(self, asked: keys.ObjectIds, mask: Mask) -> int:
+        """Marks the rows of object IDs in the first parts; returns the number of these parts."""
+        if self._finder is None:
+            found: list[keys.ObjectIdKeys] = []
+            for p in self.parts:
+                if p.part.segment is None or not isinstance(p.part.keys, keys.ObjectIdKeys):
+                    break
+                found.append(p.part.keys)
+            starts = self.offsets[: len(found)].tolist()
+            self._finder = (keys.Finder(found, starts) if found else None), len(found)
+        finder, count = self._finder
+        if finder is not None:
+            finder.mark(asked, mask)
+        return count
+
+    def _shares_segments(self, other: View) -> bool:
+        """Whether two views begin with the same segments."""
+        count = [sum(p.part.segment is not None for p in view.parts) for view in (self, other)]
+        ours, theirs = self.parts[: count[0]], other.parts[: count[1]]
+        return count[0] == count[1] and all(a.part is b.part for a, b in zip(ours, theirs))
+
+    def keep(self, old: View) -> None:
+        """Takes over what an earlier view of the same segments has found out."""
+        if old._finder is not None and self._shares_segments(old):
+            self._finder = old._finder
+
     def pk_order(self) -> Rows:
         """Numbers of all live rows, sorted by primary key (kept: iterators ask page by page)."""
         if self._order is None:
             pks: list[Any] = []
             for p in self.parts:
-                seen = p.part.pk_array[: p.rows]
-                pks.extend(seen if p.live is None else seen[p.live])
+                seen = np.arange(p.rows) if p.live is None else np.flatnonzero(p.live)
+                pks.extend(p.part.keys.at(seen))
             order = np.array(sorted(range(len(pks)), key=pks.__getitem__), dtype=np.int64)
             self._order = self.live_rows()[order]
         return self._order
@@ -174,9 +209,9 @@ def _build(col: Any, old: View | None, all_segments: list[Any], manifest_version
     for segment in all_segments:
         live = known.get(id(segment))
         if live is None:
-            if len(segment.pk_to_row) != segment.num_rows:
-                raise UnsupportedError("a segment repeats a primary key")
             live = LivePart(SegmentPart(segment), segment.num_rows, None)
+            if not live.part.keys.unique:
+                raise UnsupportedError("a segment repeats a primary key")
             new.append(live.part)
         segments.append(live)
 
@@ -206,17 +241,21 @@ def _build(col: Any, old: View | None, all_segments: list[Any], manifest_version
             for part in new:
                 _mark_older(part, inserted, dead)
                 _mark_older(part, deleted, dead)
-    compared = [p.part for p in segments if p.part not in new]
-    for part in new:
-        for other in compared:
-            _mark_older_of_two(part, other, dead)
-        compared.append(part)
+    if new:
+        compared = [p.part for p in segments if p.part not in new]
+        first_new = len(compared)
+        compared += new
+        for one, other in keys.pairs([part.keys for part in compared], first_new):
+            _mark_older_of_two(compared[one], compared[other], dead)
     if new or old is None or old.memtable is not memtable:
         for live in segments:
             _mark_older(live.part, col._delta_index._map, dead)
 
     parts = tuple(p.without(dead.get(p.part, ()), len(p.part)) for p in (*segments, *blocks))
-    return View(parts, memtable, batches, col._next_seq, manifest_version)
+    view = View(parts, memtable, batches, col._next_seq, manifest_version)
+    if old is not None:
+        view.keep(old)
+    return view
 
 
 def _add_batches(
@@ -232,29 +271,30 @@ def _add_batches(
         if not isinstance(part, BlockPart) or not part.append(batch, col._pk_name):
             part, first = BlockPart(batch, col._pk_name, fields), 0
             blocks.append(LivePart(part, 0, None))
-        pks = part.pks[first : first + batch.num_rows]
+        pks = part.keys.at(np.arange(first, first + batch.num_rows))
         for row, pk in enumerate(pks, start=first):
             if memtable._pk_index.get(pk, ())[:2] != (number, row - first):
                 dead[part].add(row)
         for earlier in blocks[:-1]:
-            rows = earlier.part.pk_to_row
-            dead[earlier.part].update(rows[pk] for pk in rows.keys() & set(pks))
+            rows = earlier.part.keys.rows(pks)
+            dead[earlier.part].update(rows[rows >= 0].tolist())
         new_pks.update(pks)
     return new_pks
 
 
 def _mark_older(part: Part, newer: Mapping[Any, int], dead: _Dead) -> None:
     """Marks the rows whose key has a higher sequence number in ``newer``."""
-    for pk in part.pk_to_row.keys() & newer.keys():
-        row = part.pk_to_row[pk]
-        if newer[pk] > int(part.seqs[row]):
-            dead[part].add(row)
+    if newer:
+        rows = part.keys.rows(list(newer))
+        found = np.flatnonzero(rows >= 0)
+        if len(found):
+            seqs = np.fromiter(newer.values(), dtype=np.uint64, count=len(newer))
+            rows = rows[found]
+            dead[part].update(rows[seqs[found] > part.seqs[rows]].tolist())
 
 
 def _mark_older_of_two(one: Part, other: Part, dead: _Dead) -> None:
-    for pk in one.pk_to_row.keys() & other.pk_to_row.keys():
-        row, its = one.pk_to_row[pk], other.pk_to_row[pk]
-        if one.seqs[row] > other.seqs[its]:
-            dead[other].add(its)
-        else:
-            dead[one].add(row)
+    mine, theirs = keys.shared(one.keys, other.keys)
+    is_newer = one.seqs[mine] > other.seqs[theirs]
+    dead[other].update(theirs[is_newer].tolist())
+    dead[one].update(mine[~is_newer].tolist())

@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from fiftyone_milvus.embedded.storage.keys import AnyKeys, Keys
+
 Floats = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
@@ -23,43 +25,28 @@ class Part:
     """Rows that never change; a :class:`LivePart` says which of them are live.
 
     Attributes:
-        pks: the primary keys, in row order
+        keys: the primary keys; where a part repeats one, its last row is found
         seqs: the sequence number of each row, uint64
-        pk_to_row: the row of each primary key; where a part repeats a key, its last row
         segment: Milvus Lite's segment, or None for rows of the memtable
         tokens: the indexes of array columns that filters have used, by name
     """
 
-    def __init__(
-        self,
-        pks: Sequence[Any],
-        seqs: npt.NDArray[np.uint64],
-        pk_to_row: dict[Any, int],
-        segment: Any = None,
-    ) -> None:
-        self.pks = pks
+    def __init__(self, keys: Keys, seqs: npt.NDArray[np.uint64], segment: Any = None) -> None:
+        self.keys = keys
         self.seqs = seqs
-        self.pk_to_row = pk_to_row
         self.segment = segment
-        self._pk_array: npt.NDArray[np.object_] | None = None
         self._vectors: dict[str, Floats] = {}
         self.tokens: dict[str, Any] = {}
 
     def __len__(self) -> int:
-        return len(self.pks)
-
-    @property
-    def pk_array(self) -> npt.NDArray[np.object_]:
-        """The primary keys as an array of objects."""
-        pks, keys = self.pks, self._pk_array  # a writer may replace them meanwhile
-        if keys is None or len(keys) != len(pks):
-            keys = np.empty(len(pks), dtype=object)
-            keys[:] = pks
-            self._pk_array = keys
-        return keys
+        return len(self.seqs)
 
     def vectors(self, field: str) -> Floats:
-        """The vectors of a field, float32 of shape ``(rows, dim)``, without a copy."""
+        """The vectors of a field, float32 of shape ``(rows, dim)``, without a copy.
+
+        They may not be aligned: numpy would copy all of them for what :func:`gather` and
+        :func:`block` do.
+        """
         return self._vectors[field]
 
     def table(self) -> pa.Table:
@@ -67,11 +54,26 @@ class Part:
         raise NotImplementedError
 
 
+def gather(vectors: Floats, rows: Rows) -> Floats:
+    """Some rows of a part's vectors, as a copy."""
+    if vectors.flags.aligned:
+        return vectors.take(rows, axis=0)
+    found: Floats = vectors.view(np.uint8).take(rows, axis=0).view(np.float32)
+    return found
+
+
+def block(vectors: Floats, rows: slice) -> Floats:
+    """Consecutive rows of a part's vectors, aligned."""
+    found = vectors[rows]
+    return found if found.flags.aligned else found.copy()
+
+
 class SegmentPart(Part):
     """One of Milvus Lite's flushed segments."""
 
     def __init__(self, segment: Any) -> None:
-        super().__init__(segment.pks, segment.seqs, segment.pk_to_row, segment)
+        keys = getattr(segment, "keys", None) or AnyKeys(segment.pks)
+        super().__init__(keys, segment.seqs, segment)
 
     def vectors(self, field: str) -> Floats:
         """See :meth:`Part.vectors`."""
@@ -93,10 +95,12 @@ class BlockPart(Part):
     """
 
     def __init__(self, batch: pa.RecordBatch, pk_name: str, vector_fields: Sequence[str]) -> None:
-        pks = batch.column(pk_name).to_pylist()
-        seqs = np.asarray(batch.column("_seq")).astype(np.uint64)
         # The last row wins where a batch repeats a key, as it does in Milvus Lite.
-        super().__init__(pks, seqs, {pk: row for row, pk in enumerate(pks)})
+        self.keys: AnyKeys
+        super().__init__(
+            AnyKeys(batch.column(pk_name).to_pylist()),
+            np.asarray(batch.column("_seq")).astype(np.uint64),
+        )
         self._batches = [batch]
         self._fields = tuple(vector_fields)
         row_bytes = sum(4 * batch.column(f).type.list_size for f in self._fields) or 1
@@ -113,18 +117,17 @@ class BlockPart(Part):
 
     def append(self, batch: pa.RecordBatch, pk_name: str) -> bool:
         """Adds a batch; returns False, with nothing changed, if it needs a block of its own."""
-        size = len(self.pks)
+        size = len(self)
         if self._sealed or size + batch.num_rows > self._capacity:
             return False
         pks = batch.column(pk_name).to_pylist()
-        if len(set(pks)) < len(pks) or not self.pk_to_row.keys().isdisjoint(pks):
+        if len(set(pks)) < len(pks) or (self.keys.rows(pks) >= 0).any():
             return False
         for field in self._fields:
             self._vectors[field][size : size + len(pks)] = batch_vectors(batch, field)
         self.seqs = np.concatenate([self.seqs, np.asarray(batch.column("_seq")).astype(np.uint64)])
         self._batches = [*self._batches, batch]
-        self.pk_to_row.update(zip(pks, range(size, size + len(pks)), strict=True))
-        self.pks = [*self.pks, *pks]
+        self.keys.extend(pks)
         return True
 
     def table(self) -> pa.Table:
@@ -202,9 +205,7 @@ class Norms:
     def inverse(self) -> Floats:
         """``1 / |x|``, float32; 1 for a zero vector, whose cosine similarity is 0."""
         if self._inverse is None:
-            norms = np.sqrt(_squares(self._vectors, None))
-            norms[norms == 0] = 1.0
-            self._inverse = (1.0 / norms).astype(np.float32)
+            self._inverse = inverse_norms(self._vectors)
         return self._inverse
 
     @property
@@ -225,10 +226,17 @@ class Norms:
         return self._centered
 
 
+def inverse_norms(vectors: Floats) -> Floats:
+    """``1 / |x|`` of each vector, float32; 1 for a zero vector."""
+    norms = np.sqrt(_squares(vectors, None))
+    norms[norms == 0] = 1.0
+    return (1.0 / norms).astype(np.float32)
+
+
 def _squares(vectors: Floats, center: Floats | None) -> npt.NDArray[np.float64]:
     squares = np.empty(len(vectors), dtype=np.float64)
     for start in range(0, len(vectors), 4096):
-        block = vectors[start : start + 4096]
-        block = block if center is None else block - center
-        squares[start : start + 4096] = np.einsum("ij,ij->i", block, block)
+        some = block(vectors, slice(start, start + 4096))
+        some = some if center is None else some - center
+        squares[start : start + 4096] = np.einsum("ij,ij->i", some, some)
     return squares

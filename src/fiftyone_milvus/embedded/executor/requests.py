@@ -42,6 +42,7 @@ class SearchRequest:
         expr: the filter, or "".
         output_fields: names of the fields to return, or None for all.
         params: the index' own search parameters.
+        exact: whether every allowed row must be compared.
     """
 
     queries: Floats
@@ -52,6 +53,7 @@ class SearchRequest:
     expr: str
     output_fields: list[str] | None
     params: Mapping[str, Any]
+    exact: bool
 
 
 def read_search(request: Any, col: Any) -> SearchRequest:
@@ -97,6 +99,7 @@ def read_search(request: Any, col: Any) -> SearchRequest:
         expr=request.dsl,
         output_fields=list(request.output_fields) or None,
         params=inner,
+        exact=inner.get("exact") is True,
     )
 
 

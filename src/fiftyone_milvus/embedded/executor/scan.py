@@ -11,13 +11,22 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fiftyone_milvus.embedded.executor.parts import Floats, LivePart, Mask, Rows
+from fiftyone_milvus.embedded.executor.parts import (
+    Floats,
+    LivePart,
+    Mask,
+    Rows,
+    block,
+    gather,
+    inverse_norms,
+)
 
 #: Scores held at once, 4 bytes each.
 _BLOCK_SCORES = 4_000_000
 _QUERY_CHUNK = 1024
 #: Rows gathered at once, in floats.
 _GATHER_FLOATS = 4_000_000
+_COPY_FLOATS = 250_000
 #: Up to this size, the product with a single query is not worth several threads.
 _ONE_THREAD_FLOATS = 1_000_000
 
@@ -113,10 +122,21 @@ def merge(parts: list[Hits], k: int, metric: str) -> Hits:
     """
     rows = np.concatenate([h.rows for h in parts], axis=1)
     scores = np.concatenate([h.scores for h in parts], axis=1)
-    return _ordered(rows, scores, k, metric)
+    return ordered(rows, scores, k, metric)
 
 
-def _ordered(rows: Rows, scores: Floats, k: int, metric: str) -> Hits:
+def ordered(rows: Rows, scores: Floats, k: int, metric: str) -> Hits:
+    """Returns the best of some hits.
+
+    Args:
+        rows: a ``num_queries x n`` int64 array; -1 for none
+        scores: Milvus' scores, a float32 array of the same shape
+        k: the number of hits of each query
+        metric: ``COSINE``, ``IP`` or ``L2``
+
+    Returns:
+        :class:`Hits` of at most ``k`` columns, the best first; of equal scores, the lower row
+    """
     key = scores if metric == "L2" else -scores
     key = np.where(rows < 0, np.float32(np.inf), key)
     if rows.shape[1] > 4 * k:
@@ -140,40 +160,48 @@ def _search_chunk(
     vectors = part.vectors(field)
     inverse = half_square = center = None
     shifted = queries
-    if metric == "COSINE":
+    blocks = _blocks(part, vectors, allowed, count, len(queries))
+    if metric == "COSINE" and isinstance(blocks[0], slice):
         inverse = part.norms(field).inverse
     elif metric == "L2":
-        center, half_square = part.norms(field).centered
+        if isinstance(blocks[0], slice):
+            center, half_square = part.norms(field).centered
+        else:
+            center = gather(vectors, blocks[0]).mean(axis=0)
         shifted = queries if center is None else queries - center
 
     # L2 scores have rounding errors here, so more than k rows are re-ranked.
     keep = min(count, 2 * k + 32) if metric == "L2" else k
     best = np.full((len(queries), 0), -np.inf, dtype=np.float32)
     rows = np.zeros((len(queries), 0), dtype=np.int64)
-    for block in _blocks(part, vectors, allowed, count, len(queries)):
-        if isinstance(block, slice):
-            found, data = np.arange(block.start, block.stop, dtype=np.int64), vectors[block]
+    for some in blocks:
+        if isinstance(some, slice):
+            found, data = np.arange(some.start, some.stop, dtype=np.int64), block(vectors, some)
         else:
-            found, data = block, vectors.take(block, axis=0)
+            found, data = some, gather(vectors, some)
         if center is not None:
             data = data - center
         scores = _products(shifted, data)
         if inverse is not None:
-            scores *= inverse[block]
+            scores *= inverse[some]
+        elif metric == "COSINE":
+            scores *= inverse_norms(data)
         elif half_square is not None:
-            scores -= half_square[block]
-        if allowed is not None:
-            scores[:, ~allowed[block]] = -np.inf
+            scores -= half_square[some]
+        elif metric == "L2":
+            scores -= np.einsum("ij,ij->i", data, data) / 2
+        if allowed is not None and isinstance(some, slice):
+            scores[:, ~allowed[some]] = -np.inf
         scores, found = _top(scores, found, keep)
         best, rows = _top(
             np.concatenate([best, scores], axis=1), np.concatenate([rows, found], axis=1), keep
         )
     rows = np.where(np.isneginf(best), -1, rows)
     if metric == "L2":
-        return _ordered(rows, _l2(vectors, rows, queries), k, metric)
+        return ordered(rows, _l2(vectors, rows, queries), k, metric)
     if metric == "COSINE":
         np.minimum(best, 1.0, out=best)
-    return _ordered(rows, best, k, metric)
+    return ordered(rows, best, k, metric)
 
 
 def _products(queries: Floats, data: Floats) -> Floats:
@@ -187,6 +215,9 @@ def _blocks(
     part: LivePart, vectors: Floats, allowed: Mask | None, count: int, queries: int
 ) -> list[slice | Rows]:
     size = max(256, _BLOCK_SCORES // max(queries, 1))
+    if not vectors.flags.aligned:
+        # A copy of a block is made, which should stay in the processor's cache
+        size = max(256, min(size, _COPY_FLOATS // max(vectors.shape[1], 1)))
     # A copy of a row costs about as much as five scores of it alone, or a hundred in bulk.
     gather = 5.0
     score = max(1.0, queries / 12.0)
@@ -211,6 +242,7 @@ def _l2(vectors: Floats, rows: Rows, queries: Floats) -> Floats:
     step = max(1, _GATHER_FLOATS // max(rows.shape[1] * vectors.shape[1], 1))
     for i in range(0, len(queries), step):
         found = rows[i : i + step]
-        apart = vectors[np.maximum(found, 0)] - queries[i : i + step, None, :]
+        apart = gather(vectors, np.maximum(found, 0).ravel()).reshape(*found.shape, -1)
+        apart -= queries[i : i + step, None, :]
         distances[i : i + step] = np.einsum("qkd,qkd->qk", apart, apart)
     return distances

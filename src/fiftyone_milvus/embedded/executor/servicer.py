@@ -22,14 +22,22 @@ from milvus_lite.exceptions import MilvusLiteError, SchemaValidationError
 from pymilvus.grpc_gen import common_pb2, milvus_pb2, schema_pb2
 
 from fiftyone_milvus.embedded.database import Database
-from fiftyone_milvus.embedded.executor import columns, filters, in_lists, scan, vector_indexes
+from fiftyone_milvus.embedded.executor import (
+    candidates,
+    columns,
+    filters,
+    in_lists,
+    scan,
+    vector_indexes,
+)
+from fiftyone_milvus.embedded.executor.candidates import Coded
 from fiftyone_milvus.embedded.executor.live_rows import (
     LiveView,
     UnsupportedError,
     View,
     maintenance,
 )
-from fiftyone_milvus.embedded.executor.parts import Mask, Rows
+from fiftyone_milvus.embedded.executor.parts import LivePart, Mask, Rows
 from fiftyone_milvus.embedded.executor.plain import PlainServicer
 from fiftyone_milvus.embedded.executor.requests import SearchRequest, read_query, read_search
 from fiftyone_milvus.embedded.locks import Call, Collection, Locks, WaitError
@@ -391,7 +399,13 @@ def _nearest(view: View, col: Any, asked: SearchRequest) -> scan.Hits:
         queries = scan.normalize(queries)
     masks: list[Mask | None] = filters.masks(view, col, asked.expr)
     found = [scan.empty(len(queries))]
-    for part, start, mask in zip(view.parts, view.offsets[:-1], masks, strict=True):
+    parts = list(zip(view.parts, view.offsets[:-1].tolist(), masks, strict=True))
+    coded = [] if asked.exact else _coded(parts, asked.field, asked.metric)
+    coded = candidates.worthwhile(coded, k, queries)
+    by_codes = {id(part.part) for part in coded}
+    for part, start, mask in parts:
+        if id(part) in by_codes:
+            continue
         index = vector_indexes.usable(part, asked.field, k, asked.metric)
         if index is not None and not asked.expr:
             hits = vector_indexes.search(index, part, queries, k, asked.metric, asked.params)
@@ -403,4 +417,13 @@ def _nearest(view: View, col: Any, asked: SearchRequest) -> scan.Hits:
         else:
             hits = scan.search(part, mask, asked.field, queries, k, asked.metric)
         found.append(scan.Hits(np.where(hits.rows < 0, -1, hits.rows + start), hits.scores))
+    if coded:
+        found.append(candidates.search(coded, asked.field, queries, k, asked.metric))
     return scan.merge(found, min(k, view.count), asked.metric) if view.count else found[0]
+
+
+def _coded(
+    parts: Sequence[tuple[LivePart, int, Mask | None]], field: str, metric: str
+) -> list[Coded]:
+    found = [(*part, vector_indexes.codes(part[0], field, metric)) for part in parts]
+    return [Coded(part, start, mask, codes) for part, start, mask, codes in found if codes]

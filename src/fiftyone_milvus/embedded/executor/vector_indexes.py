@@ -10,6 +10,7 @@ import numpy as np
 
 from fiftyone_milvus.embedded.executor.parts import Floats, LivePart
 from fiftyone_milvus.embedded.executor.scan import Hits
+from fiftyone_milvus.embedded.storage.codes import Codes
 
 #: With a larger share of dead rows, a graph search would mostly visit dead rows.
 _MAX_DEAD_SHARE = 0.2
@@ -32,11 +33,21 @@ def usable(part: LivePart, field: str, k: int, metric: str) -> Any:
     return None
 
 
+def codes(part: LivePart, field: str, metric: str) -> Codes | None:
+    """The codes of a part; None while it has none, and where it is small."""
+    segment = part.part.segment
+    found = None if segment is None else getattr(segment.indexes.get(field), "codes", None)
+    return found if found is not None and found.metric == metric else None
+
+
 def is_indexed(part: LivePart, field: str) -> bool:
     """Whether an index of a field, of vectors or scalars, is attached to the part."""
     segment = part.part.segment
-    return segment is not None and (
-        field in segment.indexes or field in getattr(segment, "scalar_indexes", ())
+    if segment is None:
+        return False
+    index = segment.indexes.get(field)
+    return getattr(index, "is_ready", index is not None) or field in getattr(
+        segment, "scalar_indexes", ()
     )
 
 

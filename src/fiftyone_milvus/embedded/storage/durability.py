@@ -16,12 +16,17 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
+import itertools
 import logging
+import operator
 import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from fiftyone_milvus.embedded import disk_space
 from fiftyone_milvus.embedded.internals import Replacements, missing
@@ -32,11 +37,16 @@ from fiftyone_milvus.embedded.storage import (
     quarantine,
     verification,
 )
+from fiftyone_milvus.embedded.storage.automatic_index import AutomaticIndexes
 from fiftyone_milvus.embedded.storage.fsync import fsync_file
 
 logger = logging.getLogger(__name__)
 
 _DRAFT = ".draft"
+#: A merged file is read and written as a whole, in several copies.
+_MERGED_BYTES = 256 << 20
+_MERGED_ROWS = 100_000
+_MERGED_FILES = 4
 _Base: Any = object
 
 _installed: list[str] | None = None
@@ -74,6 +84,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "compaction": (
         "engine.collection:CompactionManager",
         "engine.compaction:CompactionManager#_data_dir",
+        "engine.compaction:CompactionManager._select_target(buckets, total_files, partition_dir)",
         "engine.compaction:CompactionManager._compact_files"
         "(self, partition, partition_dir, files_to_compact, manifest, delta_index)",
         "storage.manifest:Manifest#_partitions",
@@ -97,6 +108,17 @@ NEEDS: dict[str, tuple[str, ...]] = {
         "db:MilvusLite#_collections",
         "engine.collection:Collection#_memtable",
         "engine.collection:Collection#_schema",
+    ),
+    "automatic indexes": (
+        "db:Collection",
+        "engine.collection:Collection#_bg_closed",
+        "engine.collection:Collection#_bg_executor",
+        "engine.collection:Collection#_manifest",
+        "engine.collection:Collection._build_or_load_segment_index(self, seg, spec)",
+        "engine.collection:Collection._cleanup_orphan_index_files(self)",
+        "engine.collection:Collection._index_dir(self, partition)",
+        "engine.collection:Collection._segments_snapshot(self)",
+        "index.brute_force:BruteForceIndex#_vectors",
     ),
     "remains of collections": ("db:MilvusLite._collection_dir(self, name, database_name)",),
     **power_loss.NEEDS,
@@ -278,6 +300,7 @@ class _Dropped(_Base):
 
 
 _COLLECTION_PARTS: dict[str, type] = {
+    "automatic indexes": AutomaticIndexes,
     "checksums of indexes": checksums.IndexChecksums,
     "log": _Log,
     "flush": _Flush,
@@ -289,6 +312,27 @@ _COLLECTION_PARTS: dict[str, type] = {
 
 class _Compaction(_Base):
     """A compaction that is done, or leaves the collection as it was."""
+
+    @staticmethod
+    def _select_target(
+        buckets: list[list[tuple[str, int]]], total_files: int, partition_dir: str
+    ) -> list[str] | None:
+        """Chooses small files of about the same size; large ones are never written again.
+
+        Milvus Lite would write its largest files again with each flush, from 33 files on.
+        """
+        for bucket in [*buckets, list(itertools.chain(*buckets))]:
+            chosen: list[str] = []
+            rows = size = 0
+            for name, file_bytes in sorted(bucket, key=operator.itemgetter(1)):
+                rows += _rows(os.path.join(partition_dir, name))
+                size += file_bytes
+                if rows > _MERGED_ROWS or size > _MERGED_BYTES:
+                    break
+                chosen.append(name)
+            if len(chosen) >= _MERGED_FILES:
+                return chosen
+        return None
 
     def _compact_files(
         self,
@@ -312,6 +356,13 @@ class _Compaction(_Base):
             super()._compact_files(
                 partition, partition_dir, files_to_compact, manifest, delta_index
             )
+
+
+def _rows(file: str) -> int:
+    try:
+        return int(pq.read_metadata(file).num_rows)
+    except (OSError, pa.ArrowException):
+        return _MERGED_ROWS + 1
 
 
 @contextlib.contextmanager

@@ -6,8 +6,8 @@ dictionary of the floats. A reader of the files sees no difference.
 
 from __future__ import annotations
 
+import inspect
 import os
-import threading
 import types
 from collections.abc import Iterator
 from itertools import repeat
@@ -18,8 +18,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fiftyone_milvus.embedded.internals import Replacements
+from fiftyone_milvus.embedded.storage.segments import MappedSegment
 
 _replacements = Replacements()
+
+#: The vectors of a file are one page, so that they can be used where they are.
+_PAGE_BYTES = 1 << 30
+#: Earlier releases of pyarrow have no limit of rows.
+_HAS_ROW_LIMIT = "max_rows_per_page" in inspect.signature(pq.write_table).parameters
 
 
 def speed_up_memtable(col: Any) -> None:
@@ -36,38 +42,18 @@ def release_memory() -> None:
 
 
 def speed_up_files() -> None:
-    """Makes this process write data files faster, and not read back what it just flushed."""
-    from milvus_lite.engine import compaction, flush
-    from milvus_lite.storage import segment
+    """Makes this process write data files faster, and use their vectors where they are."""
+    from milvus_lite.engine import collection, compaction, flush
 
-    if segment.read_data_file is not _read_data_file:
-        _replacements.set(flush, "write_data_file", _write_flushed_file)
+    if flush.write_data_file is not _write_data_file:
+        _replacements.set(flush, "write_data_file", _write_data_file)
         _replacements.set(compaction, "write_data_file", _write_data_file)
-        _replacements.set(segment, "read_data_file", _read_data_file)
+        _replacements.set(collection, "Segment", MappedSegment)
 
 
 def restore_files() -> None:
     """Undoes :func:`speed_up_files`."""
     _replacements.undo()
-
-
-#: The file that this thread has just flushed, and its table, until the segment is made.
-_flushed = threading.local()
-
-
-def _write_flushed_file(table: pa.Table, partition_dir: str, seq_min: int, seq_max: int) -> str:
-    rel = _write_data_file(table, partition_dir, seq_min, seq_max)
-    if all(column.num_chunks == 1 and not column.chunk(0).offset for column in table.columns):
-        _flushed.last = (os.path.join(partition_dir, rel), table)
-    return rel
-
-
-def _read_data_file(path: str) -> pa.Table:
-    last = getattr(_flushed, "last", None)
-    _flushed.last = None
-    if last is not None and os.path.normpath(last[0]) == os.path.normpath(path):
-        return last[1]
-    return pq.read_table(path)
 
 
 def _apply_insert(self: Any, batch: pa.RecordBatch) -> None:
@@ -100,6 +86,7 @@ def _write_data_file(table: pa.Table, partition_dir: str, seq_min: int, seq_max:
     os.makedirs(folder, exist_ok=True)
     # Columns that are not named, the vectors and the sequence numbers, are written as they are.
     others = list(_leaves(table.schema))
+    rows = max(1, min(table.num_rows, _PAGE_BYTES // max(1, table.nbytes // (table.num_rows or 1))))
     pq.write_table(
         table,
         os.path.join(folder, name),
@@ -107,6 +94,9 @@ def _write_data_file(table: pa.Table, partition_dir: str, seq_min: int, seq_max:
         compression=dict.fromkeys(others, "SNAPPY") or "NONE",
         write_statistics=others or False,
         write_page_checksum=True,
+        row_group_size=rows,
+        data_page_size=_PAGE_BYTES,
+        **({"max_rows_per_page": rows} if _HAS_ROW_LIMIT else {}),
     )
     rel: str = persisted_rel_path("data", name)
     return rel

@@ -174,7 +174,7 @@ def _advanced(ctx: Any, inputs: Any, source: str) -> None:
             "index_type",
             _INDEX_TYPES,
             label="Index type",
-            description="By default, HNSW on a server and FLAT on the embedded engine",
+            description="By default, HNSW on a server and AUTOINDEX on the embedded engine",
         )
         inputs.list(
             "fields",

@@ -1,0 +1,271 @@
+"""Search by codes: the rows that seem nearest are compared exactly, until the rest can't matter.
+
+A code's estimate of a score is off by some error. The rows that were compared exactly show how
+large the errors of this query are. The search ends when the best row that was not compared would
+need an error of :data:`CERTAINTY` standard deviations to be among the ``k`` best. Where estimates
+tell too little for that, all rows are scanned. So how many rows are compared depends on the data,
+the filter and ``k``, and needs no tuning.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fiftyone_milvus.embedded.executor import scan
+from fiftyone_milvus.embedded.executor.parts import (
+    Floats,
+    LivePart,
+    Mask,
+    Rows,
+    gather,
+    inverse_norms,
+)
+from fiftyone_milvus.embedded.executor.scan import Hits
+from fiftyone_milvus.embedded.storage.codes import Codes
+
+CERTAINTY = 4.0
+"""A normal error exceeds this many standard deviations for one row in 30,000."""
+
+#: Estimates that are asked for: of each query over all parts, and at least of each part.
+_POOL, _LEAST = 4_096, 256
+_FIRST = 128
+_GATHER_FLOATS = 8_000_000
+#: Below this share of allowed rows, comparing these exactly is faster than reading all codes.
+_NARROW = 0.02
+#: So many bytes of vectors are scanned in the time that the choice of candidates takes anyway.
+_SCANNED_BYTES = 48 << 20
+#: From so many queries on, a matrix product of all rows is faster, up to so many rows.
+_BATCH, _BATCH_ROWS = 8, 150_000
+
+_QUERY_CHUNK = 64
+
+
+def _one_thread_each() -> None:
+    faiss: Any = importlib.import_module("faiss")
+    faiss.omp_set_num_threads(1)
+
+
+_threads = ThreadPoolExecutor(
+    os.cpu_count() or 1, thread_name_prefix="fiftyone-milvus-codes", initializer=_one_thread_each
+)
+
+
+@dataclass(frozen=True)
+class Coded:
+    """A part that is searched by its codes.
+
+    Attributes:
+        part: the part
+        start: the row number of its first row
+        allowed: which of its rows may be found, without the dead ones; None for all
+        codes: its codes
+    """
+
+    part: LivePart
+    start: int
+    allowed: Mask | None
+    codes: Codes
+
+    @property
+    def count(self) -> int:
+        """The number of rows that may be found."""
+        return self.part.rows if self.allowed is None else int(np.count_nonzero(self.allowed))
+
+
+def worthwhile(parts: Sequence[Coded], k: int, queries: Floats) -> list[Coded]:
+    """Returns the parts for which codes are faster than a scan of the allowed rows.
+
+    Args:
+        parts: parts that have codes
+        k: the number of hits of each query
+        queries: a ``num_queries x num_dims`` float32 array
+    """
+    chosen = [p for p in parts if p.count > max(_NARROW * p.part.rows, 8 * k, 2 * _FIRST)]
+    rows = sum(part.count for part in chosen)
+    total = sum(part.part.rows for part in chosen)
+    is_small = 4 * total * queries.shape[1] < _SCANNED_BYTES
+    return [] if is_small or (len(queries) >= _BATCH and rows < _BATCH_ROWS) else chosen
+
+
+def search(parts: Sequence[Coded], field: str, queries: Floats, k: int, metric: str) -> Hits:
+    """Finds the best rows of parts that have codes.
+
+    Args:
+        parts: at least one part
+        field: the vector field
+        queries: a ``num_queries x num_dims`` float32 array; of length one under ``COSINE``
+        k: the number of hits of each query
+        metric: ``COSINE``, ``IP`` or ``L2``
+
+    Returns:
+        :class:`.Hits` of at most ``k`` columns, with exact scores
+    """
+    chunks = [
+        _search_chunk(parts, field, queries[i : i + _QUERY_CHUNK], k, metric)
+        for i in range(0, len(queries), _QUERY_CHUNK)
+    ]
+    return Hits(
+        np.concatenate([c.rows for c in chunks]), np.concatenate([c.scores for c in chunks])
+    )
+
+
+def _search_chunk(parts: Sequence[Coded], field: str, queries: Floats, k: int, metric: str) -> Hits:
+    k = min(k, sum(part.count for part in parts))
+    hits = Hits(np.full((len(queries), k), -1), np.zeros((len(queries), k), dtype=np.float32))
+    left = np.arange(len(queries))
+    pool = max(_POOL, 8 * k)
+    for size in (pool, 8 * pool):
+        found = _Found.of(parts, queries[left], max(_LEAST, 2 * k, 2 * size // len(parts)), size)
+        sure = _compared(found, parts, field, queries[left], k, metric, hits, left)
+        left = left[~sure]
+        if not len(left):
+            return hits
+    every = []
+    for part in parts:
+        some = scan.search(part.part, part.allowed, field, queries[left], k, metric)
+        every.append(Hits(np.where(some.rows < 0, -1, some.rows + part.start), some.scores))
+    exact = scan.merge(every, k, metric)
+    hits.rows[left], hits.scores[left] = exact.rows, exact.scores
+    return hits
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What the codes of all parts say.
+
+    Attributes:
+        rows: row numbers, ``num_queries x n``, those that seem nearest first; -1 for none
+        estimates: their estimated scores; infinite for rows that must be compared
+        unseen: the best estimate that any other row of each query may have
+    """
+
+    rows: Rows
+    estimates: Floats
+    unseen: Floats
+
+    @classmethod
+    def of(cls, parts: Sequence[Coded], queries: Floats, depth: int, size: int) -> _Found:
+        found = list(_threads.map(lambda part: _estimates(part, queries, depth), parts))
+        estimates = np.concatenate([f.estimates for f in found], axis=1)
+        rows = np.concatenate([f.rows for f in found], axis=1)
+        unseen = np.max([f.unseen for f in found], axis=0)
+        if estimates.shape[1] > size:
+            best = np.argpartition(-estimates, size, axis=1)
+            cut = np.take_along_axis(estimates, best[:, size : size + 1], 1)[:, 0]
+            unseen, best = np.maximum(unseen, cut), best[:, :size]
+            rows = np.take_along_axis(rows, best, 1)
+            estimates = np.take_along_axis(estimates, best, 1)
+        order = np.argsort(-estimates, axis=1)
+        return cls(
+            np.take_along_axis(rows, order, 1), np.take_along_axis(estimates, order, 1), unseen
+        )
+
+
+def _estimates(part: Coded, queries: Floats, depth: int) -> _Found:
+    count = part.count
+    estimates, rows = part.codes.search(queries, min(depth, count), part.allowed)
+    unseen = estimates[:, -1] if depth < count else np.full(len(queries), -np.inf, np.float32)
+    outliers = part.codes.outliers
+    if part.allowed is not None:
+        outliers = outliers[part.allowed[outliers]]
+    if len(outliers):
+        again = np.isin(rows, outliers)
+        rows, estimates = np.where(again, -1, rows), np.where(again, -np.inf, estimates)
+        added = np.broadcast_to(outliers, (len(queries), len(outliers)))
+        rows = np.concatenate([added, rows], axis=1)
+        infinite = np.full(added.shape, np.inf, dtype=np.float32)
+        estimates = np.concatenate([infinite, estimates], axis=1)
+    return _Found(np.where(rows < 0, -1, rows + part.start), estimates, unseen)
+
+
+def _compared(
+    found: _Found,
+    parts: Sequence[Coded],
+    field: str,
+    queries: Floats,
+    k: int,
+    metric: str,
+    hits: Hits,
+    places: Rows,
+) -> Mask:
+    """Compares what was found exactly, and writes hits; returns for which queries they suffice."""
+    total = found.rows.shape[1]
+    sure = np.zeros(len(queries), dtype=bool)
+    active = np.arange(len(queries))
+    scores = np.full((len(queries), 0), -np.inf, dtype=np.float32)
+    errors, compared = np.zeros(len(queries)), np.zeros(len(queries))
+    end = min(total, max(_FIRST, 4 * k, int(np.isinf(found.estimates).sum(axis=1).max()) + k))
+    while True:
+        rows = found.rows[active, scores.shape[1] : end]
+        estimates = found.estimates[active, scores.shape[1] : end]
+        new = _scores(parts, field, queries[active], rows, metric)
+        scores = np.concatenate([scores, new], axis=1)
+        known = np.isfinite(estimates) & (rows >= 0)
+        errors += np.square(np.subtract(new, estimates, where=known, out=np.zeros(new.shape))).sum(
+            1
+        )
+        compared += known.sum(axis=1)
+
+        kth = -np.partition(-scores, k - 1, axis=1)[:, k - 1]
+        unseen = found.unseen[active]
+        following = found.estimates[active, end] if end < total else np.full(len(active), -np.inf)
+        spread = CERTAINTY * np.sqrt(errors / np.maximum(compared, 1))
+        with np.errstate(invalid="ignore"):
+            enough = kth - np.maximum(following, unseen) >= spread
+        hopeless = ~enough & ((kth - unseen < spread) | (end == total))
+        done = enough | hopeless
+        if done.any():
+            ended = active[done]
+            shown = np.where(found.rows[ended, :end] < 0, -1, found.rows[ended, :end])
+            best = scan.ordered(shown, _milvus(scores[done], metric), k, metric)
+            hits.rows[places[ended]], hits.scores[places[ended]] = best.rows, best.scores
+            sure[active[enough]] = True
+            active, scores = active[~done], scores[~done]
+            errors, compared = errors[~done], compared[~done]
+        if not len(active):
+            return sure
+        end = min(total, 3 * end)
+
+
+def _milvus(scores: Floats, metric: str) -> Floats:
+    if metric == "L2":
+        return -scores
+    return np.minimum(scores, 1.0) if metric == "COSINE" else scores
+
+
+def _scores(parts: Sequence[Coded], field: str, queries: Floats, rows: Rows, metric: str) -> Floats:
+    """Exact scores, the higher the nearer, of a ``num_queries x n`` array of rows."""
+    scores = np.empty(rows.shape, dtype=np.float32)
+    step = max(1, _GATHER_FLOATS // max(1, rows.shape[1] * queries.shape[1]))
+    for i in range(0, len(queries), step):
+        some, asked = rows[i : i + step], queries[i : i + step]
+        vectors = _vectors(parts, field, some.ravel(), queries.shape[1])
+        inverse = inverse_norms(vectors).reshape(some.shape) if metric == "COSINE" else None
+        vectors = vectors.reshape(*some.shape, -1)
+        if metric == "L2":
+            vectors -= asked[:, None, :]
+            scores[i : i + step] = -np.einsum("qnd,qnd->qn", vectors, vectors)
+        else:
+            scores[i : i + step] = np.einsum("qnd,qd->qn", vectors, asked)
+        if inverse is not None:
+            scores[i : i + step] *= inverse
+    scores[rows < 0] = -np.inf
+    return scores
+
+
+def _vectors(parts: Sequence[Coded], field: str, rows: Rows, dimension: int) -> Floats:
+    starts = np.array([part.start for part in parts])
+    numbers = np.maximum(np.searchsorted(starts, rows, side="right") - 1, 0)
+    found = np.empty((len(rows), dimension), dtype=np.float32)
+    for number in np.unique(numbers).tolist():
+        where = np.flatnonzero(numbers == number)
+        part = parts[number]
+        found[where] = gather(part.part.vectors(field), np.maximum(rows[where] - part.start, 0))
+    return found
