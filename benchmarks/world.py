@@ -188,6 +188,11 @@ def finish_lite(client: Any, collection: str) -> None:
     """Waits until Milvus Lite has built its index, which it does in the background."""
     client.release_collection(collection)
     client.load_collection(collection)
+    while any(
+        int(client.describe_index(collection, name).get("pending_index_rows", 0))
+        for name in client.list_indexes(collection)
+    ):
+        time.sleep(0.05)
 
 
 def wait_indexed(client: Any, collection: str, rows: int, timeout: float = 600) -> float:

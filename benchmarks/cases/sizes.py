@@ -20,7 +20,7 @@ from benchmarks.world import World, finish_lite, wait_indexed
 from fiftyone_milvus.schema.scale import MMAP
 
 KINDS: dict[str, tuple[tuple[str, bool], ...]] = {
-    "embedded": (("FLAT", False), ("IVF_SQ8", False), ("HNSW", False)),
+    "embedded": (("AUTOINDEX", False), ("FLAT", False), ("IVF_SQ8", False), ("HNSW", False)),
     "server": (("FLAT", False), ("IVF_SQ8", False), ("HNSW", False), ("HNSW", True)),
 }  # fmt: skip
 """Index types, and whether they are mapped."""
