@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from benchmarks.cases import (
+    again,
     app,
     backends,
     building,
@@ -35,6 +36,7 @@ CASES: dict[str, Callable[[World], list[Table]]] = {
     "first_answer": first_answer.run,
     "sorting": sorting.run,
     "views": views.run,
+    "again": again.run,
     "backends": backends.run,
     "recall": recall.run,
     "index_types": index_types.run,

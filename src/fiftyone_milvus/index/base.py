@@ -18,6 +18,7 @@ from fiftyone_milvus.collection import MilvusCollection
 from fiftyone_milvus.connection import Connection
 from fiftyone_milvus.dataset import internals
 from fiftyone_milvus.dataset.database import database_id
+from fiftyone_milvus.dataset.kept_ids import KEPT
 from fiftyone_milvus.dataset.users import User, users
 from fiftyone_milvus.errors import CollectionMismatchError, InvalidInputError, shown
 from fiftyone_milvus.fields.store import SyncedFields
@@ -311,9 +312,11 @@ class IndexBase(SimilarityIndex, DuplicatesMixin):
             return None
         if self._looks_for_missing:
             _ = self.current_sample_ids  # FiftyOne compares the view with the index for it
-        if self._scope_cache is None:
-            self._scope_cache = self._view_scope(self.view)
-        return self._scope_cache
+        scope = self._view_scope(self.view)
+        if self._scope_cache is not None:
+            scope.take_over(self._scope_cache)
+        self._scope_cache = scope
+        return scope
 
     def _shared_scope(self) -> ViewScope | None:
         """Returns the dataset as a scope if others have rows in the collection, else None.
@@ -342,7 +345,7 @@ class IndexBase(SimilarityIndex, DuplicatesMixin):
             expression = expression if fields.fresh(view) else None
         if expression is not None and len(expression) > _LONG_EXPRESSION:
             expression = None
-        return ViewScope(view, patches_field, expression=expression, facts=facts)
+        return ViewScope(view, patches_field, expression=expression, facts=facts, kept=KEPT)
 
 
 def _reads(expression: str, columns: Sequence[Column]) -> bool:

@@ -9,6 +9,7 @@ import numpy as np
 
 from fiftyone_milvus.collection import filters
 from fiftyone_milvus.collection.recent import Rows
+from fiftyone_milvus.dataset.object_ids import IdArray, to_strings
 from fiftyone_milvus.metrics import Array, Points, smallest
 from fiftyone_milvus.search.calls import Calls
 from fiftyone_milvus.search.exactness import EVERY_ROW, Split, exact_split
@@ -39,17 +40,17 @@ def nearest(calls: Calls, queries: Array, k: int | None, scope: Scope | None) ->
         every = filters.everything(collection.layout.id_field)
         found = calls.search(queries, limit, every, EVERY_ROW) if limit else []
         return found or [NO_RESULT for _ in queries]
-    ids = scope_ids(calls, scope)
-    if not ids:
+    ids = scope_ids(calls, scope) if scope is None else scope.keys()
+    if not len(ids):
         return [NO_RESULT for _ in queries]
     split = exact_split(collection, len(ids))
     if split is None:
-        return by_vectors(calls, queries, k, ids)
+        return by_vectors(calls, queries, k, as_strings(ids))
     return by_ids(calls, queries, k, ids, split)
 
 
 def by_ids(
-    calls: Calls, queries: Array, k: int | None, ids: Sequence[str], split: Split
+    calls: Calls, queries: Array, k: int | None, ids: Sequence[str] | IdArray, split: Split
 ) -> list[Neighbors]:
     """Searches among the given keys.
 
@@ -57,7 +58,7 @@ def by_ids(
         calls: searches the collection
         queries: a ``num_queries x num_dims`` float32 array
         k: how many rows of each query; None for all
-        ids: primary keys
+        ids: primary keys, as strings or as an array
         split: how the answer is exact
 
     Returns:
@@ -66,7 +67,8 @@ def by_ids(
     key = calls.collection.layout.id_field
     most = calls.window if calls.embedded else filters.MAX_EXPRESSION_IDS
     count = max(split.requests, -(-len(ids) // most))
-    ordered = sorted(ids)  # about the order of insertion, so that each part is spread evenly
+    # About the order of insertion, so that each part is spread evenly
+    ordered = ids if count == 1 else sorted(as_strings(ids))
 
     def search(part: int) -> list[Neighbors]:
         some = ordered[part::count]
@@ -167,6 +169,11 @@ def scope_ids(calls: Calls, scope: Scope | None) -> Sequence[str]:
     if scope is not None:
         return scope.ids()
     return calls.collection.known_ids(with_samples=False)[0]
+
+
+def as_strings(ids: Sequence[str] | IdArray) -> Sequence[str]:
+    """Returns primary keys as strings."""
+    return to_strings(ids) if isinstance(ids, np.ndarray) else ids
 
 
 def _stream(calls: Calls, ids: Sequence[str], num_queries: int) -> Iterator[Rows]:

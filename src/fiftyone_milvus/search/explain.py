@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from fiftyone_milvus.dataset.kept_ids import KEPT
 from fiftyone_milvus.metrics import Array
 from fiftyone_milvus.search.exactness import exact_split
 from fiftyone_milvus.search.planner import WIDE_MARGIN, WIDE_MIN, Searcher, Step, Trace
@@ -39,6 +40,8 @@ class Explanation:
         scope: the number of rows in the view, or None if all were searched
         k: how many were asked for; None for all
         alternatives: every plan that could answer, the cheapest estimate first
+        kept_views: of how many views this process keeps the IDs, for the next search in them
+        kept_bytes: the memory of these IDs
     """
 
     plan: str
@@ -47,6 +50,8 @@ class Explanation:
     scope: int | None
     k: int | None
     alternatives: tuple[Alternative, ...]
+    kept_views: int = 0
+    kept_bytes: int = 0
 
     @property
     def milliseconds(self) -> float:
@@ -73,6 +78,11 @@ class Explanation:
                 for times in shown.values()
             ]
             lines.append(f"  {other.plan:<10} {' '.join(cells)}".rstrip())
+        if self.scope is not None:
+            lines.append(
+                f"IDs kept   of {self.kept_views} views, {self.kept_bytes / 1e6:.1f} MB of at most "
+                f"{KEPT.max_bytes / 1e6:.0f} MB"
+            )
         return "\n".join(lines)
 
 
@@ -114,7 +124,9 @@ def explain(
             measured = 1e3 * (time.perf_counter() - start)
         others.append(Alternative(plan, estimate, measured))
     plan = trace.steps[-1].plan if trace.steps else "none"
-    return Explanation(plan, tuple(trace.steps), rows, size, k, tuple(others))
+    return Explanation(
+        plan, tuple(trace.steps), rows, size, k, tuple(others), len(KEPT), KEPT.nbytes
+    )
 
 
 def _estimates(

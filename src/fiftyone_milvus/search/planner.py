@@ -17,6 +17,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from fiftyone_milvus.collection import MilvusCollection
 from fiftyone_milvus.errors import InvalidInputError
 from fiftyone_milvus.metrics import Array
@@ -278,12 +280,15 @@ class Searcher:
             limit = min(limit, most)
             start = time.perf_counter()
             (found,) = self._calls.search(query, limit)
-            kept = found.where(scope.keep(found.ids, found.sample_ids))
-            self.trace.note("wide", f"{len(kept.ids)} of {len(found.ids)} are in the view", start)
+            inside = np.flatnonzero(scope.keep(found.ids, found.sample_ids))
+            what = f"{len(inside)} of {len(found.ids)} are in the view"
+            self.trace.note("wide", what + _kept(scope), start)
+            if len(inside) >= k:
+                # Not of all candidates: a view far from the query has none of the first
+                facts.share = k / (int(inside[k - 1]) + 1)
+                return [found.take(inside[:k])]
             # A view without any of them may be small, or only far from this query
-            facts.share = len(kept.ids) / len(found.ids) if kept.ids else None
-            if len(kept.ids) >= k:
-                return [kept.first(k)]
+            facts.share = len(inside) / len(found.ids) if len(inside) else None
             if limit == most or len(found.ids) < limit:
                 facts.share = None
                 return None
@@ -302,6 +307,7 @@ class Searcher:
 
     def _is_wide_best(self, limit: int, most: int, k: int, scope: Scope, rows: int) -> bool:
         """Whether a wide search for ``limit`` candidates is cheaper than one by the scope's IDs."""
+        known = scope.known  # and then the facts have its size
         size, share = scope.facts.size, scope.facts.share
         if limit > 2 * most:
             return False
@@ -316,10 +322,11 @@ class Searcher:
                 return False
             size = max(FEW_IDS, rows // 10)
         if (costs := self.costs) is None:
-            scanned = 0 if scope.known else rows
+            scanned = 0 if known else rows
             return limit <= size / IDS_PER_CANDIDATE + scanned / ROWS_PER_CANDIDATE
-        read = 0.0 if scope.known else costs.read_ids(size)
-        return costs.wide(limit) < read + costs.by_ids(size)
+        if known:
+            return costs.search(limit) < costs.by_ids(size)
+        return costs.wide(limit) < costs.read_ids(size) + costs.by_ids(size)
 
     def _exact(self, queries: Array, k: int | None, scope: Scope | None) -> list[Neighbors]:
         start = time.perf_counter()
@@ -329,13 +336,17 @@ class Searcher:
             self.trace.note("vectors", f"of {len(ids)} rows", start)
         else:
             found = exact.nearest(self._calls, queries, k, scope)
-            self.trace.note("ids", "exact", start)
+            self.trace.note("ids", "exact" + ("" if scope is None else _kept(scope)), start)
         return found
 
 
 def _limit(k: int, share: float) -> int:
     """Returns how many candidates a wide search needs, if ``share`` of them are in the view."""
     return int(WIDE_MARGIN * k / max(share, 1e-6)) + 1
+
+
+def _kept(scope: Scope) -> str:
+    return ", by the IDs of an earlier search" if scope.reused else ""
 
 
 def _all_in(scope: Scope, found: list[Neighbors]) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fiftyone_milvus.dataset.object_ids import IdArray
 from fiftyone_milvus.metrics import Array
 
 
@@ -17,7 +18,7 @@ class Facts:
 
     Attributes:
         size: its number of keys
-        share: its share of the rows nearest to the last query, from 0 to 1
+        share: its share of the rows nearest to the last query, down to the last result, from 0 to 1
     """
 
     size: int | None = None
@@ -37,10 +38,12 @@ class Scope(ABC):
         self.expression = expression
         self.facts = facts or Facts()
         self._rows: dict[str, str] | None = None
+        self.reused = False
+        """Whether the rows are those that an earlier search has read."""
 
     @property
     def known(self) -> bool:
-        """Whether the rows have been read already."""
+        """Whether the rows are known without reading them."""
         return self._rows is not None
 
     def rows(self) -> dict[str, str]:
@@ -53,6 +56,10 @@ class Scope(ABC):
     def ids(self) -> list[str]:
         """Returns the primary keys of the rows; reads all of them, once."""
         return list(self.rows())
+
+    def keys(self) -> list[str] | IdArray:
+        """Returns the primary keys like :meth:`ids`, as an array where they are known as one."""
+        return self.ids()
 
     def few(self, limit: int) -> bool:
         """Whether there are known to be at most ``limit`` rows; if so, they have been read.
