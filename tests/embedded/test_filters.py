@@ -13,6 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pymilvus import DataType, MilvusClient
 
+from fiftyone_milvus.embedded.executor.kept_masks import KeptMasks
+from fiftyone_milvus.embedded.executor.live_rows import View
 from fiftyone_milvus.embedded.executor.long_lists import take_out
 from tests.embedded.test_executor import DIM, Engine, Pair, assert_same_hits, count, hits
 
@@ -351,3 +353,48 @@ def test_a_list_within_a_string_is_text() -> None:
     short, lists = take_out(f"a == {text(']')} and pk in {long} or a in {long}")
     assert len(short) < 60
     assert list(lists.values()) == [json.loads(long)] * 2
+
+
+def test_long_lists_are_read_once_for_each_state_of_the_rows() -> None:
+    kept, one, other = KeptMasks(), View((), None, 0, 0, 0), View((), None, 0, 1, 0)
+    evaluated: list[str] = []
+
+    def ask(view: View, expr: str) -> None:
+        kept.get(view, expr, lambda: [evaluated.append(expr)])  # type: ignore[func-returns-value]
+
+    long = f"pk in {text([f'k{i}' for i in range(9000)])}"
+    for view, expr, times in (
+        (one, long, 1),
+        (one, long, 1),
+        (other, long, 2),
+        (one, long.replace("k7", "j7"), 3),
+        (one, "pk in ['a']", 4),
+        (one, "pk in ['a']", 5),
+        (one, f"{long} or a > 3 and b in [1]", 6),
+        (one, f"{long} or a > 3 and b in [1]", 7),
+        *((one, f"n not in [{i}, {'1, ' * 20_000}]", 8 + i) for i in range(4)),
+        (one, long, 12),
+    ):
+        ask(view, expr)
+        assert len(evaluated) == times, expr[:40]
+
+
+def test_long_lists_see_what_was_written(pair: Pair) -> None:
+    rng = np.random.default_rng(2)
+    data = random_rows(range(40), rng)
+    expr = f"pk in {text([row['pk'] for row in data] + [f'none{i}' for i in range(4000)])}"
+    queries = [data[0]["vector"]]
+    for client in pair.clients:
+        create(client, "written")
+        client.insert("written", data[:20])
+    for change in (
+        lambda c: None,
+        lambda c: c.insert("written", data[20:]),
+        lambda c: c.delete("written", filter=f"pk == {text(data[3]['pk'])}"),
+        lambda c: c.upsert("written", [{**data[5], "vector": data[0]["vector"]}]),
+    ):
+        for client in pair.clients:
+            change(client)
+        for _ in range(2):
+            mine, theirs = pair.each(lambda c: hits(c, "written", queries, filter=expr))
+            assert_same_hits(mine, theirs)

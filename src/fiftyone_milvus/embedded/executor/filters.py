@@ -10,12 +10,14 @@ from milvus_lite.search.indexed_filter import evaluate_segment_filter
 
 from fiftyone_milvus.embedded.executor import in_lists
 from fiftyone_milvus.embedded.executor.conditions import Conditions
+from fiftyone_milvus.embedded.executor.kept_masks import KeptMasks
 from fiftyone_milvus.embedded.executor.live_rows import UnsupportedError, View
 from fiftyone_milvus.embedded.executor.long_lists import take_out
 from fiftyone_milvus.embedded.executor.parts import Mask
 
 #: Milvus Lite caches 256 compiled expressions; longer ones would take gigabytes.
 _MAX_CACHED = 4096
+_KEPT = KeptMasks()
 
 
 def masks(view: View, col: Any, expr: str) -> list[Mask | None]:
@@ -27,6 +29,10 @@ def masks(view: View, col: Any, expr: str) -> list[Mask | None]:
     """
     if not expr:
         return [part.live for part in view.parts]
+    return _KEPT.get(view, expr, lambda: _masks(view, col, expr))
+
+
+def _masks(view: View, col: Any, expr: str) -> list[Mask | None]:
     member = in_lists.parse(expr, col)
     if member is not None:
         found = _split(view, in_lists.mask_of(view, member, col._pk_name))

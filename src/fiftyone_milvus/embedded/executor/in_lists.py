@@ -20,6 +20,7 @@ from fiftyone_milvus.embedded.storage.keys import ObjectIds
 _MEMBERSHIP = re.compile(
     r"\s*([A-Za-z_][A-Za-z0-9_]*)\s+(?:(not|NOT)\s+)?(?:in|IN)\s*(\[.*\])\s*\Z", re.DOTALL
 )
+_START = re.compile(r"\s*[A-Za-z_][A-Za-z0-9_]*\s+(?:(?:not|NOT)\s+)?(?:in|IN)\s*\[")
 _EQUALITY = re.compile(r'\s*([A-Za-z_][A-Za-z0-9_]*)\s*==\s*("(?:[^"\\]|\\.)*")\s*\Z', re.DOTALL)
 # Escapes that JSON and Milvus Lite do not read alike.
 _FOREIGN_ESCAPE = re.compile(r"\\[^\"\\/nrtbfu]")
@@ -71,6 +72,11 @@ def parse(expr: str, col: Any) -> Membership | None:
         if not ((is_text and kinds <= {str}) or (is_key and kinds <= {int})):
             return None
     return Membership(field, values, negated)
+
+
+def is_one_list(expr: str) -> bool:
+    """Whether a filter has one list and nothing else, so that only rows decide what it means."""
+    return _START.match(expr) is not None and expr.rstrip().endswith("]") and expr.count("[") == 1
 
 
 def rows_of(view: View, pks: Sequence[Any]) -> Rows:
