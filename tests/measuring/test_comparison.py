@@ -58,11 +58,12 @@ def test_side_by_side(one, engine, tmp_path):
     for row in measured:
         assert 0 < row.p50 <= row.p95
         assert 0 < row.build_seconds < 60
+        assert found.target <= row.bound <= row.recall
         assert (row.reached, row.error) == (True, None)
     copies = 4 * lite * COUNT * 16 * 4
     assert copies < lists.bytes < copies + COUNT * 16 * 4
     for flat in measured[1:]:
-        assert (flat.recall, flat.bytes) == (1.0, copies)
+        assert (flat.recall, flat.bound, flat.bytes) == (1.0, 1.0, copies)
     assert absent.recall is absent.p50 is absent.bytes is None
     assert absent.index_type in one_line(ValueError(absent.error))
     assert (found.vectors, found.dimension, found.metric, found.k) == (COUNT, 16, "cosine", 5)
@@ -73,6 +74,8 @@ def test_side_by_side(one, engine, tmp_path):
 
     text = str(found)
     assert "recall@5" in text
+    assert "at least" in text
+    assert "95% confidence" in text
     assert f"{absent.index_type}" in text.splitlines()[-2]
     assert len(json.loads(json.dumps(found.to_dicts()))) == len(types)
     assert json.loads(json.dumps(found.to_dict()))["target"] == 0.9

@@ -347,13 +347,57 @@ def test_what_is_only_estimated_is_asked_of_more(monkeypatch):
     assert not trial.reaches(trial.recall)
 
 
-def test_what_every_query_finds_is_reached():
+def test_what_every_query_finds():
     bound = tuning.lower_bound(np.ones(1000))
     assert 0.996 < bound < 0.998, "of 1,000 queries that find all, 3 in 1,000 others may find none"
-    assert tuning.Trial({}, 1.0, bound, 1000, 0.1, 0.1).reaches(1.0)
+    trial = tuning.Trial({}, 1.0, bound, 1000, 0.1, 0.1)
+    assert trial.reaches(1.0), "no number of queries proves it"
+    assert trial.reaches(0.996)
+    assert not trial.reaches(0.999)
+    few = tuning.lower_bound(np.ones(20))
+    assert 0.8 < few < 0.9
+    assert not tuning.Trial({}, 1.0, few, 20, 0.1, 0.1).reaches(0.95)
 
 
-@pytest.mark.parametrize("count", [50, 500])
+def test_no_larger_value_is_tried_where_everything_is_found(tried, monkeypatch):
+    monkeypatch.setattr(tuning.Trial, "reaches", lambda self, target: False)
+    found = tried(lambda ef: float(ef >= 3), lambda ef: float(ef >= 3))
+    assert not found.reached
+    assert found.best.params == {"ef": 3}
+    assert "prove" in tuning.advice("HNSW", found.best, 0.9)
+
+
+@pytest.mark.parametrize("confidence", [0.95, 0.975])
+@pytest.mark.parametrize("freedom", [10, 20, 80, 1000])
+def test_quantiles(confidence, freedom):
+    """Of 400,000 draws of Student's t."""
+    drawn = np.random.default_rng(51).standard_t(freedom, 400_000)
+    quantile = recall._student(confidence, freedom)
+    assert np.mean(drawn <= quantile) == pytest.approx(confidence, abs=0.0015)
+
+
+@pytest.mark.parametrize("engine", ["embedded"], indirect=True)
+def test_what_80_queries_find_is_not_what_others_find(indexed):
+    """A recall that 80 queries reach by chance is stored by nobody any more."""
+    one = indexed("uniform")
+    queries = np.random.default_rng(9).uniform(-1, 1, size=(1000, DIM)).astype(np.float32)
+    searcher = one.index._with({"nprobe": 12}, tuning.Trace())
+    found = [n.ids for n in searcher.nearest(queries, K)]
+    true = oracle.distances(one.metric, queries, one.matrix())
+    tables = (dict(zip(one.ids, row.tolist(), strict=True)) for row in true)
+    recalls = np.array([oracle.recall(i, t, K) for i, t in zip(found, tables, strict=True)])
+    target = recalls.mean() + 0.004  # which this value does not reach
+    rng = np.random.default_rng(51)
+    draws = [recalls[rng.permutation(1000)[:320]] for _ in range(1000)]
+    by_mean = np.mean([draw[:80].mean() >= target for draw in draws])
+    by_bound = np.mean(
+        [max(map(tuning.lower_bound, (draw[:80], draw))) >= target for draw in draws]
+    )
+    assert by_mean > 0.25
+    assert by_bound < 0.05
+
+
+@pytest.mark.parametrize("count", [20, 50, 500])
 @pytest.mark.parametrize(
     ("mean", "draw"),
     [

@@ -93,7 +93,10 @@ def test_an_index(
     shown.on("on_row", event="details", row=0)
     assert MODEL in shown.state["details"]
     shown.on("evaluate")
-    assert "recall@10 1.0000" in shown.state["recall"][1]
+    # FLAT is exact, and 57 queries prove less of a graph
+    bound = "1.0000" if engine.name == "embedded" else "0.9539"
+    expected = f"recall@10 1.0000**, at least {bound} with 95 % confidence"
+    assert expected in shown.state["recall"][1]
     shown.on("plot")
     (bars,) = shown.data["distances"]
     assert sum(bars["y"]) == 57

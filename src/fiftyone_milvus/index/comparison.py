@@ -160,6 +160,7 @@ class IndexComparison(IndexTuning):
             row,
             search_params=trial.params,
             recall=trial.recall,
+            bound=1.0 if candidate.index_type in EXACT else trial.bound,
             p50=trial.p50,
             p95=trial.p95,
             build_seconds=seconds,
@@ -212,7 +213,8 @@ class IndexComparison(IndexTuning):
         name = search_parameter(candidate.index_type)
         if target is None or name is None:
             trial = tuning.attempt(make, given, sets[-1], target, held_out=True, progress=progress)
-            return trial, None if target is None else trial.reaches(target)
+            exact = candidate.index_type in EXACT
+            return trial, None if target is None else exact or trial.reaches(target)
         others = {n: v for n, v in given.items() if n not in (name, FOR_RESULTS)}
         k, rows = sets[0].truth.k, len(sets[0].truth.vectors)
         values = tuning.candidates(candidate.index_type, k, rows, other.built().params)

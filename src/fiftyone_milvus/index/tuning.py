@@ -9,6 +9,7 @@ from typing import Any
 from fiftyone_milvus.collection import EXACT
 from fiftyone_milvus.index.evaluation import IndexEvaluation, check_approximate_k
 from fiftyone_milvus.measuring import tuning
+from fiftyone_milvus.measuring.recall import at_least
 from fiftyone_milvus.measuring.tuning import Tuning
 from fiftyone_milvus.numbers import check_flag, check_integer, check_recall
 from fiftyone_milvus.schema import index_types
@@ -35,10 +36,11 @@ class IndexTuning(IndexEvaluation):
         That is ``ef`` for HNSW, ``nprobe`` for IVF and SCANN and ``search_list`` for DISKANN. Two
         sets of queries are drawn from the vectors of the index: one to choose the value, another to
         verify it. The recall counts as reached when its lower bound, with a confidence of 95 %,
-        reaches it, or when every query finds everything; if only the bound misses it, up to four
-        times as many queries are asked. From then on, :meth:`search` and ``sort_by_similarity()``
-        use the value in place of your parameters, for up to ``k`` results. For more results it
-        grows in proportion, up to the default; so tune with the largest ``k`` that you search with.
+        reaches it; if only the bound misses it, up to four times as many queries are asked. No
+        number of them proves a recall of 1, so that is reached when all find everything. From then
+        on, :meth:`search` and ``sort_by_similarity()`` use the value in place of your parameters,
+        for up to ``k`` results. For more results it grows in proportion, up to the default; so tune
+        with the largest ``k`` that you search with.
 
         Waits until everything that was added is sealed and indexed, as other rows are searched
         differently. Tune again when the index has grown a lot.
@@ -125,10 +127,7 @@ class IndexTuning(IndexEvaluation):
             return dataclasses.replace(measured, note=note)
         chosen = {**best.params, index_types.FOR_RESULTS: k}
         stored = store and self._use(chosen)
-        note = (
-            f"{tuning.as_text(chosen)} reaches it with {best.recall:.4f}, at least "
-            f"{best.bound:.4f} with 95 % confidence"
-        )
+        note = f"{tuning.as_text(chosen)} reaches it with {best.recall:.4f}, {at_least(best.bound)}"
         note += ", stored with the brain run" if stored else ", in use" if store else ""
         return dataclasses.replace(measured, params=chosen, stored=stored, note=note)
 

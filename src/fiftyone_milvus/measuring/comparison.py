@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from fiftyone_milvus.connection import Connection
 from fiftyone_milvus.errors import FiftyOneMilvusError, InvalidInputError
+from fiftyone_milvus.measuring.recall import CONFIDENCE
 from fiftyone_milvus.measuring.tables import milliseconds, table
 from fiftyone_milvus.measuring.tuning import as_text
 from fiftyone_milvus.output_paths import check_output
@@ -38,6 +39,8 @@ class Compared:
             :func:`fiftyone_milvus.measuring.memory.estimate`; None if that is unknown
         reached: whether the recall that was asked for is reached; None if none was asked for
         error: one line that says why there are no figures, or None
+        bound: the recall that all possible queries reach at least, with a confidence of 95 %; 1.0
+            where searches are exact
     """
 
     index_type: str
@@ -50,6 +53,7 @@ class Compared:
     bytes: int | None = None
     reached: bool | None = None
     error: str | None = None
+    bound: float | None = None
 
     @property
     def label(self) -> str:
@@ -101,14 +105,16 @@ class Comparison(Sequence[Compared]):
 
     def __str__(self) -> str:
         recall, times = f"recall@{self.k}", ("p50 ms", "p95 ms", "build s")
-        columns = ("index", "search_params", recall, *times, "MB")
+        columns = ("index", "search_params", recall, "at least", *times, "MB")
         lines = [
             self._title,
             *table(columns, [_cells(row) for row in self.rows if row.error is None]),
             *(f"{row.label}: {row.error}" for row in self.rows if row.error is not None),
         ]
         if any(row.bytes is not None for row in self.rows):
-            lines.append("Memory (MB) is estimated.")
+            lines.append(
+                f"Recalls hold with {CONFIDENCE:.0%} confidence. Memory (MB) is estimated."
+            )
         missed = [row.label for row in self.rows if row.reached is False]
         if missed:
             lines.append(f"The recall is not reached by {', '.join(missed)}.")
@@ -150,12 +156,14 @@ class Comparison(Sequence[Compared]):
             assert row.p50 is not None
             assert row.recall is not None
             axes.plot(1e3 * row.p50, row.recall, "o", markersize=8, color="#00a1ea")
+            if row.bound is not None:
+                axes.plot([1e3 * row.p50] * 2, [row.bound, row.recall], color="#00a1ea")
             label: dict[str, Any] = {"xytext": (8, 4), "textcoords": "offset points", "fontsize": 8}
             axes.annotate(row.label, (1e3 * row.p50, row.recall), **label)
         if self.target is not None:
             axes.axhline(self.target, linestyle="--", color="#d9d9d9")
         axes.set_xlabel("median latency of a search, ms")
-        axes.set_ylabel(f"recall@{self.k}")
+        axes.set_ylabel(f"recall@{self.k}, down to its lower bound")
         axes.set_title(self._title, fontsize=9, loc="left")
         axes.set_xlim(left=0)
         axes.margins(x=0.25, y=0.15)
@@ -265,6 +273,7 @@ def _cells(row: Compared) -> tuple[str, ...]:
         row.label,
         as_text(row.search_params),
         "" if row.recall is None else f"{row.recall:.4f}",
+        "" if row.bound is None else f"{row.bound:.4f}",
         milliseconds(row.p50),
         milliseconds(row.p95),
         "" if row.build_seconds is None else f"{row.build_seconds:.1f}",

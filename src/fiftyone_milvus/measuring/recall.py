@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,9 @@ from fiftyone_milvus.search.planner import Searcher
 TOLERANCE = 1e-5
 """The rounding error of a float32 distance, relative to :meth:`Vectors.magnitudes`."""
 
+CONFIDENCE = 0.95
+"""That of every lower bound that is reported."""
+
 _SHOW_FROM = 200
 
 
@@ -27,6 +32,8 @@ class Evaluation:
 
     Attributes:
         recall: the share of the true ``k`` nearest that were found, in [0, 1]
+        bound: the recall that all possible queries reach at least, with a confidence of 95 %; 1.0
+            where searches are exact
         k: the number of neighbors that each query asked for
         queries: the number of queries
         p50: the median seconds of a search for one query
@@ -40,6 +47,7 @@ class Evaluation:
     """
 
     recall: float
+    bound: float
     k: int
     queries: int
     p50: float
@@ -52,10 +60,42 @@ class Evaluation:
 
     def __str__(self) -> str:
         return (
-            f"recall@{self.k} {self.recall:.4f} of {self.queries} queries, "
-            f"{self.p50 * 1e3:.1f} ms (p95 {self.p95 * 1e3:.1f} ms) each, {self.index_type} of "
-            f"{self.vectors} vectors, {megabytes(self.index_bytes)}"
+            f"recall@{self.k} {self.recall:.4f}, {at_least(self.bound)}, of {self.queries} "
+            f"queries, {self.p50 * 1e3:.1f} ms (p95 {self.p95 * 1e3:.1f} ms) each, "
+            f"{self.index_type} of {self.vectors} vectors, {megabytes(self.index_bytes)}"
         )
+
+
+def at_least(bound: float) -> str:
+    """Returns a lower bound as text."""
+    return f"at least {bound:.4f} with {CONFIDENCE:.0%} confidence".replace("%", " %")
+
+
+def lower_bound(recalls: Array, confidence: float = CONFIDENCE) -> float:
+    """Returns what the mean recall of all possible queries is at least.
+
+    The ``k`` results of a query are found or missed together, so the recalls of the queries count,
+    not the results: it is the one-sided confidence bound of Student's t for their mean
+    (NIST/SEMATECH e-Handbook of Statistical Methods, 1.3.5.2). Recalls near 1 are skewed: the rare
+    query that finds nothing is often not among those that were drawn. So one is added: where none
+    of ``n`` queries missed, up to ``3 / n`` of all may (Hanley and Lippman-Hand, JAMA 249, 1983).
+    If each query finds all or nothing, such as with ``k=1``, the bound holds a percent less often.
+
+    Args:
+        recalls: a float64 array: the recall of each query that was drawn
+        confidence (0.95): how often the bound holds
+    """
+    recalls = np.append(recalls, 0.0)
+    error = float(recalls.std(ddof=1)) / math.sqrt(len(recalls))
+    return max(0.0, float(recalls.mean()) - _student(confidence, len(recalls) - 1) * error)
+
+
+def _student(confidence: float, freedom: int) -> float:
+    """Returns a quantile of Student's t, by Abramowitz and Stegun's expansion 26.7.5."""
+    z = NormalDist().inv_cdf(confidence)
+    first = (z**3 + z) / 4
+    second = (5 * z**5 + 16 * z**3 + 3 * z) / 96
+    return z + first / freedom + second / freedom**2
 
 
 def megabytes(size: int | None) -> str:

@@ -35,9 +35,12 @@ logger = logging.getLogger(__name__)
 MORE = 3
 """How many times as many queries may be added to the second set."""
 
-_DEVIATIONS = 1.96
-"""Standard deviations of a one-sided bound of 97.5 %. A trial is judged up to twice, before and
-after more queries, which leaves 95 %."""
+_CONFIDENCE = (1 + recall.CONFIDENCE) / 2
+"""A trial is judged up to twice, before and after more queries: 97.5 % each time are 95 % in all.
+
+Larger values are no further chances: all are judged by the same queries, of which a larger value
+finds more. So a value that is too small passes only if the largest of those that are too small
+does."""
 
 _STEPS_PER_OCTAVE = 4
 """Neighbors in the grid of values are 19 % apart."""
@@ -72,8 +75,12 @@ class Trial:
     exact: float = 0.0
 
     def reaches(self, target: float) -> bool:
-        """Whether the bound reaches a recall, or every query found all, which no number proves."""
-        return self.bound >= target or self.recall == 1.0
+        """Whether the bound reaches a recall.
+
+        No number of queries proves that all others find everything. So a recall of 1 is reached
+        if these do.
+        """
+        return self.bound >= target or self.recall == target == 1.0
 
 
 @dataclass(frozen=True)
@@ -83,8 +90,8 @@ class Tuning:
     Attributes:
         target: the recall that was asked for
         k: the number of results that it is for
-        reached: whether the lower bound of the recall of the second set reaches the target, or all
-            of its queries found everything
+        reached: whether the lower bound of the recall of the second set reaches the target; for a
+            target of 1, whether all of its queries found everything
         params: the search parameters that reach it; empty if none do, or none are needed
         stored: whether they are stored with the brain run
         recall: that of the second set, with the largest parameters if the target is not reached;
@@ -219,18 +226,8 @@ def as_queries(
 
 
 def lower_bound(recalls: Array) -> float:
-    """Returns what the mean recall of all possible queries is at least, with 97.5 % confidence.
-
-    One query that found nothing is added: where none of ``n`` queries missed, up to ``3 / n`` of
-    all queries may miss completely. The bound takes means for normally distributed; if each query
-    finds all or nothing, such as with ``k=1``, it holds a percent less often.
-
-    Args:
-        recalls: a float64 array: the recall of each query that was drawn
-    """
-    recalls = np.append(recalls, 0.0)
-    error = float(recalls.std(ddof=1)) / math.sqrt(len(recalls))
-    return max(0.0, float(recalls.mean()) - _DEVIATIONS * error)
+    """Returns the lower bound of a trial, which is judged up to twice; see :data:`_CONFIDENCE`."""
+    return recall.lower_bound(recalls, _CONFIDENCE)
 
 
 def find(
@@ -284,7 +281,8 @@ def find(
     step = 1
     reached = enough(high, verifying, held_out=True)
     best = trials[-1]
-    while not reached and high < last:
+    # A larger value can't find more than everything
+    while not reached and high < last and (best.recall < 1 or best.exact > _MAX_EXACT):
         low, high, step = high, min(high + step, last), 2 * step
         # This set chooses from now on
         reached = enough(high, verifying)

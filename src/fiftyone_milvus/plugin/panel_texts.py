@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from fiftyone_milvus.inventory import CollectionInfo, IndexInfo, MilvusStatus
-from fiftyone_milvus.measuring.recall import Evaluation
+from fiftyone_milvus.measuring.recall import Evaluation, at_least
 from fiftyone_milvus.plugin.jobs import Job
 
 UNKNOWN = "–"
@@ -98,8 +98,9 @@ def details(info: IndexInfo) -> str:
 def recall(found: Evaluation) -> str:
     """Returns the result of an evaluation."""
     return (
-        f"**recall@{found.k} {found.recall:.4f}**, {found.p50 * 1e3:.1f} ms per search "
-        f"(95 % within {found.p95 * 1e3:.1f} ms), from {found.queries:,} queries"
+        f"**recall@{found.k} {found.recall:.4f}**, {at_least(found.bound)}, "
+        f"{found.p50 * 1e3:.1f} ms per search (95 % within {found.p95 * 1e3:.1f} ms), "
+        f"from {found.queries:,} queries"
     )
 
 
