@@ -40,6 +40,13 @@ def nearest(calls: Calls, queries: Array, k: int | None, scope: Scope | None) ->
         every = filters.everything(collection.layout.id_field)
         found = calls.search(queries, limit, every, EVERY_ROW) if limit else []
         return found or [NO_RESULT for _ in queries]
+    if scope is None and k is not None and 0 < k <= calls.window:
+        size = collection.count()
+        split = exact_split(collection, size)
+        if split is not None and split.requests == 1:
+            found = calls.search(queries, k, params=split.params)
+            if all(len(n.ids) == min(k, size) for n in found):
+                return found
     ids = scope_ids(calls, scope) if scope is None else scope.keys()
     if not len(ids):
         return [NO_RESULT for _ in queries]

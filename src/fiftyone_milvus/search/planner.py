@@ -12,6 +12,7 @@ search learns about a view serves the next search in it.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -19,8 +20,9 @@ from typing import Any
 
 import numpy as np
 
-from fiftyone_milvus.collection import MilvusCollection
-from fiftyone_milvus.errors import InvalidInputError
+from fiftyone_milvus.collection import MilvusCollection, filters
+from fiftyone_milvus.embedded.markers import FARTHEST
+from fiftyone_milvus.errors import EngineError, InvalidInputError
 from fiftyone_milvus.metrics import Array
 from fiftyone_milvus.search import exact, partitions
 from fiftyone_milvus.search.calls import Calls
@@ -28,6 +30,8 @@ from fiftyone_milvus.search.costs import Costs
 from fiftyone_milvus.search.exactness import SHARE, UNSEALED, Split, exact_split
 from fiftyone_milvus.search.neighbors import NO_RESULT, Neighbors
 from fiftyone_milvus.search.scope import Facts, Scope
+
+logger = logging.getLogger(__name__)
 
 PLANS = ("whole", "wide", "condition", "ids", "vectors")
 """The ways to search.
@@ -173,7 +177,15 @@ class Searcher:
         Raises:
             FiftyOneMilvusError: if Milvus can't be reached or refuses
         """
-        return [found.last(k) for found in self._exact(queries, None, scope)]
+        found = None
+        if k is not None and 0 < k <= self._most:
+            if self._calls.metric == "euclidean":
+                found = self._scanned_for_farthest(queries, k, scope)
+            else:
+                found = self._opposite(queries, k, scope)
+        if found is None:
+            found = [whole.last(k) for whole in self._exact(queries, None, scope)]
+        return found
 
     def ranked(
         self,
@@ -327,6 +339,48 @@ class Searcher:
         if known:
             return costs.search(limit) < costs.by_ids(size)
         return costs.wide(limit) < costs.read_ids(size) + costs.by_ids(size)
+
+    def _opposite(self, queries: Array, k: int, scope: Scope | None) -> list[Neighbors]:
+        """Returns the farthest rows, which are the nearest of the opposite vectors.
+
+        Cosine and inner product of the opposite vector are those of the vector, times -1.
+        """
+        found = None
+        condition = None if scope is None else scope.expression
+        if scope is not None and condition is not None and self.plan in (None, "condition"):
+            found = self._by_condition(-queries, k, scope, condition)
+        if found is None:
+            found = self._exact(-queries, k, scope)
+        return [n._replace(distances=2.0 - n.distances) for n in found]
+
+    def _scanned_for_farthest(
+        self, queries: Array, k: int, scope: Scope | None
+    ) -> list[Neighbors] | None:
+        """Lets the embedded engine scan for the farthest rows; None if it can't."""
+        if not self._calls.embedded or self.plan == "vectors":
+            return None
+        field = self.collection.layout.id_field
+        if scope is None:
+            return self._farthest_of(queries, k, filters.everything(field))
+        if scope.expression is not None and self.plan in (None, "condition"):
+            found = self._farthest_of(queries, k, scope.expression)
+            if found is None or _all_in(scope, found):
+                return found
+        keys = scope.keys()
+        if not len(keys):
+            return [NO_RESULT for _ in queries]
+        return self._farthest_of(queries, k, filters.ids_in(field, keys))
+
+    def _farthest_of(self, queries: Array, k: int, expression: str) -> list[Neighbors] | None:
+        start = time.perf_counter()
+        try:
+            found = self._calls.search(queries, k, FARTHEST + expression)
+        except EngineError as error:
+            # Without its fast paths, the service is Milvus Lite alone
+            logger.debug("Ranking all rows to find the farthest: %s", error)
+            return None
+        self.trace.note("ids", f"{k} farthest", start)
+        return found
 
     def _exact(self, queries: Array, k: int | None, scope: Scope | None) -> list[Neighbors]:
         start = time.perf_counter()

@@ -12,6 +12,7 @@ from pymilvus.grpc_gen import common_pb2
 from fiftyone_milvus.embedded.executor.live_rows import UnsupportedError
 from fiftyone_milvus.embedded.executor.parts import Floats
 from fiftyone_milvus.embedded.executor.plain import decoded
+from fiftyone_milvus.embedded.markers import FARTHEST
 
 _FLOAT_VECTOR_PLACEHOLDER = 101
 _METRICS = ("COSINE", "IP", "L2")
@@ -43,6 +44,7 @@ class SearchRequest:
         output_fields: names of the fields to return, or None for all.
         params: the index' own search parameters.
         exact: whether every allowed row must be compared.
+        farthest: whether to return the farthest rows instead.
     """
 
     queries: Floats
@@ -53,7 +55,8 @@ class SearchRequest:
     expr: str
     output_fields: list[str] | None
     params: Mapping[str, Any]
-    exact: bool
+    exact: bool = False
+    farthest: bool = False
 
 
 def read_search(request: Any, col: Any) -> SearchRequest:
@@ -88,6 +91,8 @@ def read_search(request: Any, col: Any) -> SearchRequest:
         raise UnsupportedError("vector field")
     spec = col._index_specs.get(field)
     metric = raw.get("metric_type") or (spec.metric_type if spec is not None else "COSINE")
+    if request.dsl.startswith(FARTHEST) and metric != "L2":
+        raise UnsupportedError("the farthest rows under another metric than L2")
     if metric not in _METRICS or (spec is not None and spec.metric_type != metric):
         raise UnsupportedError("metric")
     return SearchRequest(
@@ -96,10 +101,11 @@ def read_search(request: Any, col: Any) -> SearchRequest:
         offset=offset,
         metric=metric,
         field=field,
-        expr=request.dsl,
+        expr=request.dsl.removeprefix(FARTHEST),
         output_fields=list(request.output_fields) or None,
         params=inner,
         exact=inner.get("exact") is True,
+        farthest=request.dsl.startswith(FARTHEST),
     )
 
 

@@ -25,6 +25,7 @@ from fiftyone_milvus.embedded.database import Database
 from fiftyone_milvus.embedded.executor import (
     candidates,
     columns,
+    farthest,
     filters,
     in_lists,
     scan,
@@ -398,6 +399,8 @@ def _nearest(view: View, col: Any, asked: SearchRequest) -> scan.Hits:
     if asked.metric == "COSINE":
         queries = scan.normalize(queries)
     masks: list[Mask | None] = filters.masks(view, col, asked.expr)
+    if asked.farthest:
+        return farthest.search(view, masks, asked.field, queries, min(k, view.count))
     found = [scan.empty(len(queries))]
     parts = list(zip(view.parts, view.offsets[:-1].tolist(), masks, strict=True))
     coded = [] if asked.exact else _coded(parts, asked.field, asked.metric)
