@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from pymilvus import DataType, MilvusClient
 
 from fiftyone_milvus.embedded.executor.kept_masks import KeptMasks
-from fiftyone_milvus.embedded.executor.live_rows import View
+from fiftyone_milvus.embedded.executor.live_rows import UnsupportedError, View
 from fiftyone_milvus.embedded.executor.long_lists import take_out
+from fiftyone_milvus.embedded.markers import SAME, name_of
 from tests.embedded.test_executor import DIM, Engine, Pair, assert_same_hits, count, hits
 
 WORDS = ["cat", "dog", "", 'a"b', "a\\b", "a'b", "[x]", "日本", "🦁", '"]']
@@ -377,6 +378,11 @@ def test_long_lists_are_read_once_for_each_state_of_the_rows() -> None:
     ):
         ask(view, expr)
         assert len(evaluated) == times, expr[:40]
+    ask(one, SAME + name_of(long))
+    assert len(evaluated) == 12
+    for view, name in ((other, name_of("pk in ['a']")), (one, name_of(long.replace("k7", "j7")))):
+        with pytest.raises(UnsupportedError):
+            ask(view, SAME + name)
 
 
 def test_long_lists_see_what_was_written(pair: Pair) -> None:

@@ -15,12 +15,15 @@ from fiftyone import ViewField as F
 from pymongo import DeleteOne, UpdateOne
 from pymongo.errors import PyMongoError
 
+from fiftyone_milvus.collection import MilvusCollection
 from fiftyone_milvus.dataset import evidence, kept_ids, repeatable
 from fiftyone_milvus.dataset.kept_ids import KEPT, KeptIds, ViewIds
 from fiftyone_milvus.dataset.object_ids import from_strings
+from fiftyone_milvus.embedded.markers import SAME
+from fiftyone_milvus.search import exact
 from fiftyone_milvus.search.views import source_of
 from tests.support import oracle
-from tests.support.indexes import KEY, Indexed, index_images, index_patches, python
+from tests.support.indexes import KEY, Indexed, index_images, index_patches, python, vectors
 
 COUNT, K = 400, 30
 
@@ -284,6 +287,44 @@ def test_frames_groups_and_other_collections(engine, dropped):
     dataset._frame_collection.update_many({"number": 3}, {"$set": {"number": 99}})
     assert not is_kept(indexed, view)
     assert len(check(indexed, view)) == 11
+
+
+@pytest.mark.parametrize("engine", ["embedded"], indirect=True)
+def test_a_long_list_is_sent_once(engine, dropped, monkeypatch):
+    count = 1500
+    indexed = index_images(engine, count, "euclidean")
+    dropped.append(indexed)
+    monkeypatch.setattr(exact, "_NAMED_FROM", 10)
+    sent: list[str] = []
+    search = MilvusCollection.search
+
+    def spy(self: Any, *args: Any, expression: str = "", **kwargs: Any) -> Any:
+        sent.append(expression)
+        return search(self, *args, expression=expression, **kwargs)
+
+    monkeypatch.setattr(MilvusCollection, "search", spy)
+    view = indexed.dataset.match(F("number") >= 200)
+    inside = view.values("id")
+    query = vectors(1, seed=6)
+
+    def ask() -> list[bool]:
+        """Searches, and returns for each request whether it named the list."""
+        sent.clear()
+        scope = indexed.index._view_scope(view)
+        (found,) = indexed.index._make_searcher("ids").nearest(query, K, scope)
+        oracle.check_ranking(found.ids, indexed.true(query, among=inside), K)
+        return [expression.startswith(SAME) for expression in sent]
+
+    assert ask() == [False]
+    assert ask() == [True]
+    changed = inside[5]
+    indexed.index.add_to_index(query.copy(), np.array([changed]))
+    indexed.vectors[changed] = query[0]
+    assert ask() == [True, False], "the rows are others now"
+    assert ask() == [True]
+    indexed.index.remove_from_index([changed])
+    del indexed.vectors[changed]
+    assert ask() == [True, False]
 
 
 # -- without a proof ------------------------------------------------------------------------------

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import logging
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -10,14 +13,25 @@ import numpy as np
 from fiftyone_milvus.collection import filters
 from fiftyone_milvus.collection.recent import Rows
 from fiftyone_milvus.dataset.object_ids import IdArray, to_strings
+from fiftyone_milvus.embedded.markers import SAME, name_of
+from fiftyone_milvus.errors import EngineError
 from fiftyone_milvus.metrics import Array, Points, smallest
 from fiftyone_milvus.search.calls import Calls
 from fiftyone_milvus.search.exactness import EVERY_ROW, Split, exact_split
 from fiftyone_milvus.search.neighbors import NO_RESULT, Neighbors, merge
 from fiftyone_milvus.search.scope import Scope
 
+logger = logging.getLogger(__name__)
+
 _DISTANCES = 4_000_000
 _IN_FLIGHT = 2
+
+_NAMED_FROM = 5_000
+"""Keys; fewer are read by the engine as fast as their name."""
+
+_MOST_NAMES = 64
+_NAMES: OrderedDict[tuple[str, str, bytes], str] = OrderedDict()
+"""The names of lists of keys that the embedded engine has read, by collection, field and keys."""
 
 
 def nearest(calls: Calls, queries: Array, k: int | None, scope: Scope | None) -> list[Neighbors]:
@@ -83,7 +97,7 @@ def by_ids(
         return calls.search(queries, limit, filters.ids_in(key, some), split.params)
 
     if count == 1:
-        return search(0)
+        return _among(calls, queries, len(ids) if k is None else min(k, len(ids)), ids, split)
     with ThreadPoolExecutor(_IN_FLIGHT, thread_name_prefix="fiftyone-milvus") as pool:
         answers = pool.map(search, range(count))
         if k is None:
@@ -91,6 +105,28 @@ def by_ids(
         found = [NO_RESULT for _ in queries]
         for answer in answers:
             found = [merge(parts, k) for parts in zip(found, answer)]
+    return found
+
+
+def _among(
+    calls: Calls, queries: Array, limit: int, ids: Sequence[str] | IdArray, split: Split
+) -> list[Neighbors]:
+    """Searches among all of the given keys, by the name of their list if the engine has read it."""
+    field = calls.collection.layout.id_field
+    if not calls.embedded or not isinstance(ids, np.ndarray) or len(ids) < _NAMED_FROM:
+        return calls.search(queries, limit, filters.ids_in(field, ids), split.params)
+    key = calls.collection.name, field, hashlib.blake2b(ids.tobytes(), digest_size=16).digest()
+    if (name := _NAMES.get(key)) is not None:
+        try:
+            return calls.search(queries, limit, SAME + name, split.params)
+        except EngineError as error:
+            # For example, rows were written since
+            logger.debug("The engine does not know the keys any more: %s", error)
+    expression = filters.ids_in(field, ids)
+    found = calls.search(queries, limit, expression, split.params)
+    _NAMES[key] = name_of(expression)
+    while len(_NAMES) > _MOST_NAMES:
+        _NAMES.popitem(last=False)
     return found
 
 

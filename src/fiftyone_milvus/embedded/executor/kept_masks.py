@@ -6,15 +6,15 @@ and find their rows takes longer than to search among these.
 
 from __future__ import annotations
 
-import hashlib
 import threading
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable
 
 from fiftyone_milvus.embedded.executor import in_lists
-from fiftyone_milvus.embedded.executor.live_rows import View
+from fiftyone_milvus.embedded.executor.live_rows import UnsupportedError, View
 from fiftyone_milvus.embedded.executor.parts import Mask
+from fiftyone_milvus.embedded.markers import SAME, name_of
 
 Masks = list[Mask | None]
 
@@ -29,33 +29,39 @@ class KeptMasks:
     """The masks of the last four long filters of each view of a collection's rows."""
 
     def __init__(self) -> None:
-        self._of: weakref.WeakKeyDictionary[View, OrderedDict[bytes, Masks]] = (
+        self._of: weakref.WeakKeyDictionary[View, OrderedDict[str, Masks]] = (
             weakref.WeakKeyDictionary()
         )
         self._lock = threading.Lock()
 
     def get(self, view: View, expr: str, evaluate: Callable[[], Masks]) -> Masks:
-        """Returns the masks of a filter, evaluated once for each view.
+        """Returns the masks of a filter; those of a long list are evaluated once for each view.
 
         Args:
             view: the rows, which never change
-            expr: the filter
+            expr: the filter, or the name of one behind :data:`SAME`
             evaluate: evaluates it
 
         Returns:
             what ``evaluate`` returned; not to be changed
+
+        Raises:
+            UnsupportedError: there is no filter of this name
         """
-        if len(expr) < _LONG or not in_lists.is_one_list(expr):
+        named = expr.startswith(SAME)
+        if not named and (len(expr) < _LONG or not in_lists.is_one_list(expr)):
             return evaluate()
-        key = hashlib.blake2b(expr.encode(), digest_size=16).digest()
+        name = expr.removeprefix(SAME) if named else name_of(expr)
         with self._lock:
             kept = self._of.setdefault(view, OrderedDict())
-            if key in kept:
-                kept.move_to_end(key)
-                return kept[key]
+            if name in kept:
+                kept.move_to_end(name)
+                return kept[name]
+        if named:
+            raise UnsupportedError("an unknown list of keys")
         found = evaluate()
         with self._lock:
-            kept[key] = found
+            kept[name] = found
             while len(kept) > _MOST:
                 kept.popitem(last=False)
         return found
