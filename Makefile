@@ -85,8 +85,8 @@ format: $(VENV)/.dev  ## Format, and fix what ruff can fix
 	@$(BIN)/ruff check --fix .
 
 .PHONY: bench
-bench: test-env  ## Measure speed on both engines, compared with plain pymilvus and FiftyOne's built-in
-	@$(BIN)/python -m benchmarks
+bench: test-env  ## Measure speed on both engines; ONLY="views again" runs some cases, BENCH_ARGS="--rows 1000000"
+	@$(BIN)/python -m benchmarks $(foreach case,$(ONLY),--only $(case)) $(BENCH_ARGS)
 
 .PHONY: docs
 docs: $(VENV)/.package $(VENV)/.dev reference  ## Build the documentation's site

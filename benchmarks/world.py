@@ -130,8 +130,12 @@ class Engine:
         """The built-in backend's index of all vectors, ready."""
         return self._build("built_in", built_in=True)
 
+    def of_metric(self, metric: str) -> Any:
+        """This package's index of all vectors under another metric than :data:`METRIC`."""
+        return self._build(metric, built_in=False, metric=metric)
+
     def _build(self, who: str, *, built_in: bool, **kwargs: Any) -> Any:
-        kwargs |= self.kwargs(built_in=built_in)
+        kwargs = self.kwargs(built_in=built_in) | kwargs
         index = new_index(self.world.dataset, f"{who}_{self.name}", kwargs)
         index.add_to_index(self.world.vectors, self.world.ids)
         name = index.config.collection_name

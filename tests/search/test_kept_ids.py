@@ -156,6 +156,15 @@ def test_the_view_of_an_index_that_is_searched_again(one):
     oracle.check_ranking(found, one.true(query[np.newaxis], among=view.values("id")), K)
 
 
+def test_the_ids_of_a_wide_view_are_read_when_that_pays(one):
+    view = one.dataset.match(F("number") >= 100)
+    check(one, view)
+    assert not is_kept(one, view), "one wide search is faster than to read them"
+    check(one, view)
+    assert is_kept(one, view)
+    check(one, view)
+
+
 @pytest.mark.parametrize("engine", ["embedded"], indirect=True)
 def test_what_changes_while_it_is_read(one):
     view, samples = few(one), one.dataset._sample_collection
@@ -414,7 +423,7 @@ def test_explain_shows_it(one):
     found = one.index.explain(one.ids[0], k=K, view=view)
     assert (found.kept_views, found.kept_bytes) == (1, KEPT.nbytes)
     assert "by the IDs of an earlier search" in str(found)
-    assert "of 1 views" in str(found)
+    assert "of 1 view, " in str(found)
 
 
 @pytest.mark.parametrize("sort", [True, False])

@@ -79,8 +79,9 @@ class Explanation:
             ]
             lines.append(f"  {other.plan:<10} {' '.join(cells)}".rstrip())
         if self.scope is not None:
+            views = "1 view" if self.kept_views == 1 else f"{self.kept_views} views"
             lines.append(
-                f"IDs kept   of {self.kept_views} views, {self.kept_bytes / 1e6:.1f} MB of at most "
+                f"IDs kept   of {views}, {self.kept_bytes / 1e6:.1f} MB of at most "
                 f"{KEPT.max_bytes / 1e6:.0f} MB"
             )
         return "\n".join(lines)

@@ -64,9 +64,19 @@ WIDE_MARGIN = 1.4
 FEW_IDS = 20_000
 """The IDs of a view that is far from the query are read at once if there are no more than this."""
 
-IDS_PER_CANDIDATE, ROWS_PER_CANDIDATE = 3, 25
+DEEP_WIDE = 1_000
+"""The IDs of a view that takes more candidates are read and kept for the next search in it."""
+
+READ_SECONDS = 1e-6
+"""For each sample of a dataset: once wide searches in a view have taken so long, its IDs are read
+and kept, as that would have been faster."""
+
+MOST_KEPT = 4_000_000
+"""The IDs of views of larger collections may not fit where they are kept."""
+
+IDS_PER_CANDIDATE, KNOWN_IDS_PER_CANDIDATE, ROWS_PER_CANDIDATE = 3, 100, 25
 """In the time of one candidate of a wide search on the embedded engine, this many IDs of a view
-are read and searched, or this many samples are scanned by MongoDB
+are read and searched, or searched where they are known, or samples are scanned by MongoDB
 (``python -m benchmarks --engine embedded --only planning``)."""
 
 
@@ -284,6 +294,7 @@ class Searcher:
         if self.plan not in (None, "wide"):
             return None
         facts, rows = scope.facts, self.collection.rows_hint()
+        _ = scope.known  # if so, the facts have its size
         most = rows if self._calls.embedded else self._calls.window
         limit = self._first_limit(k, facts, rows)
         while True:
@@ -295,6 +306,8 @@ class Searcher:
             inside = np.flatnonzero(scope.keep(found.ids, found.sample_ids))
             what = f"{len(inside)} of {len(found.ids)} are in the view"
             self.trace.note("wide", what + _kept(scope), start)
+            if not scope.known:
+                facts.spent += time.perf_counter() - start
             if len(inside) >= k:
                 # Not of all candidates: a view far from the query has none of the first
                 facts.share = k / (int(inside[k - 1]) + 1)
@@ -319,7 +332,10 @@ class Searcher:
 
     def _is_wide_best(self, limit: int, most: int, k: int, scope: Scope, rows: int) -> bool:
         """Whether a wide search for ``limit`` candidates is cheaper than one by the scope's IDs."""
-        known = scope.known  # and then the facts have its size
+        known = scope.known
+        if not known and self.plan is None and self._is_worth_reading(limit, scope, rows):
+            scope.keys()
+            known = True
         size, share = scope.facts.size, scope.facts.share
         if limit > 2 * most:
             return False
@@ -334,8 +350,9 @@ class Searcher:
                 return False
             size = max(FEW_IDS, rows // 10)
         if (costs := self.costs) is None:
-            scanned = 0 if known else rows
-            return limit <= size / IDS_PER_CANDIDATE + scanned / ROWS_PER_CANDIDATE
+            if known:
+                return limit <= size / KNOWN_IDS_PER_CANDIDATE
+            return limit <= size / IDS_PER_CANDIDATE + rows / ROWS_PER_CANDIDATE
         if known:
             return costs.search(limit) < costs.by_ids(size)
         return costs.wide(limit) < costs.read_ids(size) + costs.by_ids(size)
@@ -381,6 +398,12 @@ class Searcher:
             return None
         self.trace.note("ids", f"{k} farthest", start)
         return found
+
+    def _is_worth_reading(self, limit: int, scope: Scope, rows: int) -> bool:
+        """Whether to read the IDs of a view, for this search and the next ones in it."""
+        if not scope.keeps or rows > MOST_KEPT:
+            return False
+        return limit > DEEP_WIDE or scope.facts.spent > rows * READ_SECONDS
 
     def _exact(self, queries: Array, k: int | None, scope: Scope | None) -> list[Neighbors]:
         start = time.perf_counter()

@@ -19,10 +19,14 @@ class Facts:
     Attributes:
         size: its number of keys
         share: its share of the rows nearest to the last query, down to the last result, from 0 to 1
+        spent: seconds that wide searches in it took without knowing its rows
+        proven: whether a change of the rows that were last read can be noticed
     """
 
     size: int | None = None
     share: float | None = None
+    spent: float = 0.0
+    proven: bool = True
 
 
 class Scope(ABC):
@@ -45,6 +49,11 @@ class Scope(ABC):
     def known(self) -> bool:
         """Whether the rows are known without reading them."""
         return self._rows is not None
+
+    @property
+    def keeps(self) -> bool:
+        """Whether rows that are read now are known to the next search too."""
+        return False
 
     def rows(self) -> dict[str, str]:
         """Returns the sample ID of each row by its primary key; reads all of them, once."""
@@ -97,4 +106,4 @@ class Scope(ABC):
 
     def _store(self, rows: dict[str, str]) -> None:
         self._rows = rows
-        self.facts.size = len(rows)
+        self.facts.size, self.facts.spent = len(rows), 0.0

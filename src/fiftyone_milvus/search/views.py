@@ -60,6 +60,11 @@ class ViewScope(Scope):
         self._look()
         return self._ids is not None or super().known
 
+    @property
+    def keeps(self) -> bool:
+        """Whether rows that are read now are known to the next search too."""
+        return self._kept is not None and self.facts.proven and self._source is not None
+
     def rows(self) -> dict[str, str]:
         """Returns the sample ID of each row by its primary key; reads all of them, once."""
         if self._rows is None:
@@ -151,6 +156,7 @@ class ViewScope(Scope):
         else:
             key, names = self._source
             self._proven = self._kept.read(key, self._database, names, read)
+            self.facts.proven = self._proven
 
     def _read_ids(self) -> ViewIds | None:
         if self._plain:
@@ -172,7 +178,7 @@ class ViewScope(Scope):
     def _take(self, ids: ViewIds | None) -> None:
         self._ids = ids
         if ids is not None:
-            self.facts.size = len(ids)
+            self.facts.size, self.facts.spent = len(ids), 0.0
 
     def _read_rows(self) -> dict[str, str]:
         return self.rows()
