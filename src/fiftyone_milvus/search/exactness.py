@@ -76,3 +76,26 @@ def exact_split(collection: MilvusCollection, rows: int) -> Split | None:
         return None
     share = min(1.0, rows / min(large)[0]) if large else 0.0
     return Split(max(1, math.ceil(share / SHARE)), {})
+
+
+def is_settled(collection: MilvusCollection) -> bool:
+    """Whether a server searches its rows by the index that was asked for.
+
+    Until rows are sealed and indexed, that is an interim index, which ignores all parameters: of
+    60,000 vectors in five clusters it found 0.90 of the nearest 25 and 0.79 of the nearest 1,000.
+
+    Args:
+        collection: an existing collection on a server
+
+    Returns:
+        True also where Milvus does not tell
+
+    Raises:
+        FiftyOneMilvusError: if Milvus can't be reached or refuses
+    """
+    growing, sealed = collection.segment_state()
+    if growing > UNSEALED:
+        return False
+    if collection.layout.index_type == "FLAT":
+        return True  # which is none
+    return all(indexed for rows, indexed in sealed or () if rows >= INDEXED_FROM)
