@@ -24,6 +24,7 @@ from fiftyone.brain.similarity import Similarity, SimilarityConfig
 from fiftyone_milvus import metrics
 from fiftyone_milvus._version import __version__
 from fiftyone_milvus.connection import CREDENTIALS, Connection, Request, Settings, connect, resolve
+from fiftyone_milvus.dataset.availability import methods_need_database
 from fiftyone_milvus.dataset.patches import check_patches_field
 from fiftyone_milvus.errors import InvalidInputError
 from fiftyone_milvus.index import AGGREGATIONS, MilvusSimilarityIndex
@@ -260,6 +261,7 @@ for _name in CREDENTIALS:
     setattr(MilvusSimilarityConfig, _name, _credential(_name))
 
 
+@methods_need_database()
 class MilvusSimilarity(Similarity):
     """The factory of :class:`fiftyone_milvus.index.MilvusSimilarityIndex`.
 

@@ -73,6 +73,10 @@ class TLSError(ConnectionFailedError):
     """A certificate is missing, not trusted, or for another host."""
 
 
+class FiftyOneDatabaseError(FiftyOneMilvusError, ConnectionError):
+    """FiftyOne's database, a MongoDB, does not answer."""
+
+
 class PermissionDeniedError(FiftyOneMilvusError):
     """The user of the connection lacks a privilege."""
 

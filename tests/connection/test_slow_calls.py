@@ -135,7 +135,7 @@ def test_a_service_that_takes_long_is_no_frozen_one(served: Path, soon: Any) -> 
         connection.run(LIST)
     names = [thread.name for thread in threading.enumerate()]
     assert names.count("fiftyone-milvus-slow-calls") <= 1
-    assert not slow_calls._watcher._running
+    assert not slow_calls._watcher.running
 
 
 def test_a_server_that_nothing_comes_from(milvus_server: MilvusServer, soon: Any) -> None:

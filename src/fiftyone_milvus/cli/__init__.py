@@ -14,7 +14,6 @@ import typer
 
 # The imports of commands register them
 from fiftyone_milvus.cli import (  # noqa: F401
-    database,
     demo,
     doctor,
     engines,
@@ -26,6 +25,7 @@ from fiftyone_milvus.cli import (  # noqa: F401
     setup,
     transfer,
 )
+from fiftyone_milvus.dataset import availability
 
 __all__ = ["TRACEBACK", "app", "main"]
 
@@ -67,7 +67,7 @@ app.add_typer(plugin.app, name="plugin", rich_help_panel=registry.SET_UP)
 def main() -> None:
     """Runs the command line; errors are one line on stderr and exit code 1."""
     try:
-        with database.watched():
+        with availability.answering(say=lambda text: typer.echo(text, err=True)):
             app()
     except KeyboardInterrupt:
         typer.secho("Interrupted", err=True)
@@ -81,8 +81,6 @@ def main() -> None:
 
 
 def _one_line(error: Exception) -> str:
-    if (silent := database.explain(error)) is not None:
-        return silent
     text, kind = " ".join(str(error).split()), type(error).__name__
     if not text:
         return kind

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import fiftyone as fo
 import numpy as np
 
+from fiftyone_milvus.dataset.availability import needs_database
 from fiftyone_milvus.errors import InvalidInputError
 from fiftyone_milvus.search.results import SearchResults
 
@@ -91,6 +92,7 @@ class EverywhereResults(Sequence[EverywhereResult]):
             "skipped": [skipped._asdict() for skipped in self.skipped],
         }
 
+    @needs_database
     def view(self, dataset: str | Any, brain_key: str | None = None) -> Any:
         """Returns the results of one dataset as a view, in their order.
 

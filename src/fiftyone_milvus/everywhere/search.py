@@ -11,6 +11,7 @@ import numpy as np
 
 from fiftyone_milvus import metrics
 from fiftyone_milvus.connection import Connection
+from fiftyone_milvus.dataset.availability import explain, needs_database
 from fiftyone_milvus.dataset.progress import ProgressBar
 from fiftyone_milvus.errors import (
     CollectionNotFoundError,
@@ -35,6 +36,7 @@ _SHOW_FROM = 10
 _SAME = 1e-4
 
 
+@needs_database
 def search_everywhere(
     query: Any,
     k: int = 10,
@@ -207,6 +209,8 @@ class _Search:
             try:
                 self._opened[run] = self._open_now(run)
             except Exception as error:
+                if explain(error) is not None:
+                    raise
                 # A dataset may need packages that are not installed, or may just have been deleted
                 self._opened[run] = None
                 self._skip(run, " ".join(str(error).split()) or type(error).__name__)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from fiftyone_milvus.dataset.availability import methods_need_database
 from fiftyone_milvus.index.comparison import IndexComparison
 from fiftyone_milvus.index.duplicates import IndexDuplicates
 from fiftyone_milvus.index.embeddings import IndexEmbeddings
@@ -13,6 +14,14 @@ from fiftyone_milvus.index.sync import IndexSync
 __all__ = ["AGGREGATIONS", "DEFAULT_RESULTS", "MilvusSimilarityIndex"]
 
 
+@methods_need_database(
+    "current_label_ids",
+    "current_sample_ids",
+    "index_size",
+    "label_ids",
+    "missing_size",
+    "sample_ids",
+)
 class MilvusSimilarityIndex(
     IndexSync, IndexEmbeddings, IndexQueries, IndexComparison, IndexDuplicates
 ):

@@ -14,6 +14,7 @@ from bson.errors import InvalidId
 from fiftyone_milvus.collection import MilvusCollection
 from fiftyone_milvus.collection.temporary import TEMPORARY, is_left_behind
 from fiftyone_milvus.connection import Connection
+from fiftyone_milvus.dataset.availability import needs_database
 from fiftyone_milvus.dataset.database import database_id
 from fiftyone_milvus.dataset.users import users
 from fiftyone_milvus.errors import (
@@ -56,6 +57,7 @@ class CollectionInfo:
     brain_key: str | None = None
 
 
+@needs_database
 def collections(connection: Connection | None = None) -> list[CollectionInfo]:
     """Returns the collections of a Milvus, sorted by name.
 
@@ -69,6 +71,7 @@ def collections(connection: Connection | None = None) -> list[CollectionInfo]:
     return [_info(connection, name) for name in sorted(_names(connection))]
 
 
+@needs_database
 def clean_up(names: str | Iterable[str], connection: Connection | None = None) -> list[str]:
     """Drops orphaned collections.
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from fiftyone.core.brain import BrainMethod
 
+from fiftyone_milvus.dataset.availability import needs_database
 from fiftyone_milvus.dataset.users import is_of_samples
 from fiftyone_milvus.errors import CollectionNotFoundError, FiftyOneMilvusError
 from fiftyone_milvus.fields import staleness
@@ -101,6 +102,7 @@ class IndexInfo:
         return ", ".join(parts) or ("not compared" if self.in_step is None else "up to date")
 
 
+@needs_database
 def indexes(dataset: Any, *, compare: bool = True) -> list[IndexInfo]:
     """Returns the Milvus indexes of a dataset, in the order of their creation.
 
@@ -112,6 +114,7 @@ def indexes(dataset: Any, *, compare: bool = True) -> list[IndexInfo]:
     return [index_info(dataset, key, compare=compare) for key in keys(dataset)]
 
 
+@needs_database
 def index_info(dataset: Any, brain_key: str, *, compare: bool = True) -> IndexInfo:
     """Returns one Milvus index of a dataset.
 

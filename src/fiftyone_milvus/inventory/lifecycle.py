@@ -11,6 +11,8 @@ import fiftyone.brain as fob
 
 from fiftyone_milvus import inventory, metrics
 from fiftyone_milvus.collection import MilvusCollection
+from fiftyone_milvus.dataset.availability import needs_database
+from fiftyone_milvus.dataset.database import database_id
 from fiftyone_milvus.errors import (
     CollectionDamagedError,
     FiftyOneMilvusError,
@@ -86,6 +88,7 @@ def key_problem(dataset: Any, key: Any) -> str | None:
     return None
 
 
+@needs_database
 def create(
     samples: Any,
     brain_key: str,
@@ -135,6 +138,7 @@ def create(
         raise
 
 
+@needs_database
 def delete(dataset: Any, brain_key: str, part: str = "both") -> int:
     """Deletes an index: its brain run, its collection, or both.
 
@@ -151,11 +155,13 @@ def delete(dataset: Any, brain_key: str, part: str = "both") -> int:
     Raises:
         InvalidInputError: if there is no such index or part
         FiftyOneMilvusError: if Milvus does not answer; then the run stays
+        FiftyOneDatabaseError: if FiftyOne's database does not answer; then both stay
     """
     if part not in PARTS:
         raise InvalidInputError(f"Can't delete {part!r}; expected one of {PARTS}")
     index = open_index(dataset, brain_key)
     vectors = 0
+    database_id()  # if FiftyOne's database does not answer, nothing is deleted
     if part != "run":
         # First: if Milvus does not answer, the run stays, and the call can be repeated
         with suppress(CollectionDamagedError):
@@ -167,6 +173,7 @@ def delete(dataset: Any, brain_key: str, part: str = "both") -> int:
     return vectors
 
 
+@needs_database
 def loss(dataset: Any, brain_key: str) -> Loss:
     """Returns what is lost if the collection of an index is dropped.
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import fiftyone.core.odm as foo
 
+from fiftyone_milvus.dataset.availability import needs_database
 from fiftyone_milvus.dataset.users import is_of_samples
 from fiftyone_milvus.errors import InvalidInputError
 
@@ -41,11 +42,13 @@ class Run:
     of_samples: bool
 
 
+@needs_database
 def datasets() -> list[str]:
     """Returns the names of the datasets that have an index of this package, sorted."""
     return sorted({run.dataset for run in read()})
 
 
+@needs_database
 def built_in_runs() -> list[Run]:
     """Returns the runs of FiftyOne's built-in ``milvus`` backend, by dataset and brain key."""
     return read(cls=_BUILT_IN)

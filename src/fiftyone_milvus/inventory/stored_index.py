@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from fiftyone_milvus.backend import MilvusSimilarity, MilvusSimilarityConfig
+from fiftyone_milvus.dataset.availability import needs_database
 from fiftyone_milvus.errors import InvalidInputError
 from fiftyone_milvus.index import MilvusSimilarityIndex
 
 
+@needs_database
 def keys(dataset: Any) -> list[str]:
     """Returns the brain keys of a dataset's Milvus indexes, in the order of the runs.
 
@@ -30,6 +32,7 @@ def config_of(dataset: Any, key: str) -> MilvusSimilarityConfig | None:
     return config if isinstance(config, MilvusSimilarityConfig) else None
 
 
+@needs_database
 def open_index(dataset: Any, key: str) -> MilvusSimilarityIndex:
     """Returns the index of a run, with the credentials of this process; connects to nothing.
 

@@ -10,6 +10,7 @@ import fiftyone.core.odm as foo
 import numpy as np
 
 from fiftyone_milvus import metrics
+from fiftyone_milvus.dataset.availability import needs_database
 from fiftyone_milvus.errors import (
     CollectionMismatchError,
     CollectionNotFoundError,
@@ -72,6 +73,7 @@ class Adopted:
         return f"'{self.brain_key}' {what}: {self.vectors} vectors in '{self.collection}'{said}"
 
 
+@needs_database
 def adopt(dataset: Any, brain_key: str, *, progress: Any = None, **credentials: Any) -> Adopted:
     """Makes a run of FiftyOne's built-in ``milvus`` backend one of this package, in place.
 

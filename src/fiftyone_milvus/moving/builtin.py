@@ -13,6 +13,7 @@ from fiftyone.brain.config import BrainConfig
 
 from fiftyone_milvus.backend import MilvusSimilarity, MilvusSimilarityConfig
 from fiftyone_milvus.connection import CREDENTIALS
+from fiftyone_milvus.dataset.availability import needs_database
 from fiftyone_milvus.errors import (
     EmbeddedServiceError,
     EngineError,
@@ -26,6 +27,7 @@ from fiftyone_milvus.setup.takeover import BUILTIN_CLS
 _PACKAGE = "fiftyone.brain."
 
 
+@needs_database
 def adoptable(dataset: Any) -> list[str]:
     """Returns the brain keys of the runs of FiftyOne's built-in ``milvus`` backend.
 

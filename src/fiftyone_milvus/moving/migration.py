@@ -12,6 +12,7 @@ from typing import Any
 import fiftyone.brain as fb
 
 from fiftyone_milvus.backend import MilvusSimilarityConfig
+from fiftyone_milvus.dataset.availability import needs_database
 from fiftyone_milvus.errors import InvalidInputError
 from fiftyone_milvus.moving import runs
 from fiftyone_milvus.moving.destination import Destination
@@ -81,6 +82,7 @@ class Migration:
         return ", ".join(parts)
 
 
+@needs_database
 def migrate(
     dataset: Any,
     brain_key: str,

@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 
 from fiftyone_milvus._version import __version__
 from fiftyone_milvus.collection.recent import Rows
+from fiftyone_milvus.dataset.availability import needs_database
 from fiftyone_milvus.dataset.progress import ProgressBar
 from fiftyone_milvus.errors import EngineError, InvalidInputError
 from fiftyone_milvus.fields.values import ValueReader
@@ -67,6 +68,7 @@ class Exported:
         )
 
 
+@needs_database
 def export_index(
     dataset: Any,
     brain_key: str,

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from fiftyone_milvus.dataset.availability import needs_database
 from fiftyone_milvus.dataset.patches import check_patches_field
 from fiftyone_milvus.errors import InvalidInputError
 from fiftyone_milvus.moving import runs
@@ -74,6 +75,7 @@ class Imported:
         ) + "".join(f", {count} {text}" for count, text in counts if count)
 
 
+@needs_database
 def import_index(
     path: str | os.PathLike[str],
     dataset: Any,

@@ -8,6 +8,7 @@ from typing import Any
 
 import eta.core.utils as etau
 
+from fiftyone_milvus.dataset.availability import needs_database
 from fiftyone_milvus.errors import CollectionMismatchError, CollectionNotFoundError
 from fiftyone_milvus.moving import builtin, runs
 from fiftyone_milvus.moving.open_run import open_run
@@ -31,6 +32,7 @@ class Reverted:
     changed: bool = True
 
 
+@needs_database
 def revert(dataset: Any, brain_key: str, **credentials: Any) -> Reverted:
     """Makes a run of this package one of FiftyOne's built-in ``milvus`` backend, in place.
 

@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import fiftyone.operators as foo
 import fiftyone.operators.types as types
 
+from fiftyone_milvus.dataset import availability
 from fiftyone_milvus.errors import FiftyOneMilvusError
 from fiftyone_milvus.plugin.jobs import Job, running
 
@@ -77,7 +78,8 @@ class MilvusOperator(foo.Operator):
     def resolve_input(self, ctx: Any) -> Any:
         """Returns the form; see the base class."""
         inputs = types.Object()
-        self.form(ctx, inputs)
+        with availability.answering():
+            self.form(ctx, inputs)
         return types.Property(inputs, view=types.View(label=f"Milvus: {self.info.title}"))
 
     def form(self, ctx: Any, inputs: Any) -> None:
@@ -133,7 +135,8 @@ class MilvusOperator(foo.Operator):
             send(progress, label)
 
         title = self.info.job or str(self.config.label)
-        with running(Job(ctx.dataset_name, ctx.params.get("brain_key"), title)) as job:
+        todo = Job(ctx.dataset_name, ctx.params.get("brain_key"), title)
+        with availability.answering(), running(todo) as job:
             return self.run(ctx, report)
 
     def _stream(self, ctx: Any) -> Iterator[Any]:
@@ -176,6 +179,7 @@ class MilvusOperator(foo.Operator):
 
 def one_line(error: Exception) -> Exception:
     """Returns an error whose text is one line that a user can read."""
+    error = availability.explain(error) or error
     if isinstance(error, FiftyOneMilvusError):
         return error
     text = " ".join(str(error).split())

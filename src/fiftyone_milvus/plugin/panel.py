@@ -13,6 +13,7 @@ import fiftyone.operators.types as types
 import numpy as np
 
 from fiftyone_milvus import inventory
+from fiftyone_milvus.dataset.availability import answering
 from fiftyone_milvus.errors import FiftyOneMilvusError
 from fiftyone_milvus.inventory.stored_index import open_index
 from fiftyone_milvus.numbers import as_integer
@@ -74,7 +75,8 @@ def _event(handler: Callable[..., _State]) -> Callable[..., None]:
             _running[event] = (ctx.panel.id, {})
         changes: _State = {"problem": ""}
         try:
-            changes |= handler(self, ctx)
+            with answering():
+                changes |= handler(self, ctx)
         except Exception as error:
             logger.debug("The Milvus panel failed", exc_info=True)
             changes["problem"] = str(one_line(error))

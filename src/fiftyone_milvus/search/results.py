@@ -12,6 +12,7 @@ from bson import ObjectId
 from fiftyone import ViewField
 
 from fiftyone_milvus.dataset import limits
+from fiftyone_milvus.dataset.availability import needs_database
 from fiftyone_milvus.metrics import Array
 from fiftyone_milvus.numbers import check_text
 
@@ -78,6 +79,7 @@ class SearchResults(Sequence[SearchResult]):
         first, last = self.distances[0], self.distances[-1]
         return f"{type(self).__name__}({len(self)} {what}, distances {first:.4g} to {last:.4g})"
 
+    @needs_database
     def view(self, dist_field: str | None = None) -> Any:
         """Returns the results as a view, in their order.
 
