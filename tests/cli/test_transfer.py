@@ -16,6 +16,7 @@ from tests.app.digits import Scans
 from tests.cli.conftest import COUNT
 from tests.cli.support import enter, read, refused
 from tests.conftest import Engine
+from tests.moving.test_parquet import rewrite
 from tests.support import oracle
 from tests.support.indexes import built_in
 
@@ -103,3 +104,20 @@ def test_an_index_moves(
     assert {ids[r["sample_id"]] for r in named} <= {*best}
     for key in ("new", "copy"):
         enter("delete", name, key, "--yes")
+
+
+def test_a_model_of_a_file_is_used_only_if_it_is_trusted(
+    digits: fo.Dataset, configured: Engine, tmp_path: Path
+) -> None:
+    file, name = tmp_path / "theirs.parquet", digits.name
+    built_in(configured, digits, np.eye(COUNT, 8, dtype=np.float32), brain_key="mine")
+    read("adopt", name, "mine")
+    enter("export", name, "mine", str(file))
+    rewrite(file, made_with={"model": "https://github.com/theirs/model"})
+    said = refused("import", str(file), name, "copy")
+    assert "trust_model=True" in said or "--trust-model" in said
+    digits.reload()
+    assert digits.list_brain_runs() == ["mine"]
+    read("import", str(file), name, "copy", "--trust-model")
+    digits.reload()
+    assert digits.get_brain_info("copy").config.model == "https://github.com/theirs/model"

@@ -19,10 +19,12 @@ from fiftyone_milvus.connection import connect, resolve
 from fiftyone_milvus.errors import (
     CollectionMismatchError,
     CollectionNotFoundError,
+    DatabaseNotFoundError,
     FiftyOneMilvusError,
 )
 from fiftyone_milvus.writing import writer
 from fiftyone_milvus.writing.validation import Batch
+from tests.conftest import Engine
 from tests.support import oracle
 from tests.support.indexes import (
     DIM,
@@ -377,22 +379,27 @@ def test_a_dropped_index_is_built_again(engine, dropped, caplog):
     check(index)
 
 
-def test_another_metric_is_an_error(engine, dropped):
-    indexed = index_images(engine, 20, "dotproduct")
-    dropped.append(indexed)
-    index, name = indexed.index, indexed.index.config.collection_name
-    client = index.client
+def make_again(client: MilvusClient, indexed: Indexed, metric: str) -> None:
+    """What another program may do: the same rows, in a new collection without our properties."""
+    name = indexed.index.config.collection_name
     client.drop_collection(name)
     schema = client.create_schema()
     schema.add_field("pk", DataType.VARCHAR, is_primary=True, max_length=64)
     schema.add_field("sample_id", DataType.VARCHAR, max_length=64)
     schema.add_field("vector", DataType.FLOAT_VECTOR, dim=DIM)
     params = client.prepare_index_params()
-    params.add_index("vector", index_type="FLAT", metric_type="L2")
+    params.add_index("vector", index_type="FLAT", metric_type=metric)
     client.create_collection(name, schema=schema, index_params=params)
     client.insert(
         name, [{"pk": i, "sample_id": i, "vector": v} for i, v in indexed.vectors.items()]
     )
+
+
+def test_another_metric_is_an_error(engine, dropped):
+    indexed = index_images(engine, 20, "dotproduct")
+    dropped.append(indexed)
+    index = indexed.index
+    make_again(index.client, indexed, "L2")
     fresh = indexed.dataset.load_brain_results(KEY, cache=False, **engine.kwargs)
     query = indexed.matrix()[0]
     for call in (
@@ -429,6 +436,95 @@ def test_a_renamed_collection_is_not_answered_from_memory(engine, dropped):
             call()
         one_line(error.value)
     client.drop_collection(f"{name}_renamed")
+
+
+def test_a_removed_database_is_not_answered_from_memory(engine):
+    name = unique("gone")
+    client = connect(resolve(engine.settings, None)).client
+    client.create_database(name)
+    there = Engine(engine.name, {**engine.kwargs, "db_name": name})
+    indexed = index_images(there, 10, "cosine")
+    index = indexed.index
+    dataset, query = indexed.dataset, indexed.matrix()[0]
+    other = connect(resolve(there.settings, None)).client
+    other.drop_collection(index.config.collection_name)
+    client.drop_database(name)
+    for call in (
+        lambda: index.search(query, k=3),
+        lambda: index.search(dataset.first().id, k=3),
+        lambda: index.get_embeddings(),
+        lambda: index.total_index_size,
+        lambda: dataset.load_brain_results(KEY, cache=False, **there.kwargs).search(query),
+        index.reload,
+    ):
+        with pytest.raises((DatabaseNotFoundError, CollectionNotFoundError)) as error:
+            call()
+        assert {name, index.config.collection_name} & {*re.findall(r"\w+", one_line(error.value))}
+    dataset.delete()
+
+
+def test_missing_metadata_fields_are_an_error_at_first_use(engine, dropped):
+    """Another program made the collection again, without them."""
+    indexed = index_images(engine, 10, "cosine", fields=["number"])
+    dropped.append(indexed)
+    client, dataset, name = (
+        indexed.index.client,
+        indexed.dataset,
+        indexed.index.config.collection_name,
+    )
+    before = indexed.index._collection.where
+    make_again(client, indexed, "COSINE")
+    view, query = dataset.match(fo.ViewField("number") > 3), indexed.matrix()[0]
+
+    def loaded() -> Any:
+        return dataset.load_brain_results(KEY, cache=False, **engine.kwargs)
+
+    for call in (
+        lambda: loaded().search(query, k=3),
+        lambda: loaded().use_view(view).search(query, k=3),
+        lambda: loaded().sync_fields(),
+        lambda: loaded().add_to_index(query[None], indexed.ids[:1]),
+        indexed.index.reload,
+    ):
+        with pytest.raises(
+            CollectionMismatchError, match="has no metadata field 'number'"
+        ) as error:
+            call()
+        assert before in one_line(error.value)
+    found = client.query(name, 'pk != ""', output_fields=["pk"], consistency_level="Strong")
+    assert {row["pk"] for row in found} == {*indexed.ids}
+
+
+def test_another_vector_is_not_emptied(engine, client, datasets):
+    """Not every Milvus returns vectors as it takes them, so a write could not keep it."""
+    if engine.name == "server":
+        pytest.skip("Milvus 2.3 has one vector in a collection")
+    name, dataset = unique("theirs"), datasets(3)
+    schema = client.create_schema()
+    schema.add_field("pk", DataType.VARCHAR, is_primary=True, max_length=64)
+    schema.add_field("vector", DataType.FLOAT_VECTOR, dim=DIM)
+    schema.add_field("other", DataType.FLOAT_VECTOR, dim=2, nullable=True)
+    params = client.prepare_index_params()
+    params.add_index("vector", index_type="FLAT", metric_type="COSINE")
+    client.create_collection(name, schema=schema, index_params=params)
+    ids = dataset.values("id")
+    before = {"pk": ids[0], "vector": [1.0] * DIM, "other": [3.0, 4.0]}
+    client.insert(name, [before])
+    options = {"backend": "milvus", "metric": "cosine", "collection_name": name, **engine.kwargs}
+    with pytest.raises(CollectionMismatchError, match="several float vectors"):
+        fob.compute_similarity(dataset, embeddings=False, **options)
+    index = fob.compute_similarity(dataset, embeddings=False, vector_field="vector", **options)
+    assert index.search(vectors(1)[0], k=3).sample_ids == ids[:1]
+    for call in (
+        lambda: index.add_to_index(vectors(3), ids),
+        lambda: index.sync(embeddings=vectors(3)),
+    ):
+        with pytest.raises(FiftyOneMilvusError, match=r"requires the fields \['other'\]") as error:
+            call()
+        one_line(error.value)
+    found = client.query(name, 'pk != ""', output_fields=["pk", "vector", "other"])
+    assert [dict(row) for row in found] == [before]
+    client.drop_collection(name)
 
 
 # -- several processes --------------------------------------------------------------------------

@@ -35,6 +35,7 @@ from fiftyone_milvus.errors import (
     UnreachableError,
 )
 from tests.conftest import Engine
+from tests.faults.wire import Wire
 from tests.support.processes import free_port
 from tests.support.servers import MilvusServer
 
@@ -138,19 +139,25 @@ def test_a_proxy_is_for_remote_servers_only(
     close_all()
 
 
-def test_ipv6(milvus_server: MilvusServer) -> None:
+def test_ipv6(
+    milvus_server: MilvusServer, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """pymilvus' ORM has no such addresses, which is no reason to fail."""
-    port = milvus_server.uri.rpartition(":")[2]
-    connection = connect(resolve(Settings(uri=f"http://[::1]:{port}"), None))
-    assert (connection.target.host, connection.target.port) == ("::1", int(port))
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")  # not for this machine
     try:
-        socket.create_connection(("::1", int(port)), timeout=2).close()
-    except OSError:
-        pytest.skip("this machine has no IPv6")
+        wire = Wire(milvus_server.port, "::1")
+    except OSError as error:
+        pytest.skip(f"this machine has no IPv6: {error}")
+    connection = connect(resolve(Settings(uri=wire.uri), None))
+    assert (connection.target.host, connection.target.port) == ("::1", wire.port)
     assert isinstance(connection.run(lambda client: client.list_collections(timeout=3)), list)
     assert not connection.register_orm()
     with pytest.raises(EngineError, match=r"IPv6.*index.client"):
         connection.collection("any")
+    close_all()
+    wire.cut()
+    with refused(UnreachableError, f"at {wire.uri}: nothing listens there", capfd=capfd):
+        list_collections(uri=wire.uri)
 
 
 def test_a_silent_listener(capfd: pytest.CaptureFixture[str]) -> None:

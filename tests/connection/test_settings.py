@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from fiftyone_milvus.connection import CREDENTIALS, Settings
+from fiftyone_milvus.connection import CREDENTIALS, Settings, resolve
 from fiftyone_milvus.errors import InvalidInputError
 from tests.support.warm import WARM
 
@@ -158,3 +158,35 @@ def test_paths_are_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_other_names_are_ignored() -> None:
     assert Settings.parse({"config_cls": "x", "metric": "cosine"}) == Settings()
+
+
+@pytest.mark.parametrize(
+    ("uri", "address", "host", "port", "local"),
+    [
+        ("http://[::1]:19531", "http://[::1]:19531", "::1", 19531, True),
+        ("http://[::1]", "http://[::1]:19530", "::1", 19530, True),
+        (
+            "https://me:s3cret@[2001:DB8::7]/films",
+            "https://[2001:db8::7]:443",
+            "2001:db8::7",
+            443,
+            False,
+        ),
+        ("me:s3cret@[fe80::1%eth0]:1", "http://[fe80::1%eth0]:1", "fe80::1%eth0", 1, False),
+    ],
+)
+def test_ipv6(uri: str, address: str, host: str, port: int, local: bool) -> None:
+    target = resolve(Settings.parse({"uri": uri}), None)
+    assert (target.deployment, target.address) == ("server", address)
+    assert (target.host, target.port, target.local) == (host, port, local)
+    assert target.settings.password == ("s3cret" if "@" in uri else None)
+    assert target.settings.db_name == ("films" if "films" in uri else None)
+
+
+@pytest.mark.parametrize(
+    "uri", ["http://[::1", "http://::1:19530", "http://[no]:1", "http://[::1]x"]
+)
+def test_what_is_no_ipv6_address(uri: str) -> None:
+    with pytest.raises(InvalidInputError, match="is not an address of Milvus") as error:
+        resolve(Settings.parse({"uri": uri}), None)
+    assert "\n" not in str(error.value)

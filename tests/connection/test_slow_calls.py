@@ -25,7 +25,10 @@ from fiftyone_milvus.connection import Connection, Request, Settings, client, re
 from fiftyone_milvus.connection.requests import READ_SECONDS, SHORT_SECONDS
 from fiftyone_milvus.embedded import control_client, service_file, services
 from fiftyone_milvus.errors import EmbeddedServiceError, UnreachableError
+from tests.cli.support import enter, read
+from tests.embedded.support import wait_until
 from tests.faults.wire import Wire
+from tests.support.processes import alive
 from tests.support.servers import MilvusServer
 
 LIST = Request("list_collections", timeout=1.2)
@@ -104,6 +107,29 @@ def test_the_command_line_lists_a_frozen_service(served: Path) -> None:
     said = " ".join(shown.stdout.split())
     assert f"does not answer; process {pid} is stopped" in said
     assert f"'kill -9 {pid}' ends it" in said
+
+
+def test_all_others_are_stopped_past_a_frozen_one(
+    soon: Any, monkeypatch: Any, tmp_path: Path
+) -> None:
+    folder = Path(tempfile.mkdtemp(prefix="fom-"))
+    # No service of another test
+    monkeypatch.setenv("FIFTYONE_MILVUS_RUNTIME_DIR", str(folder / "run"))
+    monkeypatch.setattr(services, "_LIST_SECONDS", 0.5)
+    monkeypatch.setattr(services, "_ANSWER_SECONDS", 0.5)
+    one, two = paths = folder / "one.db", folder / "two.db"
+    pids = [embedded.ensure(path).pid for path in paths]
+    with frozen(pids[0]):
+        # It is asked first
+        assert [service.path for service in embedded.list_services()] == [*paths]
+        out, err = enter("stop", "--all", exit_code=1)
+        assert out == f"Stopped {two}\n"
+        assert f"service of '{one}' does not answer; process {pids[0]} is stopped: 'kill" in err
+        wait_until(lambda: not alive(pids[1]), 20)
+        assert alive(pids[0])
+    assert read("stop", "--all") == {"stopped": [str(one)]}
+    assert not embedded.list_services()
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def test_a_silent_process_on_a_stale_socket(served: Path, soon: Any) -> None:

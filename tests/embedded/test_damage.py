@@ -88,10 +88,14 @@ def create_index(col: Any) -> None:
     col.load()
 
 
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Truth]]:
+@pytest.fixture(scope="module", params=["fast"])
+def prepared(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Path, dict[str, Truth]]]:
     """A data directory as a process that was killed leaves it, and what is in it."""
     choose_mode()
+    if request.param == "plain":
+        flush.restore_files()
     folder = tmp_path_factory.mktemp("prepared")
     with pytest.MonkeyPatch.context() as patch, Database(str(folder / "live.db")) as database:
         patch.setattr(compaction, "COMPACTION_MIN_FILES_PER_BUCKET", 99)
@@ -103,7 +107,9 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, 
         database.create_alias("rows", "alias")
         database.alter_database_properties("default", {"timezone": "Asia/Tokyo"})
         shutil.copytree(folder / "live.db", folder / "data.db")
-    return folder / "data.db", truths
+    yield folder / "data.db", truths
+    if request.param == "plain":
+        flush.speed_up_files()
 
 
 @pytest.fixture
@@ -330,6 +336,30 @@ def test_what_is_intact_comes_back(
             col.delete(gone)
     with Database(str(data)) as database:
         check(database.get_collection("rows"), truth)
+
+
+IN_PLAIN_MODE = pytest.mark.parametrize("prepared", ["plain"], indirect=True)
+"""Where Milvus Lite has changed, its own code writes and reads the files."""
+
+
+@IN_PLAIN_MODE
+@pytest.mark.usefixtures("_no_compaction")
+@pytest.mark.parametrize("damage", [cut, flip, swap])
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_damage_is_silent_in_plain_mode(
+    data: Path, truth: Truth, kind: str, damage: Callable[[Path], None]
+) -> None:
+    test_no_damage_is_silent(data, truth, kind, damage)
+
+
+@IN_PLAIN_MODE
+@pytest.mark.usefixtures("_no_compaction")
+@pytest.mark.parametrize("damage", [flip, swap])
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in HARMLESS])
+def test_what_is_intact_comes_back_in_plain_mode(
+    data: Path, truth: Truth, kind: str, damage: Callable[[Path], None]
+) -> None:
+    test_what_is_intact_comes_back(data, truth, kind, damage)
 
 
 # -- no false alarms --------------------------------------------------------------------------

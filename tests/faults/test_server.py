@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import logging
+import os
+import signal
 import threading
+import time
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 
-from fiftyone_milvus.errors import FiftyOneMilvusError
+from fiftyone_milvus.errors import FiftyOneMilvusError, UnreachableError
 from tests.faults.chaos import ON_ANY_ENGINE, ROWS, SECONDS, SEED, Chaos
 from tests.faults.model import Slow
 from tests.faults.support import interrupt, later, within
 from tests.faults.wire import Wire
 from tests.support.indexes import one_line
+from tests.support.processes import freeze
 from tests.support.servers import MilvusServer
 
 
@@ -57,6 +62,34 @@ def test_interrupt_while_the_server_is_silent(wire, make):
         world.sync(Slow(0, {400: wire.hold}))
     wire.release()
     world.goes_on()
+
+
+def test_server_is_frozen(server, make, caplog):
+    """The seconds until a warning, and until the one line; then it goes on."""
+    world = make(server.kwargs)
+    index = world.index
+    index.add_to_index(np.eye(3, 8, dtype=np.float32), world.dataset.limit(3).values("id"))
+    query = np.eye(8, dtype=np.float32)[0]
+    assert len(index.search(query, k=2)) == 2
+    freeze(server.pid)
+    began = time.monotonic()
+    try:
+        with (
+            caplog.at_level(logging.WARNING, logger="fiftyone_milvus"),
+            pytest.raises(UnreachableError) as error,
+        ):
+            index.search(query, k=2)
+        ended = time.time()
+        seconds = time.monotonic() - began
+    finally:
+        os.kill(server.pid, signal.SIGCONT)
+    assert server.uri in one_line(error.value)
+    (first, *_) = [r for r in caplog.records if "has not answered for" in r.getMessage()]
+    print(f"warning after {seconds - (ended - first.created):.1f} s, error after {seconds:.1f} s")
+    assert 4 < seconds - (ended - first.created) < 10
+    assert seconds < 45
+    assert len(index.search(query, k=2)) == 2
+    index.remove_from_index(world.dataset.limit(3).values("id"))
 
 
 def test_server_is_killed(make, server, caplog):

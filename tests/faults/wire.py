@@ -12,10 +12,14 @@ class Wire:
 
     Args:
         port: where to, on the loopback interface
+        host ("127.0.0.1"): the address of its own port, ``"::1"`` for IPv6
+
+    Raises:
+        OSError: if this machine has no such address
     """
 
-    def __init__(self, port: int) -> None:
-        self._to = port
+    def __init__(self, port: int, host: str = "127.0.0.1") -> None:
+        self._to, self._host = port, host
         self._ends: set[socket.socket] = set()
         self._flowing = threading.Event()
         self._flowing.set()
@@ -24,7 +28,8 @@ class Wire:
 
     @property
     def uri(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        return f"http://{host}:{self.port}"
 
     def cut(self) -> None:
         """Ends every connection; new ones are refused."""
@@ -34,9 +39,9 @@ class Wire:
 
     def mend(self) -> None:
         """Takes connections again, at the same port."""
-        self._listener = socket.socket()
+        self._listener = socket.socket(socket.AF_INET6 if ":" in self._host else socket.AF_INET)
         self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self._listener.bind(("127.0.0.1", self.port))
+        self._listener.bind((self._host, self.port))
         self.port = self._listener.getsockname()[1]
         self._listener.listen(64)
         threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()

@@ -491,6 +491,71 @@ def test_tensors(given: Given) -> None:
             given.add(values)
 
 
+class Foreign:
+    """An array of another library, as numpy sees it."""
+
+    def __init__(self, values: Any) -> None:
+        self.values = np.asarray(values)
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.values)
+
+
+class WithArray(Foreign):
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+        return np.array(self.values, dtype=dtype)
+
+
+class WithInterface(Foreign):
+    @property
+    def __array_interface__(self) -> Any:
+        return self.values.__array_interface__
+
+
+class WithBuffer(Foreign):
+    """Its rows are buffers."""
+
+    def __iter__(self) -> Iterator[Any]:
+        return map(memoryview, self.values)
+
+    def __getitem__(self, item: int) -> Any:
+        return memoryview(self.values[item])
+
+
+class Tensor(WithArray):
+    """Numpy may not read it before it is detached and on the processor, as with PyTorch's."""
+
+    __module__ = "torch"
+    dtype = "torch.bfloat16"
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+        raise TypeError("can't convert a tensor that requires grad, on another device, to numpy")
+
+    def detach(self) -> Any:
+        return self
+
+    cpu = detach
+
+    def float(self) -> Any:
+        plain = Foreign(np.float32(self.values))
+        plain.numpy = lambda: plain.values  # type: ignore[attr-defined]
+        return plain
+
+
+@pytest.mark.parametrize("kind", [WithArray, WithInterface, WithBuffer, Tensor])
+def test_arrays_of_other_libraries(given: Given, kind: type[Foreign]) -> None:
+    check_stored(given, kind(TWO), TWO)
+    if kind is not WithBuffer:
+        check_stored(given, kind(np.float32(TWO)), TWO)
+    for values, said in ((TWO + 1j, "imaginary"), (TWO > 0, "booleans")):
+        if kind is not Tensor:
+            with pytest.raises(ValueError, match=f"embeddings.*{said}"):
+                given.add(kind(values))
+
+
 def check_stored(given: Given, values: Any, as_lists: Any) -> None:
     """The index stores values, and searches with them, as the float32 numbers that they are."""
     index, ids = given.index, given.images.ids[:2]

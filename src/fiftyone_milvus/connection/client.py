@@ -7,6 +7,7 @@ import logging
 import ssl
 import time
 from typing import Any
+from urllib.parse import quote
 
 from fiftyone_milvus import embedded
 from fiftyone_milvus.connection import quiet_logs
@@ -74,6 +75,11 @@ def client_kwargs(target: Target) -> dict[str, Any]:
     if target.path is not None:
         endpoint = embedded.ensure(target.path)
         address, token, options = endpoint.address, endpoint.token, _LOCAL
+    elif ":" in target.host:
+        # pymilvus 3 would leave the brackets out. gRPC decodes them
+        scheme, _, place = address.partition("://")
+        host, _, port = place.rpartition(":")
+        address = f"{scheme}://{quote(host, safe='')}:{port}"
     if target.local:
         options = {**options, **_NO_PROXY}
     kwargs: dict[str, Any] = {"uri": address, "grpc_options": options}

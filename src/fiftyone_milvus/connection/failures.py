@@ -39,6 +39,7 @@ _DISK_FULL = "no space left on device"
 # Milvus Lite, and servers
 _RELEASED = ("call load() before", "collection not loaded", "not fully loaded")
 _DAMAGED = re.compile(r"^(collection|database) '.*' is damaged: ")
+_NO_DATABASE = re.compile(r"database not found|^database '[^']*' does not exist$")
 _CLOSED = ("closed channel", "should create connection first")
 _LIMIT = 600
 
@@ -161,7 +162,7 @@ def _explain(failure: Failure, target: Target, timeout: float | None, probe: boo
         return PermissionDeniedError, (
             f"{where}: {who} lacks{what}; ask its administrator to grant it ({said})"
         )
-    if code == _DATABASE_NOT_FOUND or "database not found" in lower:
+    if code == _DATABASE_NOT_FOUND or _NO_DATABASE.search(lower):
         name = target.settings.db_name or "default"
         return DatabaseNotFoundError, (
             f"{where} has no database '{name}': create it first, or check 'db_name'"

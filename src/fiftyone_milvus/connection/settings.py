@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
@@ -190,7 +191,8 @@ def _split_uri(uri: str) -> tuple[str, dict[str, str | None]]:
         host, _ = parts.hostname, parts.port
     except ValueError as error:
         raise InvalidInputError(_bad_uri(uri)) from error
-    if not host:
+    place = parts.netloc.rpartition("@")[2]
+    if not host or ("[" in place and not re.fullmatch(r"\[[^\[\]]+\](:\d*)?", place)):
         raise InvalidInputError(_bad_uri(uri))
     implied: dict[str, str | None] = {}
     if parts.username:
@@ -203,7 +205,7 @@ def _split_uri(uri: str) -> tuple[str, dict[str, str | None]]:
     database = parts.path.strip("/").split("/")[0]
     if database:
         implied["db_name"] = unquote(database)
-    shown = SplitResult(parts.scheme.lower(), parts.netloc.rpartition("@")[2], "", "", "")
+    shown = SplitResult(parts.scheme.lower(), place, "", "", "")
     return shown.geturl(), implied
 
 
