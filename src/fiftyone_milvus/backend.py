@@ -139,6 +139,10 @@ class MilvusSimilarityConfig(SimilarityConfig):
         deployment: str | None = None,
         **kwargs: Any,
     ) -> None:
+        # FiftyOne stores every public attribute in its database, so these become private ones.
+        # First, as what is raised below may be printed with its local variables
+        for credential in CREDENTIALS:
+            setattr(self, credential, kwargs.pop(credential, None))
         # FiftyOne stores the class with a run, and passes it only where it loads one
         stored = isinstance(kwargs.pop("cls", None), str)
         metrics.metric_type(metric)
@@ -154,10 +158,6 @@ class MilvusSimilarityConfig(SimilarityConfig):
         seconds = as_number(timeout)
         if timeout is not None and not (seconds is not None and 0 < seconds < math.inf):
             raise InvalidInputError(f"Invalid timeout {timeout!r}; expected seconds above 0")
-
-        # FiftyOne stores every public attribute in its database, so these become private ones
-        for name in CREDENTIALS:
-            setattr(self, name, kwargs.pop(name, None))
         unknown = sorted(set(kwargs) - _BASE_PARAMETERS)
         if unknown and stored:
             # Of a later version. The base class keeps them, so they are stored again as they are

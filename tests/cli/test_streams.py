@@ -14,11 +14,13 @@ import pytest
 
 from fiftyone_milvus import embedded
 from tests.cli.test_output import commands
+from tests.support.files import holders
 from tests.support.indexes import credentials, image_dataset, vectors
 
 CHILD = Path(__file__).with_name("streams_child.py")
 WITH_BARS = ("sync", "export", "import")
 FULL = "100% |"
+SECRET = "sesame-Zq8-password"
 
 
 @pytest.mark.parametrize("how", ["piped", "terminal"])
@@ -29,13 +31,15 @@ def test_results_alone_are_on_stdout(how: str) -> None:
     uri = folder / "vectors.db"
     env = {
         **os.environ,
-        **credentials({"uri": uri}),
+        **credentials({"uri": uri, "user": "sesame-user", "password": SECRET}),
         "FIFTYONE_BRAIN_CONFIG_PATH": str(folder / "brain.json"),
         "FIFTYONE_PLUGINS_DIR": str(folder / "plugins"),
         "PYTHONPATH": str(CHILD.parents[2]),
     }
     # What a fresh user has
     del env["FIFTYONE_SHOW_PROGRESS_BARS"]
+    # Credentials are in no output, and in no file
+    env["FIFTYONE_MILVUS_TRACEBACK"] = "1"
     try:
         done = subprocess.run(
             [sys.executable, "-m", "tests.cli.streams_child", how, dataset.name, str(folder)],
@@ -47,6 +51,9 @@ def test_results_alone_are_on_stdout(how: str) -> None:
             check=False,
         )
         assert done.returncode == 0, done.stderr
+        assert SECRET not in done.stdout + done.stderr
+        assert len([file for file in folder.rglob("*") if file.is_file()]) > 20
+        assert not holders(SECRET, folder)
     finally:
         embedded.stop(uri)
         shutil.rmtree(folder, ignore_errors=True)

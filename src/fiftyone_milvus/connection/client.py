@@ -12,7 +12,7 @@ from urllib.parse import quote
 from fiftyone_milvus import embedded
 from fiftyone_milvus.connection import quiet_logs
 from fiftyone_milvus.connection.diagnosis import proxy_of, tls_problem
-from fiftyone_milvus.connection.settings import Settings
+from fiftyone_milvus.connection.settings import Secret, Settings
 from fiftyone_milvus.connection.target import Target
 from fiftyone_milvus.errors import TLSError
 
@@ -74,7 +74,7 @@ def client_kwargs(target: Target) -> dict[str, Any]:
     address, options = target.address, _RECONNECT
     if target.path is not None:
         endpoint = embedded.ensure(target.path)
-        address, token, options = endpoint.address, endpoint.token, _LOCAL
+        address, token, options = endpoint.address, Secret(endpoint.token), _LOCAL
     elif ":" in target.host:
         # pymilvus 3 would leave the brackets out. gRPC decodes them
         scheme, _, place = address.partition("://")

@@ -19,6 +19,15 @@ _TRUE = frozenset({"true", "1", "yes", "on"})
 _FALSE = frozenset({"false", "0", "no", "off"})
 
 
+class Secret(str):
+    """A text that local variables in a traceback do not show."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'***'"
+
+
 @dataclass(frozen=True)
 class Settings:
     """The connection parameters; None where the user gave none.
@@ -65,6 +74,7 @@ class Settings:
             InvalidInputError: if a value has the wrong type or values contradict each other
         """
         written = {name: _text(name, values.get(name)) for name in CREDENTIALS}
+        del values
         parsed: dict[str, Any] = dict(written)
         parsed["secure"] = _boolean(written["secure"])
         if written["uri"] is not None:
@@ -104,8 +114,9 @@ class Settings:
     @property
     def login(self) -> str | None:
         """The token, or ``user:password``; None if there is neither."""
-        both = f"{self.user}:{self.password}" if self.user and self.password else None
-        return self.token or both
+        if self.token or not (self.user and self.password):
+            return self.token
+        return Secret(f"{self.user}:{self.password}")
 
     @property
     def credentials(self) -> tuple[str, ...]:
@@ -119,7 +130,7 @@ class Settings:
         secrets = {self.password, self.token}
         if self.token and ":" in self.token:
             secrets.add(self.token.split(":", 1)[1])
-        return tuple(sorted((s for s in secrets if s), key=len, reverse=True))
+        return tuple(sorted((Secret(s) for s in secrets if s), key=len, reverse=True))
 
 
 CREDENTIALS = tuple(field.name for field in fields(Settings))
@@ -144,7 +155,7 @@ def _text(name: str, value: object) -> str | None:
         )
     if name.endswith("_path"):
         return os.path.abspath(os.path.expanduser(value))
-    return value
+    return Secret(value) if name in ("password", "token") or "@" in value else value
 
 
 def _uncast(name: str, value: object) -> object:
@@ -199,9 +210,9 @@ def _split_uri(uri: str) -> tuple[str, dict[str, str | None]]:
         user = unquote(parts.username)
         # Before the @ stands user:password, or only an API key, as pymilvus reads it
         if parts.password:
-            implied = {"user": user, "password": unquote(parts.password)}
+            implied = {"user": user, "password": Secret(unquote(parts.password))}
         else:
-            implied = {"token": user}
+            implied = {"token": Secret(user)}
     database = parts.path.strip("/").split("/")[0]
     if database:
         implied["db_name"] = unquote(database)
