@@ -279,6 +279,35 @@ def test_files_of_a_database_are_restored(
         assert database.describe_database("default")["properties"] == {"timezone": "Asia/Tokyo"}
 
 
+@pytest.mark.parametrize("how", ["content", "names", "with their copies", "copies alone"])
+def test_files_of_two_databases_that_changed_places(data: Path, how: str) -> None:
+    with Database(str(data)) as database:
+        database.create_database("more", {"timezone": "Europe/Rome"})
+        database.create_collection("films", schema(), database_name="more")
+        database.create_alias("films", "movies", database_name="more")
+    other = data / "databases" / "more"
+    for name in ("aliases.json", "database_properties.json"):
+        one, two = data / name, other / name
+        for suffix in {"copies alone": [".copy"], "with their copies": ["", ".copy"]}.get(
+            how, [""]
+        ):
+            first, second = Path(f"{one}{suffix}"), Path(f"{two}{suffix}")
+            if how == "content":
+                swapped = second.read_bytes(), first.read_bytes()
+                first.write_bytes(swapped[0])
+                second.write_bytes(swapped[1])
+            else:
+                first.rename(data / "kept")
+                second.rename(first)
+                (data / "kept").rename(second)
+    for _ in range(2):
+        with Database(str(data)) as database:
+            assert database.list_aliases() == ["alias"]
+            assert database.list_aliases(database_name="more") == ["movies"]
+            for name, zone in (("default", "Asia/Tokyo"), ("more", "Europe/Rome")):
+                assert database.describe_database(name)["properties"] == {"timezone": zone}
+
+
 def test_aliases_of_another_program_are_accepted(data: Path) -> None:
     with MilvusLite(str(data)) as plain:
         plain.create_alias("others", "another")

@@ -213,6 +213,13 @@ class Database(MilvusLite):
         database_files.record(file)
         return found
 
+    def create_database(self, name: str, *args: Any, **kwargs: Any) -> Any:
+        """Creates a database; its properties have a copy from the start."""
+        created = super().create_database(name, *args, **kwargs)
+        if hasattr(self, "_database_properties_path"):
+            database_files.record(Path(self._database_properties_path(name)))
+        return created
+
     def _persist_database_properties(self, database_name: str, properties: Any) -> None:
         super()._persist_database_properties(database_name, properties)
         database_files.record(Path(self._database_properties_path(database_name)))
