@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from docs.generate import commands, parameters, performance, site
+from docs.generate import commands, errors, parameters, performance, site
 
 PAGES: dict[str, Callable[[], str]] = {
     "commands.md": commands.page,
+    "errors.md": errors.page,
     "parameters.md": parameters.page,
     "performance.md": performance.page,
     "../mkdocs.yml": site.configuration,

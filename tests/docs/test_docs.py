@@ -14,7 +14,9 @@ from pathlib import Path
 import fiftyone as fo
 import pytest
 import typer
+from docs.generate import errors
 
+import fiftyone_milvus
 from fiftyone_milvus import cli, embedded
 from fiftyone_milvus.demo import digits, model
 from tests.support.trained import trained_once
@@ -190,6 +192,33 @@ def test_the_errors_of_troubleshooting_exist() -> None:
             lost.append(message)
     assert len(messages) > 20
     assert lost == []
+
+
+PASSED_ON = {"cli/engines.py", "embedded/database.py", "embedded/launch.py", "everywhere/search.py"}
+"""Files that make an error of another error's text."""
+
+
+def test_every_error_is_listed() -> None:
+    listed = {
+        line.removeprefix("- ").strip("` ")
+        for line in (ROOT / "docs" / "errors.md").read_text(encoding="utf-8").splitlines()
+    }
+    found = errors.raised()
+    assert len(found) > 300
+    without = {one.where.partition(":")[0] for one in found if not one.messages}
+    assert without <= PASSED_ON
+    lost = [
+        (one.where, message)
+        for one in found
+        for message in map(errors.message_of, one.messages)
+        if message.strip("` ") not in listed
+    ]
+    assert lost == []
+    # Each class that a user may catch has some; a DamagedError's become a CollectionDamagedError's
+    kinds = {one.kind for one in found}
+    ours = {n for n, c in vars(fiftyone_milvus.errors).items() if isinstance(c, type)}
+    bases = {"CollectionError", "ConnectionFailedError"}
+    assert {n for n in ours if n.endswith("Error")} - kinds == {*bases, "CollectionDamagedError"}
 
 
 def test_architecture_names_every_room_and_file() -> None:

@@ -68,18 +68,29 @@ def diagnose(target: Target, *, timeout: float = 0.5) -> ConnectionFailedError |
     return _other_program(target, timeout)
 
 
-def _other_program(target: Target, timeout: float) -> UnreachableError | None:
-    """Returns an error if what listens does not speak gRPC, as far as it says so in time."""
+def greeting(target: Target, timeout: float) -> bytes | None:
+    """Returns the first bytes of the answer to gRPC's greeting, if it is not gRPC's.
+
+    Returns:
+        ``b""`` if the connection is closed at once, as by MongoDB; None if what listens speaks
+        HTTP/2, or says nothing in time
+    """
     try:
         with socket.create_connection((target.host, target.port), timeout=timeout) as sock:
             sock.sendall(HTTP2_PREFACE)
             answer = sock.recv(16)
     except ConnectionError:
-        answer = b""  # it closed the connection, as MongoDB does
+        return b""
     except OSError:
         return None
     # The first frame of HTTP/2 is of type 4, the settings
-    if answer[3:4] == b"\x04" and not answer.startswith(b"HTTP"):
+    return None if answer[3:4] == b"\x04" and not answer.startswith(b"HTTP") else answer
+
+
+def _other_program(target: Target, timeout: float) -> UnreachableError | None:
+    """Returns an error if what listens does not speak gRPC, as far as it says so in time."""
+    answer = greeting(target, timeout)
+    if answer is None:
         return None
     port = f"check the port in 'uri', which is {DEFAULT_PORT} unless the server is set up otherwise"
     if not answer:

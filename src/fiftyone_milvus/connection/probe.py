@@ -5,12 +5,11 @@ from __future__ import annotations
 import logging
 import socket
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from fiftyone_milvus.connection.diagnosis import HTTP2_PREFACE, diagnose
+from fiftyone_milvus.connection.diagnosis import diagnose, greeting
 from fiftyone_milvus.connection.target import Target
 from fiftyone_milvus.errors import TLSError, UnreachableError
 
@@ -20,7 +19,6 @@ PROBE_SECONDS = 10.0
 """Seconds to wait for an answer if something listens, so that a busy server is not passed over."""
 
 _POLL_SECONDS = 0.25
-_SETTINGS_FRAME = 4
 
 
 def is_milvus(target: Target, seconds: float | None = None) -> bool:
@@ -101,15 +99,8 @@ def _channel(target: Target) -> Any:
 
 def _speaks_something_else(target: Target) -> bool:
     """Returns whether something answers that is not HTTP/2; raises TLSError if it is TLS."""
-    answer = b""
-    with (
-        suppress(OSError),
-        socket.create_connection((target.host, target.port), timeout=1.0) as sock,
-    ):
-        sock.sendall(HTTP2_PREFACE)
-        answer = sock.recv(9)
-    if len(answer) > 3 and answer[3] == _SETTINGS_FRAME:
-        return False
-    if isinstance(problem := diagnose(target), TLSError):
+    answer = greeting(target, 1.0)
+    if answer is not None and isinstance(problem := diagnose(target), TLSError):
         raise problem
+    # What closes the connection may be starting
     return bool(answer)
