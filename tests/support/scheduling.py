@@ -1,21 +1,32 @@
-"""Which worker of pytest-xdist runs what: each file whole, and few browsers at once."""
+"""Which worker of pytest-xdist runs what: each file whole, with those that share its fixtures."""
 
 from __future__ import annotations
 
 from xdist.scheduler import LoadFileScheduling
 
-_SHARING = ("test_flows.py", "test_media.py")
-"""The App's tests that share servers of the App, one for each engine."""
+_TOGETHER = {
+    # Servers of the App, one for each engine
+    "app-sharing": ("app/test_flows.py", "app/test_media.py"),
+    # A browser wants a core; most other tests wait, for a server's loads and flushes of some 2.5 s
+    "app": ("app/",),
+    # Indexes: as many as there are engines, metrics and kinds, which take two seconds each
+    "images and patches": (
+        "measuring/test_recall.py",
+        "neighborhoods/test_duplicates.py",
+        "search/test_index_search.py",
+        "search/test_neighbors.py",
+        "search/test_views.py",
+    ),
+    "adopted": ("moving/adopted/",),
+}
 
 
 class ByFile(LoadFileScheduling):
-    """Gives the App's tests to two workers, first since they take longest, and the rest by file.
-
-    A browser wants a core; most other tests wait, for a server's loads and flushes of some 2.5 s.
-    """
+    """Gives files that share much to one worker, the App's first as they take longest."""
 
     def _split_scope(self, nodeid: str) -> str:
-        scope: str = super()._split_scope(nodeid)
-        if "tests/app/" not in scope:
-            return scope
-        return "app-sharing" if scope.endswith(_SHARING) else "app"
+        file: str = super()._split_scope(nodeid)
+        for name, files in _TOGETHER.items():
+            if any(f"tests/{one}" in file for one in files):
+                return name
+        return file

@@ -54,8 +54,8 @@ def _adopted(request: pytest.FixtureRequest, engine: Engine) -> Iterator[None]:
     grpc.setLevel(level)
 
 
-@pytest.fixture(scope="module")
-def _shared(engine: Engine, _adopted: None) -> Iterator[Callable[[str, str], Indexed]]:
+@pytest.fixture(scope="package")
+def _shared(engine: Engine) -> Iterator[Callable[[str, str], Indexed]]:
     made: dict[str, Indexed] = {}
     builders = {"images": _images, "patches": _patches}
 
