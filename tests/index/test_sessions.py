@@ -40,6 +40,7 @@ import fiftyone as fo
 import numpy as np
 
 arguments = json.loads(sys.argv[1])
+fo.config.model_zoo_dir = arguments["zoo"]
 kwargs = arguments["kwargs"]
 images, patches, colours = (fo.load_dataset(n) for n in arguments["datasets"])
 
@@ -122,11 +123,10 @@ def test_saved_indexes_in_a_fresh_process(engine, saved, colours, model_zoo):
         "query": query,
         "patch": patch,
         "fork": hasattr(os, "fork"),
+        "zoo": str(model_zoo),
     }
     try:
-        output = python(
-            READER, json.dumps(arguments), env={"FIFTYONE_MODEL_ZOO_DIR": str(model_zoo)}
-        )
+        output = python(READER, json.dumps(arguments))
     finally:
         model.cleanup()
     got = json.loads(_marked(output, "ANSWERS")[0])

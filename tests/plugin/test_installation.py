@@ -16,6 +16,7 @@ from fiftyone_milvus import __version__
 from fiftyone_milvus.errors import InvalidInputError
 from fiftyone_milvus.plugin import NAME, installation
 from tests.cli.support import call
+from tests.support.warm import WARM
 
 
 @pytest.fixture
@@ -111,7 +112,8 @@ def test_the_manifest_is_complete() -> None:
 def test_the_plugins_directory_is_fiftyones(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    script = "import fiftyone as fo; print('>', fo.config.plugins_dir)"
+    # What `import fiftyone` reads
+    script = "import fiftyone.core.config as foc; print('>', foc.load_config().plugins_dir)"
     config = tmp_path / "config.json"
     for variables, content in (
         ({"FIFTYONE_PLUGINS_DIR": str(tmp_path / "a")}, {"plugins_dir": "elsewhere"}),
@@ -124,8 +126,6 @@ def test_the_plugins_directory_is_fiftyones(
             context.setenv("FIFTYONE_CONFIG_PATH", str(config))
             for name, value in variables.items():
                 context.setenv(name, value)
-            done = subprocess.run(
-                [sys.executable, "-c", script], capture_output=True, text=True, timeout=120
-            )
+            done = WARM.run(script)
             theirs = done.stdout.split("> ")[-1].strip()
             assert str(installation.plugins_dir()) == theirs, done.stderr
