@@ -130,10 +130,11 @@ $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
 	@$(call install,$(VENV)) --group dev --group publish --group server
 	@touch $@
 
-# Before the workers of a test run would each do it. FiftyOne starts a database unless one is named
+# Before the workers of a test run would each do it: packages, and pytest's rewritten tests
 $(VENV)/.compiled: $(VENV)/.dev | $(VENV)/.package
-	@FIFTYONE_DATABASE_URI=mongodb://127.0.0.1:1 $(BIN)/python -c \
-		"import fiftyone.brain, fiftyone_milvus.embedded.service, fiftyone_milvus.index, hypothesis, pytest"
+	@env -u FIFTYONE_DATABASE_URI $(BIN)/fiftyone-milvus setup >/dev/null
+	@$(BIN)/python -c "import pytest; pytest.main(['-q', '-n', '0', '--collect-only']); \
+		import fiftyone.brain, fiftyone_milvus.embedded.service, fiftyone_milvus.index" >/dev/null
 	@touch $@
 
 $(LOWEST)/.ready: $(WHEEL) tests/lowest.txt
