@@ -82,9 +82,10 @@ def make_files(folder: Path) -> list[str]:
 
 def make_dataset(name: str, files: list[str], count: int) -> fo.Dataset:
     """A dataset of so many samples, which share the files."""
+    # Processes that only use the model need none of this
+    from tests.support.indexes import add_samples
+
     dataset = fo.Dataset(name)
-    dataset.add_samples(
-        [fo.Sample(filepath=files[i * 7 % FILES], number=i * 7 % FILES) for i in range(count)],
-        progress=False,
-    )
+    numbers = [i * 7 % FILES for i in range(count)]
+    add_samples(dataset, [{"filepath": files[n], "number": n} for n in numbers])
     return dataset

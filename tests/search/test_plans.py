@@ -21,7 +21,15 @@ from fiftyone_milvus.search.planner import PLANS
 from fiftyone_milvus.search.scope import Facts
 from fiftyone_milvus.search.views import ViewScope
 from tests.support import oracle
-from tests.support.indexes import KEY, Indexed, index_images, index_patches, unique, vectors
+from tests.support.indexes import (
+    KEY,
+    Indexed,
+    add_samples,
+    index_images,
+    index_patches,
+    unique,
+    vectors,
+)
 
 COUNT = 8_000
 DIM = 16
@@ -38,11 +46,12 @@ def dataset() -> Iterator[fo.Dataset]:
     of = clusters.integers(CLUSTERS, size=COUNT)
     shares = np.random.default_rng(1).permutation(COUNT) / COUNT
     dataset = fo.Dataset(unique("plans"))
-    dataset.add_samples(
+    add_samples(
+        dataset,
         [
-            fo.Sample(filepath=f"{i}.jpg", number=i, cluster=f"c{of[i]}", share=float(shares[i]))
+            {"filepath": f"{i}.jpg", "number": i, "cluster": f"c{of[i]}", "share": float(shares[i])}
             for i in range(COUNT)
-        ]
+        ],
     )
     yield dataset
     dataset.delete()
