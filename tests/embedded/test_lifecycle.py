@@ -61,6 +61,14 @@ def test_a_known_service_is_neither_asked_nor_looked_for(data, monkeypatch):
         assert embedded.ensure(data) == endpoint
 
 
+def test_threads_without_work_sleep_unless_the_user_wants_otherwise(data, monkeypatch):
+    monkeypatch.delenv("OPENBLAS_THREAD_TIMEOUT", raising=False)
+    monkeypatch.setenv("OMP_WAIT_POLICY", "active")
+    found = psutil.Process(embedded.ensure(data).pid).environ()
+    assert found["OPENBLAS_THREAD_TIMEOUT"] == "4"
+    assert found["OMP_WAIT_POLICY"] == "active"
+
+
 def test_service_loads_neither_fiftyone_nor_pandas(data):
     # Of their compiled parts, which the system lists; each is loaded where its package is.
     endpoint = embedded.ensure(data)

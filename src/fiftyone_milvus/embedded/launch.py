@@ -17,6 +17,10 @@ from fiftyone_milvus.errors import EmbeddedServiceError
 
 _MAIN = Path(__file__).with_name("__main__.py")
 
+# Threads of OpenBLAS and OpenMP would spin on all cores after each search, for ten times as long as
+# a small one takes, in case there is another
+_IDLE_THREADS = {"OPENBLAS_THREAD_TIMEOUT": "4", "OMP_WAIT_POLICY": "passive"}
+
 
 def launch(
     path: Path, lifetime: Lifetime, timeout: float, *, detach: bool
@@ -102,11 +106,12 @@ def _environment() -> dict[str, str]:
 
     FiftyOne's variables may hold passwords of Milvus and of its database.
     """
-    return {
+    known = {
         name: value
         for name, value in os.environ.items()
         if not name.upper().startswith("FIFTYONE_") or name.startswith("FIFTYONE_MILVUS_")
     }
+    return {**_IDLE_THREADS, **known}
 
 
 def _flags() -> list[str]:
