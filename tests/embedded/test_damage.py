@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import shutil
@@ -19,7 +20,7 @@ from milvus_lite.schema.types import CollectionSchema, DataType, FieldSchema
 
 from fiftyone_milvus.embedded.database import Database
 from fiftyone_milvus.embedded.self_test import choose_mode
-from fiftyone_milvus.embedded.storage import durability, flush
+from fiftyone_milvus.embedded.storage import checksums, durability, flush
 from fiftyone_milvus.embedded.storage.verification import DamagedError
 
 DIM = 8
@@ -364,6 +365,68 @@ def test_what_is_intact_comes_back(
         if gone := sorted(found.keys() - expected.keys()):
             col.delete(gone)
     with Database(str(data)) as database:
+        check(database.get_collection("rows"), truth)
+
+
+SNAPSHOT_FILES = {
+    "metadata": "snapshots/metadata/kept.json",
+    "schema": "snapshots/manifests/kept/schema.json",
+    "manifest": "snapshots/manifests/kept/manifest.json",
+    "data that only it has": "",
+}
+
+
+@pytest.fixture(scope="module")
+def with_snapshot(
+    prepared: tuple[Path, dict[str, Truth]], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Truth, Path]:
+    """A data directory with a snapshot, what is in it, and a file that only the snapshot has."""
+    data = Path(shutil.copytree(prepared[0], tmp_path_factory.mktemp("snapshot") / "data.db"))
+    truth = Truth(prepared[1]["rows"])
+    folder = data / "collections" / "rows"
+    with Database(str(data)) as database:
+        col = database.get_collection("rows")
+        database.create_snapshot("rows", "kept")
+        before = {*folder.glob("partitions/_default/data/*")}
+        kept = Truth(truth)
+        for turn in range(5):  # so that they are merged
+            write(col, truth, range(20), 10 + turn)
+            col.flush()
+            col._wait_for_bg()
+        after = set(checksums.listed(json.loads((folder / "manifest.json").read_bytes())))
+    with Database(str(data)) as database:  # it is no damage
+        check(database.get_collection("rows"), truth)
+        database.restore_snapshot("rows", "kept", "as_it_was")
+        check(database.get_collection("as_it_was"), kept)
+        database.drop_collection("as_it_was")
+    names = (file.relative_to(folder) for file in sorted(before))
+    return data, truth, next(name for name in names if name.as_posix() not in after)
+
+
+@pytest.mark.parametrize("damage", [cut, flip, remove])
+@pytest.mark.parametrize("kind", SNAPSHOT_FILES)
+def test_damaged_snapshots(
+    with_snapshot: tuple[Path, Truth, Path],
+    tmp_path: Path,
+    kind: str,
+    damage: Callable[[Path], None],
+) -> None:
+    data = Path(shutil.copytree(with_snapshot[0], tmp_path / "data.db"))
+    truth, folder = with_snapshot[1], data / "collections" / "rows"
+    file = folder / (with_snapshot[2] if kind.startswith("data") else SNAPSHOT_FILES[kind])
+    damage(file)
+    with Database(str(data)) as database:
+        with pytest.raises(DamagedError, match=re.escape(f"'{file.relative_to(folder)}'")):
+            database.get_collection("rows")
+        (repair,) = database.repair()
+        assert repair.is_whole
+        assert repair.lost == ["the snapshot 'kept'"]
+        assert not repair.ids
+        check(database.get_collection("rows"), truth)
+        assert not database.list_snapshots("rows")
+        database.create_snapshot("rows", "kept")
+        database.drop_snapshot("rows", "kept")
+    with Database(str(data)) as database:  # nor is a snapshot that was dropped
         check(database.get_collection("rows"), truth)
 
 

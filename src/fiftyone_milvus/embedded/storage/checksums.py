@@ -44,6 +44,7 @@ class Checksums:
         version: the version of its manifest; 0 if it has none yet
         files: size in bytes, checksum and number of rows of each file that the manifest lists
         indexes: size in bytes and checksum of its index files
+        snapshots: size in bytes and checksum of the files of Milvus Lite's snapshots
     """
 
     name: str
@@ -54,6 +55,7 @@ class Checksums:
     version: int = 0
     files: dict[str, list[int]] = dataclasses.field(default_factory=dict)
     indexes: dict[str, list[int]] = dataclasses.field(default_factory=dict)
+    snapshots: dict[str, list[int]] = dataclasses.field(default_factory=dict)
 
 
 def load(folder: Path) -> Checksums | None:
@@ -101,6 +103,29 @@ def listed(manifest: dict[str, Any]) -> Iterator[str]:
                 yield f"partitions/{partition}/{name}".replace("\\", "/")
 
 
+def pinned(folder: Path) -> dict[str, list[Path]]:
+    """Returns the paths of the data files that snapshots list, and the snapshots that do."""
+    found: dict[str, list[Path]] = {}
+    for file in folder.glob("snapshots/metadata/*.json"):
+        with contextlib.suppress(ValueError, AttributeError, TypeError):
+            content = json.loads(file.read_bytes())
+            for name in listed({"partitions": _by_partition(content)}):
+                found.setdefault(name, []).append(file)
+    return found
+
+
+def _by_partition(content: dict[str, Any]) -> dict[str, dict[str, list[str]]]:
+    kinds = ("data_files", "delta_files")
+    names = {partition for kind in kinds for partition in content.get(kind, {})}
+    return {name: {kind: content.get(kind, {}).get(name, []) for kind in kinds} for name in names}
+
+
+def of_snapshots(folder: Path) -> set[str]:
+    """The paths of the files of snapshots: their own, and the data files that they list."""
+    own = {file.relative_to(folder).as_posix() for file in folder.glob("snapshots/**/*.json")}
+    return own | {*pinned(folder)}
+
+
 def of_file(file: Path) -> tuple[int, int]:
     """The size in bytes and the checksum of a file."""
     size = crc = 0
@@ -136,7 +161,19 @@ def _seen(folder: Path, old: Checksums | None) -> Checksums:
         int(manifest.get("version", 0)),
         files,
         {} if old is None else old.indexes,
+        _snapshots(folder, old, files),
     )
+
+
+def _snapshots(
+    folder: Path, old: Checksums | None, files: dict[str, list[int]]
+) -> dict[str, list[int]]:
+    known = {**files} if old is None else {**files, **old.files, **old.snapshots}
+    return {
+        name: list(known.get(name) or of_file(folder / name))[:2]
+        for name in sorted(of_snapshots(folder))
+        if (folder / name).exists()
+    }
 
 
 def _read(file: Path) -> Checksums | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -42,7 +41,7 @@ def keeping_orphans(clean_up: Callable[[str, Any], None]) -> Callable[[str, Any]
     def clean_up_orphan_files(data_dir: str, manifest: Any) -> None:
         folder = Path(data_dir)
         known = set(checksums.listed({"partitions": manifest._partitions}))
-        known |= _pinned(folder)
+        known |= {*checksums.pinned(folder)}
         for file in sorted(folder.glob("partitions/*/d*a/*")):
             if file.relative_to(folder).as_posix() not in known:
                 try:
@@ -55,14 +54,3 @@ def keeping_orphans(clean_up: Callable[[str, Any], None]) -> Callable[[str, Any]
         clean_up(data_dir, manifest)
 
     return clean_up_orphan_files
-
-
-def _pinned(folder: Path) -> set[str]:
-    """The files that Milvus Lite's snapshots list."""
-    found: set[str] = set()
-    for file in folder.glob("snapshots/metadata/*.json"):
-        content = json.loads(file.read_text("utf-8"))
-        for kind in ("data_files", "delta_files"):
-            for partition, names in content.get(kind, {}).items():
-                found.update(f"partitions/{partition}/{name}" for name in names)
-    return found

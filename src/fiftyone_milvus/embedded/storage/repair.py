@@ -64,12 +64,9 @@ def repair(folder: Path) -> Repair | None:
         _put_back(folder, known, report)
     # A manifest's files could not be verified before
     damages = _damages(folder)
+    _remove_snapshots(folder, damages, report)
     _remove_damaged_files(folder, damages, report)
     _restore_logs(folder, damages, report)
-    for name in damages:
-        if name.startswith("snapshots/"):
-            quarantine.move(folder / name, folder)
-            report.lost.append(f"the snapshot '{Path(name).stem}'")
     if report.ids:
         lost = folder / quarantine.NAME / _LOST
         text = "".join(f"{key}\n" for key in report.ids)
@@ -138,13 +135,30 @@ def _restore_manifest(folder: Path, known: Checksums | None, report: Repair) -> 
         report.lost.append("the indexes of the collection's fields: create them again")
 
 
+def _remove_snapshots(folder: Path, damages: dict[str, Damage], report: Repair) -> None:
+    """Sets aside the snapshots that need a damaged file."""
+    pinned = checksums.pinned(folder)
+    lost = {file.stem for name in damages for file in pinned.get(name, ())}
+    for kind, place in (Path(name).parts[1:3] for name in damages if name[:10] == "snapshots/"):
+        lost.add(place.removesuffix(".json") if kind == "metadata" else place)
+    for name in sorted(lost):
+        for file in (f"metadata/{name}.json", f"manifests/{name}"):
+            if (folder / "snapshots" / file).exists():
+                quarantine.move(folder / "snapshots" / file, folder)
+        report.lost.append(f"the snapshot '{name}'")
+
+
 def _remove_damaged_files(folder: Path, damages: dict[str, Damage], report: Repair) -> None:
     names = [name for name in damages if name.startswith("partitions/")]
     if not names:
         return
     manifest = _parsed(folder / MANIFEST)
     keys: dict[Any, int] = {}
+    listed = {*checksums.listed(manifest)}
     for name in names:
+        if name not in listed:  # a file of snapshots only
+            _set_aside(folder, name)
+            continue
         partition, kind, base = Path(name).parts[1:]
         lists = _lists(manifest, partition)
         lists[f"{kind}_files"] = [f for f in lists[f"{kind}_files"] if Path(f).name != base]

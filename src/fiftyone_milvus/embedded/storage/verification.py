@@ -160,7 +160,8 @@ def verify(folder: Path) -> Findings:
     if known is not None and int(manifest.get("version", 0)) > version:
         logger.info("another program changed '%s'", folder)
     damages += verify_files(folder, files)
-    damages += _snapshot_damages(folder)
+    found.is_recorded &= checksums.of_snapshots(folder) <= {*(known.snapshots if known else ())}
+    damages += _snapshot_damages(folder, known, files)
     _verify_log(folder, known, int(manifest.get("active_wal_number") or 0), found)
     return found
 
@@ -280,11 +281,32 @@ def _structural_problem(file: Path) -> str:
     return ""
 
 
-def _snapshot_damages(folder: Path) -> Iterator[Damage]:
-    for file in folder.glob("snapshots/metadata/*.json"):
-        if not _is_json(file):
-            name = file.relative_to(folder).as_posix()
-            yield Damage(name, "is no snapshot", "the files that only this snapshot has")
+def _snapshot_damages(
+    folder: Path, known: Checksums | None, verified: list[str]
+) -> Iterator[Damage]:
+    recorded = {} if known is None else known.snapshots
+    own = {name for name in recorded if name.startswith("snapshots/")}
+    names = checksums.of_snapshots(folder) | {name for name in own if not _is_dropped(folder, name)}
+    # Their own first, as a damaged one may name files that never were
+    for name in sorted(names - {*verified}, key=lambda name: (name not in own, name)):
+        if name not in recorded and name.startswith("snapshots/"):
+            problem = "" if _is_json(folder / name) else "is no snapshot"
+        else:
+            of = {name: [*recorded[name], 0]} if name in recorded else {}
+            damage = _file_damage(folder, of, name)
+            problem = "" if damage is None else damage.what
+        if problem:
+            yield Damage(name, problem, "snapshots only")
+
+
+def _is_dropped(folder: Path, name: str) -> bool:
+    """Whether the snapshot that a file is of was dropped, which removes all its files."""
+    kind, snapshot = Path(name).parts[1:3]
+    stem = snapshot.removesuffix(".json") if kind == "metadata" else snapshot
+    root = folder / "snapshots"
+    return not (
+        (root / "metadata" / f"{stem}.json").exists() or (root / "manifests" / stem).exists()
+    )
 
 
 def _is_json(file: Path) -> bool:
