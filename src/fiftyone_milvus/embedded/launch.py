@@ -17,8 +17,8 @@ from fiftyone_milvus.errors import EmbeddedServiceError
 
 _MAIN = Path(__file__).with_name("__main__.py")
 
-# Threads of OpenBLAS and OpenMP would spin on all cores after each search, for ten times as long as
-# a small one takes, in case there is another
+# Threads of OpenBLAS and OpenMP would spin on all cores after each search, longer than a small one
+# takes, in case there is another
 _IDLE_THREADS = {"OPENBLAS_THREAD_TIMEOUT": "4", "OMP_WAIT_POLICY": "passive"}
 
 
