@@ -170,6 +170,23 @@ def test_doubt_ends_in_an_exact_answer(made, monkeypatch):
     assert scans
 
 
+def test_rows_that_the_codes_leave_out_are_found(made, monkeypatch):
+    vectors, found = data("clusters"), made("clusters", "IP")
+    by_codes = codes.Codes.search
+
+    def half(self, queries, count, allowed):
+        estimates, rows = by_codes(self, queries, count, allowed)
+        estimates[:, ::2], rows[:, ::2] = -np.inf, -1
+        order = np.argsort(-estimates, axis=1)
+        return np.take_along_axis(estimates, order, 1), np.take_along_axis(rows, order, 1)
+
+    monkeypatch.setattr(codes.Codes, "search", half)
+    part = LivePart(Rows(vectors), ROWS, None)
+    hits = candidates.search([Coded(part, 0, None, found)], "vector", vectors[:3], 10, "IP")
+    best = -np.sort(-exact_scores(vectors, vectors[:3], "IP"), axis=1)[:, :10]
+    assert np.allclose(hits.scores, best, atol=1e-4)
+
+
 @pytest.mark.parametrize("dimension", [2, 7, 30])
 def test_any_dimension(dimension):
     vectors = np.random.default_rng(0).standard_normal((ROWS, dimension)).astype(np.float32)

@@ -35,6 +35,7 @@ CERTAINTY = 4.0
 
 #: Estimates that are asked for: of each query over all parts, and at least of each part.
 _POOL, _LEAST = 4_096, 256
+#: Rows that are compared first; then three times as many, and so on.
 _FIRST = 128
 _GATHER_FLOATS = 8_000_000
 #: Below this share of allowed rows, comparing these exactly is faster than reading all codes.
@@ -172,6 +173,8 @@ def _estimates(part: Coded, queries: Floats, depth: int) -> _Found:
     count = part.count
     estimates, rows = part.codes.search(queries, min(depth, count), part.allowed)
     unseen = estimates[:, -1] if depth < count else np.full(len(queries), -np.inf, np.float32)
+    # Fewer rows than there are: any of the others may be near
+    unseen = np.where(rows[:, -1] < 0, np.float32(np.inf), unseen)
     outliers = part.codes.outliers
     if part.allowed is not None:
         outliers = outliers[part.allowed[outliers]]
@@ -195,7 +198,21 @@ def _compared(
     hits: Hits,
     places: Rows,
 ) -> Mask:
-    """Compares what was found exactly, and writes hits; returns for which queries they suffice."""
+    """Compares what was found exactly, until the rest can't matter.
+
+    Args:
+        found: what the codes say about each query
+        parts: the parts
+        field: the vector field
+        queries: a ``num_queries x num_dims`` float32 array
+        k: the number of hits of each query
+        metric: ``COSINE``, ``IP`` or ``L2``
+        hits: where the hits are written
+        places: the rows of ``hits`` that are those of the queries
+
+    Returns:
+        for which queries the hits suffice, a boolean array
+    """
     total = found.rows.shape[1]
     sure = np.zeros(len(queries), dtype=bool)
     active = np.arange(len(queries))
@@ -208,9 +225,8 @@ def _compared(
         new = _scores(parts, field, queries[active], rows, metric)
         scores = np.concatenate([scores, new], axis=1)
         known = np.isfinite(estimates) & (rows >= 0)
-        errors += np.square(np.subtract(new, estimates, where=known, out=np.zeros(new.shape))).sum(
-            1
-        )
+        apart = np.subtract(new, estimates, where=known, out=np.zeros(new.shape))
+        errors += np.square(apart).sum(axis=1)
         compared += known.sum(axis=1)
 
         kth = -np.partition(-scores, k - 1, axis=1)[:, k - 1]

@@ -53,11 +53,11 @@ class AutomaticIndexes:
             index.is_ready, index.codes = codes.load(file, spec.metric_type, seg.seqs)
         seg.attach_index(index, field_name=spec.field_name)
         if not index.is_ready and not self._bg_closed:
-            self._bg_executor.submit(self._make_codes, seg, index, file)
+            self._bg_executor.submit(self._make_codes, seg, spec.field_name, index, file)
 
-    def _make_codes(self: Any, seg: Any, index: AutomaticIndex, file: Path) -> None:
+    def _make_codes(self: Any, seg: Any, field: str, index: AutomaticIndex, file: Path) -> None:
         def is_needed() -> bool:
-            return index in seg.indexes.values() and not self._bg_closed
+            return seg.indexes.get(field) is index and not self._bg_closed
 
         if not is_needed() or not any(seg is known for known in self._segments_snapshot()):
             return
