@@ -380,6 +380,7 @@ def test_quantiles(confidence, freedom):
 def test_what_80_queries_find_is_not_what_others_find(indexed):
     """A recall that 80 queries reach by chance is stored by nobody any more."""
     one = indexed("uniform")
+    assert one.index._collection.wait_until_built()
     queries = np.random.default_rng(9).uniform(-1, 1, size=(1000, DIM)).astype(np.float32)
     searcher = one.index._with({"nprobe": 12}, tuning.Trace())
     found = [n.ids for n in searcher.nearest(queries, K)]

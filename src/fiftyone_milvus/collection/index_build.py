@@ -47,7 +47,7 @@ class IndexBuild(Reads):
         self.wait_until_loaded()
         self.flush()
         rows = self.count(strong=True)
-        if self._is_scanned(rows):
+        if self.is_scanned(rows):
             return False
         show = rows >= _SHOW_FROM
         with ProgressBar(rows, "Building the index", show=show, progress=progress) as bar:
@@ -73,7 +73,8 @@ class IndexBuild(Reads):
         sealed = self._server_segments()
         return sealed is None or any(indexed for _, indexed in sealed)
 
-    def _is_scanned(self, rows: int) -> bool:
+    def is_scanned(self, rows: int) -> bool:
+        """Returns whether every search compares all of so many rows, by the index type alone."""
         layout = self.layout
         if self.connection.engine.lite and layout.index_type == "AUTOINDEX":
             return 4 * rows * layout.dimension < SCANNED_BYTES

@@ -12,7 +12,6 @@ import numpy as np
 
 from fiftyone_milvus import metrics
 from fiftyone_milvus.collection import (
-    EXACT,
     INDEXED_FROM,
     CollectionSpec,
     MilvusCollection,
@@ -150,6 +149,7 @@ class IndexComparison(IndexTuning):
             with temporary(self.connection, self._owner, "index.compare()") as (other, owner):
                 seconds = self._build(other, owner, candidate, ids, progress)
                 size = index_size(other, len(ids))
+                exact = other.is_scanned(len(ids))
                 trial, reached = self._searched(other, candidate, sets, target, progress)
         except ConnectionFailedError:
             raise
@@ -160,7 +160,7 @@ class IndexComparison(IndexTuning):
             row,
             search_params=trial.params,
             recall=trial.recall,
-            bound=1.0 if candidate.index_type in EXACT else trial.bound,
+            bound=1.0 if exact else trial.bound,
             p50=trial.p50,
             p95=trial.p95,
             build_seconds=seconds,
@@ -192,7 +192,7 @@ class IndexComparison(IndexTuning):
             for rows in self._collection.fetch_pages(filters.batches(ids, size)):
                 writer.add(Batch(rows.ids, rows.sample_ids, rows.vectors))
         indexed = other.wait_until_built(progress=progress)
-        if not indexed and candidate.index_type not in EXACT:
+        if not indexed and not other.is_scanned(len(ids)):
             raise EngineError(f"Milvus built no {candidate.index_type} index for {len(ids)} rows")
         return time.perf_counter() - start
 
@@ -213,7 +213,7 @@ class IndexComparison(IndexTuning):
         name = search_parameter(candidate.index_type)
         if target is None or name is None:
             trial = tuning.attempt(make, given, sets[-1], target, held_out=True, progress=progress)
-            exact = candidate.index_type in EXACT
+            exact = other.is_scanned(other.count())
             return trial, None if target is None else exact or trial.reaches(target)
         others = {n: v for n, v in given.items() if n not in (name, FOR_RESULTS)}
         k, rows = sets[0].truth.k, len(sets[0].truth.vectors)

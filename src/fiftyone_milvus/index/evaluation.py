@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from fiftyone_milvus import neighborhoods
-from fiftyone_milvus.collection import EXACT
 from fiftyone_milvus.errors import InvalidInputError
 from fiftyone_milvus.index.base import IndexBase
 from fiftyone_milvus.measuring import recall
@@ -57,9 +56,10 @@ class IndexEvaluation(IndexBase):
             drawn = self._collection.fetch(truth.keys).vectors
             recalls, seconds = recall.measure(self._searcher, drawn, truth, progress=progress)
         layout = self._collection.layout
+        exact = self._collection.is_scanned(self._collection.count())
         return Evaluation(
             recall=float(recalls.mean()),
-            bound=1.0 if layout.index_type in EXACT else recall.lower_bound(recalls),
+            bound=1.0 if exact else recall.lower_bound(recalls),
             k=k,
             queries=len(rows),
             p50=float(np.median(seconds)),
