@@ -26,7 +26,8 @@ _BLOCK_SCORES = 4_000_000
 _QUERY_CHUNK = 1024
 #: Rows gathered at once, in floats.
 _GATHER_FLOATS = 4_000_000
-_COPY_FLOATS = 4_000_000
+#: Rows copied at once because they are not aligned, in floats: a processor's cache holds them.
+_COPY_FLOATS = 1_500_000
 #: Up to this size, the product with a single query is not worth several threads.
 _ONE_THREAD_FLOATS = 1_000_000
 
@@ -216,7 +217,6 @@ def _blocks(
 ) -> list[slice | Rows]:
     size = max(256, _BLOCK_SCORES // max(queries, 1))
     if not vectors.flags.aligned:
-        # A copy of a block is made
         size = max(256, min(size, _COPY_FLOATS // max(vectors.shape[1], 1)))
     # A copy of a row costs about as much as five scores of it alone, or a hundred in bulk.
     gather = 5.0
