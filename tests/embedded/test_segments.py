@@ -8,9 +8,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from milvus_lite.engine.compaction import CompactionManager
 from milvus_lite.storage.segment import Segment
 
-from fiftyone_milvus.embedded.storage import flush
+from fiftyone_milvus.embedded.storage import durability, flush
 from fiftyone_milvus.embedded.storage.segments import MappedSegment
 
 
@@ -84,3 +85,24 @@ def test_vectors_with_nulls(tmp_path):
     segment = load(tmp_path / name)
     assert type(segment) is Segment
     assert not segment.vector_null_mask[[0, 17]].any()
+
+
+@pytest.mark.parametrize(
+    ("files", "chosen"),
+    [
+        ([("a", 10, 9), ("b", 20, 9), ("c", 30, 9)], None),
+        ([("a", 10, 9), ("b", 20, 9), ("c", 30, 9), ("d", 5, 9)], ["d", "a", "b", "c"]),
+        # Never those that are large already, however many there are
+        ([(str(i), 120 << 20, 62_000) for i in range(80)], None),
+        ([(str(i), 30 << 20, 30_000) for i in range(80)], None),
+        ([("large", 120 << 20, 62_000), *((str(i), 9, 9) for i in range(4))], list("0123")),
+        ([("large", 120 << 20, 62_000), *((str(i), 9, 9) for i in range(3))], None),
+    ],
+)
+def test_what_a_compaction_merges(monkeypatch, files, chosen):
+    rows = {name: count for name, _, count in files}
+    monkeypatch.setattr(durability, "_rows", lambda file: rows[Path(file).name])
+    buckets: list[list[tuple[str, int]]] = [[], [], [], []]
+    for name, size, _ in files:
+        buckets[CompactionManager._bucket_index(size)].append((name, size))
+    assert durability._Compaction._select_target(buckets, len(files), "folder") == chosen

@@ -124,7 +124,7 @@ def fitted(scale: Scale, connection: Connection) -> Scale:
         )
     if scale.mmap:
         raise InvalidInputError(
-            f"mmap=True needs a Milvus server, and {where} keeps all vectors in memory; leave it "
+            f"mmap=True needs a Milvus server, and {where} maps its vectors without it; leave it "
             "out, or give the address of a server (uri=)"
         )
     ignored = [

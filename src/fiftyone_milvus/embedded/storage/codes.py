@@ -1,7 +1,7 @@
 """Compact codes of a segment's vectors: what a search looks at first.
 
-Two dimensions of a vector become 4 bits (product quantization), so that a code has an eighth of
-half of the vector's bits. Faiss compares a query with all codes of a segment by table lookups in
+Two dimensions of a vector become 4 bits (product quantization), so that a code has a sixteenth of
+the vector's size. Faiss compares a query with all codes of a segment by table lookups in
 the processor's registers ("fast scan": https://arxiv.org/abs/1704.07355). The codes say only which
 rows may be near; exact distances decide, see :mod:`..executor.candidates`.
 
@@ -80,8 +80,8 @@ class Codes:
 
         Returns:
             estimated scores, the higher the nearer, a ``num_queries x count`` float32 array; and
-            rows, int64, -1 where there are fewer. Under ``L2``, a score is a squared distance
-            times -1
+            row numbers, int64, -1 where there are fewer. Under ``L2``, a score is the squared
+            distance times -1
         """
         faiss = _faiss()
         options: dict[str, Any] = {"nprobe": 1}

@@ -47,6 +47,8 @@ _DRAFT = ".draft"
 _MERGED_BYTES = 256 << 20
 _MERGED_ROWS = 100_000
 _MERGED_FILES = 4
+#: With more files than this, those of different sizes are merged too, as Milvus Lite does.
+_MOST_FILES = 32
 _Base: Any = object
 
 _installed: list[str] | None = None
@@ -321,7 +323,8 @@ class _Compaction(_Base):
 
         Milvus Lite would write its largest files again with each flush, from 33 files on.
         """
-        for bucket in [*buckets, list(itertools.chain(*buckets))]:
+        every = list(itertools.chain(*buckets)) if total_files > _MOST_FILES else []
+        for bucket in [*buckets, every]:
             chosen: list[str] = []
             rows = size = 0
             for name, file_bytes in sorted(bucket, key=operator.itemgetter(1)):
