@@ -9,25 +9,16 @@ the filter and ``k``, and needs no tuning.
 
 from __future__ import annotations
 
-import importlib
-import os
+import itertools
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from fiftyone_milvus.embedded.executor import scan
-from fiftyone_milvus.embedded.executor.parts import (
-    Floats,
-    LivePart,
-    Mask,
-    Rows,
-    gather,
-    inverse_norms,
-)
+from fiftyone_milvus.embedded.executor.parts import LivePart, Mask
 from fiftyone_milvus.embedded.executor.scan import Hits
+from fiftyone_milvus.embedded.executor.vectors import THREADS, Floats, Rows, threads
 from fiftyone_milvus.embedded.storage.codes import Codes
 
 CERTAINTY = 4.0
@@ -35,9 +26,8 @@ CERTAINTY = 4.0
 
 #: Estimates that are asked for: of each query over all parts, and at least of each part.
 _POOL, _LEAST = 4_096, 256
-#: Rows that are compared first; then three times as many, and so on.
+#: Rows that are compared first; then twice as many, and so on.
 _FIRST = 128
-_GATHER_FLOATS = 8_000_000
 #: Below this share of allowed rows, comparing these exactly is faster than reading all codes.
 _NARROW = 0.02
 #: So many bytes of vectors are scanned in the time that the choice of candidates takes anyway.
@@ -46,16 +36,6 @@ _SCANNED_BYTES = 48 << 20
 _BATCH, _BATCH_ROWS = 8, 150_000
 
 _QUERY_CHUNK = 64
-
-
-def _one_thread_each() -> None:
-    faiss: Any = importlib.import_module("faiss")
-    faiss.omp_set_num_threads(1)
-
-
-_threads = ThreadPoolExecutor(
-    os.cpu_count() or 1, thread_name_prefix="fiftyone-milvus-codes", initializer=_one_thread_each
-)
 
 
 @dataclass(frozen=True)
@@ -153,7 +133,10 @@ class _Found:
 
     @classmethod
     def of(cls, parts: Sequence[Coded], queries: Floats, depth: int, size: int) -> _Found:
-        found = list(_threads.map(lambda part: _estimates(part, queries, depth), parts))
+        # As few tasks as there are threads, which take turns with Python's lock
+        shares = [parts[i::THREADS] for i in range(THREADS) if parts[i::THREADS]]
+        several = threads.map(lambda some: [_estimates(p, queries, depth) for p in some], shares)
+        found = list(itertools.chain.from_iterable(several))
         estimates = np.concatenate([f.estimates for f in found], axis=1)
         rows = np.concatenate([f.rows for f in found], axis=1)
         unseen = np.max([f.unseen for f in found], axis=0)
@@ -247,7 +230,7 @@ def _compared(
             errors, compared = errors[~done], compared[~done]
         if not len(active):
             return sure
-        end = min(total, 3 * end)
+        end = min(total, 2 * end)
 
 
 def _milvus(scores: Floats, metric: str) -> Floats:
@@ -258,30 +241,21 @@ def _milvus(scores: Floats, metric: str) -> Floats:
 
 def _scores(parts: Sequence[Coded], field: str, queries: Floats, rows: Rows, metric: str) -> Floats:
     """Exact scores, the higher the nearer, of a ``num_queries x n`` array of rows."""
-    scores = np.empty(rows.shape, dtype=np.float32)
-    step = max(1, _GATHER_FLOATS // max(1, rows.shape[1] * queries.shape[1]))
-    for i in range(0, len(queries), step):
-        some, asked = rows[i : i + step], queries[i : i + step]
-        vectors = _vectors(parts, field, some.ravel(), queries.shape[1])
-        inverse = inverse_norms(vectors).reshape(some.shape) if metric == "COSINE" else None
-        vectors = vectors.reshape(*some.shape, -1)
-        if metric == "L2":
-            vectors -= asked[:, None, :]
-            scores[i : i + step] = -np.einsum("qnd,qnd->qn", vectors, vectors)
-        else:
-            scores[i : i + step] = np.einsum("qnd,qd->qn", vectors, asked)
-        if inverse is not None:
-            scores[i : i + step] *= inverse
-    scores[rows < 0] = -np.inf
-    return scores
-
-
-def _vectors(parts: Sequence[Coded], field: str, rows: Rows, dimension: int) -> Floats:
     starts = np.array([part.start for part in parts])
-    numbers = np.maximum(np.searchsorted(starts, rows, side="right") - 1, 0)
-    found = np.empty((len(rows), dimension), dtype=np.float32)
-    for number in np.unique(numbers).tolist():
-        where = np.flatnonzero(numbers == number)
-        part = parts[number]
-        found[where] = gather(part.part.vectors(field), np.maximum(rows[where] - part.start, 0))
-    return found
+    numbers = np.searchsorted(starts, rows, side="right") - 1
+    scores = np.full(rows.shape, -np.inf, dtype=np.float32)
+
+    def compare(query: Floats, some: Rows, of_part: Rows, line: Floats) -> None:
+        order = np.argsort(of_part, kind="stable")
+        ends = np.searchsorted(of_part[order], np.arange(len(parts) + 1))
+        for part, start, end in zip(parts, ends[:-1].tolist(), ends[1:].tolist(), strict=True):
+            if start == end:
+                continue
+            where = order[start:end]
+            local = some[where] - part.start
+            found = part.part.vectors(field).scores_of(local, query, metric)
+            line[where] = found if part.codes.inverse is None else found * part.codes.inverse[local]
+
+    together = threads.map if len(queries) > 1 else map
+    list(together(compare, queries, rows, numbers, scores))
+    return scores

@@ -12,7 +12,8 @@ from milvus_lite.exceptions import SchemaValidationError
 from pymilvus.grpc_gen import schema_pb2
 
 from fiftyone_milvus.embedded.executor.live_rows import UnsupportedError, View
-from fiftyone_milvus.embedded.executor.parts import Floats, LivePart, Rows, gather
+from fiftyone_milvus.embedded.executor.parts import LivePart
+from fiftyone_milvus.embedded.executor.vectors import Floats, Rows
 
 _FLOAT_VECTOR = 101
 _ARRAY = 22
@@ -44,11 +45,11 @@ def vectors_at(view: View, field: str, rows: Rows, dim: int) -> Floats:
     groups = _by_part(view, rows)
     if len(groups) == 1:
         number, _ = groups[0]
-        return gather(view.parts[number].vectors(field), rows - view.offsets[number])
+        return view.parts[number].vectors(field).take(rows - view.offsets[number])
     found = np.empty((len(rows), dim), dtype=np.float32)
     for number, where in groups:
         local = rows[where] - view.offsets[number]
-        found[where] = gather(view.parts[number].vectors(field), local)
+        found[where] = view.parts[number].vectors(field).take(local)
     return found
 
 

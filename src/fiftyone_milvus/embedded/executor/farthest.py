@@ -11,10 +11,8 @@ import numpy as np
 
 from fiftyone_milvus.embedded.executor import scan
 from fiftyone_milvus.embedded.executor.live_rows import View
-from fiftyone_milvus.embedded.executor.parts import Floats, Mask, block
-
-#: Numbers compared at once, which fit into a processor's cache.
-_BLOCK_FLOATS = 1 << 18
+from fiftyone_milvus.embedded.executor.parts import Mask
+from fiftyone_milvus.embedded.executor.vectors import Floats
 
 
 def search(
@@ -36,14 +34,7 @@ def search(
     best = np.full((len(queries), 0), -np.inf, np.float32)
     rows = np.zeros((len(queries), 0), np.int64)
     for part, start, mask in zip(view.parts, view.offsets[:-1].tolist(), masks, strict=True):
-        vectors = part.vectors(field)
-        scores = np.empty((len(queries), part.rows), np.float32)
-        size = max(1, _BLOCK_FLOATS // vectors.shape[1])
-        for at in range(0, part.rows, size):
-            some = block(vectors, slice(at, at + size))
-            for i, query in enumerate(queries):
-                apart = some - query
-                np.einsum("ij,ij->i", apart, apart, out=scores[i, at : at + size])
+        scores = -part.vectors(field).scores(queries, "L2")
         found = np.arange(start, start + part.rows)
         if mask is not None:
             scores, found = scores[:, mask], found[mask]

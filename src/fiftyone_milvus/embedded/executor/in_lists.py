@@ -14,7 +14,8 @@ import pyarrow.compute as pc
 
 from fiftyone_milvus.embedded.executor.live_rows import View
 from fiftyone_milvus.embedded.executor.long_lists import plain_strings
-from fiftyone_milvus.embedded.executor.parts import LivePart, Mask, Rows
+from fiftyone_milvus.embedded.executor.parts import LivePart, Mask
+from fiftyone_milvus.embedded.executor.vectors import Rows
 from fiftyone_milvus.embedded.storage.keys import ObjectIds
 
 _MEMBERSHIP = re.compile(

@@ -17,14 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from fiftyone_milvus.embedded.executor.parts import (
-    BlockPart,
-    LivePart,
-    Mask,
-    Part,
-    Rows,
-    SegmentPart,
-)
+from fiftyone_milvus.embedded.executor.parts import BlockPart, LivePart, Mask, Part, SegmentPart
+from fiftyone_milvus.embedded.executor.vectors import Rows
 from fiftyone_milvus.embedded.locks import Call, ReadWriteLock, WaitError
 from fiftyone_milvus.embedded.storage import keys
 

@@ -9,10 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from fiftyone_milvus.embedded.executor.vectors import Floats, Rows, Vectors
 from fiftyone_milvus.embedded.storage.keys import AnyKeys, Keys
 
-Floats = npt.NDArray[np.float32]
-Rows = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
 #: Small batches of the memtable are copied into one block of up to this size, so that a search
@@ -41,31 +40,13 @@ class Part:
     def __len__(self) -> int:
         return len(self.seqs)
 
-    def vectors(self, field: str) -> Floats:
-        """The vectors of a field, float32 of shape ``(rows, dim)``, without a copy.
-
-        They may not be aligned: numpy would copy all of them for what :func:`gather` and
-        :func:`block` do.
-        """
-        return self._vectors[field]
+    def vectors(self, field: str) -> Vectors:
+        """The vectors of a field, without a copy."""
+        return Vectors(self._vectors[field])
 
     def table(self) -> pa.Table:
         """All columns of the rows."""
         raise NotImplementedError
-
-
-def gather(vectors: Floats, rows: Rows) -> Floats:
-    """Some rows of a part's vectors, as a copy."""
-    if vectors.flags.aligned:
-        return vectors.take(rows, axis=0)
-    found: Floats = vectors.view(np.uint8).take(rows, axis=0).view(np.float32)
-    return found
-
-
-def block(vectors: Floats, rows: slice) -> Floats:
-    """Consecutive rows of a part's vectors, aligned."""
-    found = vectors[rows]
-    return found if found.flags.aligned else found.copy()
 
 
 class SegmentPart(Part):
@@ -75,12 +56,12 @@ class SegmentPart(Part):
         keys = getattr(segment, "keys", None) or AnyKeys(segment.pks)
         super().__init__(keys, segment.seqs, segment)
 
-    def vectors(self, field: str) -> Floats:
+    def vectors(self, field: str) -> Vectors:
         """See :meth:`Part.vectors`."""
         vectors, valid = self.segment.vector_data(field)
         if valid is not None:
             raise NotImplementedError("vectors with Arrow nulls")
-        return np.asarray(vectors, dtype=np.float32)
+        return Vectors(np.ascontiguousarray(vectors, dtype=np.float32))
 
     def table(self) -> pa.Table:
         """See :meth:`Part.table`."""
@@ -176,9 +157,9 @@ class LivePart:
             changed._norms = self._norms
         return changed
 
-    def vectors(self, field: str) -> Floats:
-        """Vectors of the seen rows, float32 of shape ``(rows, dim)``."""
-        return self.part.vectors(field)[: self.rows]
+    def vectors(self, field: str) -> Vectors:
+        """Vectors of the seen rows."""
+        return self.part.vectors(field).first(self.rows)
 
     def table(self) -> pa.Table:
         """All columns of the seen rows."""
@@ -196,7 +177,7 @@ class LivePart:
 class Norms:
     """What the metrics need besides the vectors: for each metric, 4 bytes a row."""
 
-    def __init__(self, vectors: Floats) -> None:
+    def __init__(self, vectors: Vectors) -> None:
         self._vectors = vectors
         self._inverse: Floats | None = None
         self._centered: tuple[Floats | None, Floats] | None = None
@@ -205,8 +186,14 @@ class Norms:
     def inverse(self) -> Floats:
         """``1 / |x|``, float32; 1 for a zero vector, whose cosine similarity is 0."""
         if self._inverse is None:
-            self._inverse = inverse_norms(self._vectors)
+            self._inverse = inverse_norms(self._vectors.squares())
         return self._inverse
+
+    def inverse_of(self, rows: Rows) -> Floats:
+        """``1 / |x|`` of some rows, without those of the others where they are not known yet."""
+        if self._inverse is None and 2 * len(rows) < len(self._vectors):
+            return inverse_norms(squares(self._vectors.take(rows)))
+        return self.inverse[rows]
 
     @property
     def centered(self) -> tuple[Floats | None, Floats]:
@@ -216,27 +203,25 @@ class Norms:
         the origin, ``|x|^2 - 2xy + |y|^2`` would lose the digits that matter.
         """
         if self._centered is None:
-            center = None
-            squares = _squares(self._vectors, None)
-            mean = self._vectors.mean(axis=0, dtype=np.float64)
-            if mean @ mean > 4.0 * max(float(squares.mean()) - mean @ mean, 0.0):
+            center: Floats | None = None
+            halves = self._vectors.squares() / np.float32(2)
+            mean = self._vectors.mean()
+            far = float(mean @ mean)
+            if far > 4.0 * max(2 * float(halves.mean()) - far, 0.0):
                 center = mean.astype(np.float32)
-                squares = _squares(self._vectors, center)
-            self._centered = center, (squares / 2.0).astype(np.float32)
+                halves = self._vectors.scores(center[None], "L2")[0] / np.float32(-2)
+            self._centered = center, halves
         return self._centered
 
 
-def inverse_norms(vectors: Floats) -> Floats:
-    """``1 / |x|`` of each vector, float32; 1 for a zero vector."""
-    norms = np.sqrt(_squares(vectors, None))
+def squares(vectors: Floats) -> Floats:
+    """The squared length of each vector."""
+    found: Floats = np.einsum("ij,ij->i", vectors, vectors)
+    return found
+
+
+def inverse_norms(squared: Floats) -> Floats:
+    """``1 / |x|`` for squared lengths, float32; 1 for a zero vector."""
+    norms = np.sqrt(squared)
     norms[norms == 0] = 1.0
     return (1.0 / norms).astype(np.float32)
-
-
-def _squares(vectors: Floats, center: Floats | None) -> npt.NDArray[np.float64]:
-    squares = np.empty(len(vectors), dtype=np.float64)
-    for start in range(0, len(vectors), 4096):
-        some = block(vectors, slice(start, start + 4096))
-        some = some if center is None else some - center
-        squares[start : start + 4096] = np.einsum("ij,ij->i", some, some)
-    return squares

@@ -10,8 +10,8 @@ import numpy as np
 from pymilvus.grpc_gen import common_pb2
 
 from fiftyone_milvus.embedded.executor.live_rows import UnsupportedError
-from fiftyone_milvus.embedded.executor.parts import Floats
 from fiftyone_milvus.embedded.executor.plain import decoded
+from fiftyone_milvus.embedded.executor.vectors import Floats
 from fiftyone_milvus.embedded.markers import FARTHEST
 
 _FLOAT_VECTOR_PLACEHOLDER = 101

@@ -11,15 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fiftyone_milvus.embedded.executor.parts import (
-    Floats,
-    LivePart,
-    Mask,
-    Rows,
-    block,
-    gather,
-    inverse_norms,
-)
+from fiftyone_milvus.embedded.executor.parts import LivePart, Mask, inverse_norms, squares
+from fiftyone_milvus.embedded.executor.vectors import FEW_QUERIES, Floats, Rows, Vectors, in_shares
 
 #: Scores held at once, 4 bytes each.
 _BLOCK_SCORES = 4_000_000
@@ -28,8 +21,8 @@ _QUERY_CHUNK = 1024
 _GATHER_FLOATS = 4_000_000
 #: Rows copied at once because they are not aligned, in floats: a processor's cache holds them.
 _COPY_FLOATS = 1_500_000
-#: Up to this size, the product with a single query is not worth several threads.
-_ONE_THREAD_FLOATS = 1_000_000
+#: Up to this share of allowed rows, comparing these is faster than comparing all.
+_SOME = 0.7
 
 
 @dataclass(frozen=True)
@@ -98,6 +91,8 @@ def search(
     k = min(k, count)
     if k == 0:
         return empty(len(queries))
+    if len(queries) <= FEW_QUERIES:
+        return _search_few(part, allowed, count, field, queries, k, metric)
     chunks = [
         _search_chunk(part, allowed, count, field, queries[i : i + _QUERY_CHUNK], k, metric)
         for i in range(0, len(queries), _QUERY_CHUNK)
@@ -149,6 +144,40 @@ def ordered(rows: Rows, scores: Floats, k: int, metric: str) -> Hits:
     return Hits(np.take_along_axis(rows, order, 1), np.take_along_axis(scores, order, 1))
 
 
+def _search_few(
+    part: LivePart,
+    allowed: Mask | None,
+    count: int,
+    field: str,
+    queries: Floats,
+    k: int,
+    metric: str,
+) -> Hits:
+    vectors = part.vectors(field)
+    if allowed is not None and count <= _SOME * part.rows:
+        rows = np.flatnonzero(allowed).astype(np.int64)
+        scores = np.empty((len(queries), count), np.float32)
+
+        def compare(start: int, stop: int) -> None:
+            for query, line in zip(queries, scores, strict=True):
+                line[start:stop] = vectors.scores_of(rows[start:stop], query, metric)
+
+        in_shares(compare, count, vectors.shape[1])
+        inverse = part.norms(field).inverse_of(rows) if metric == "COSINE" else None
+    else:
+        rows = np.arange(part.rows, dtype=np.int64)
+        scores = vectors.scores(queries, metric)
+        inverse = part.norms(field).inverse if metric == "COSINE" else None
+        if allowed is not None:
+            scores[:, ~allowed] = -np.inf
+    if inverse is not None:
+        scores *= inverse
+    scores, rows = _top(scores, rows, k)
+    if metric == "COSINE":
+        np.minimum(scores, 1.0, out=scores)
+    return ordered(rows, -scores if metric == "L2" else scores, k, metric)
+
+
 def _search_chunk(
     part: LivePart,
     allowed: Mask | None,
@@ -168,7 +197,7 @@ def _search_chunk(
         if isinstance(blocks[0], slice):
             center, half_square = part.norms(field).centered
         else:
-            center = gather(vectors, blocks[0]).mean(axis=0)
+            center = vectors.take(blocks[0]).mean(axis=0)
         shifted = queries if center is None else queries - center
 
     # L2 scores have rounding errors here, so more than k rows are re-ranked.
@@ -177,20 +206,20 @@ def _search_chunk(
     rows = np.zeros((len(queries), 0), dtype=np.int64)
     for some in blocks:
         if isinstance(some, slice):
-            found, data = np.arange(some.start, some.stop, dtype=np.int64), block(vectors, some)
+            found, data = np.arange(some.start, some.stop, dtype=np.int64), vectors.block(some)
         else:
-            found, data = some, gather(vectors, some)
+            found, data = some, vectors.take(some)
         if center is not None:
             data = data - center
-        scores = _products(shifted, data)
+        scores = shifted @ data.T
         if inverse is not None:
             scores *= inverse[some]
         elif metric == "COSINE":
-            scores *= inverse_norms(data)
+            scores *= inverse_norms(squares(data))
         elif half_square is not None:
             scores -= half_square[some]
         elif metric == "L2":
-            scores -= np.einsum("ij,ij->i", data, data) / 2
+            scores -= squares(data) / 2
         if allowed is not None and isinstance(some, slice):
             scores[:, ~allowed[some]] = -np.inf
         scores, found = _top(scores, found, keep)
@@ -205,18 +234,11 @@ def _search_chunk(
     return ordered(rows, best, k, metric)
 
 
-def _products(queries: Floats, data: Floats) -> Floats:
-    if len(queries) == 1 and data.size <= _ONE_THREAD_FLOATS:
-        # BLAS would wait for its threads: on a busy machine, a hundred times longer than this.
-        return np.einsum("ij,j->i", data, queries[0])[None]
-    return queries @ data.T
-
-
 def _blocks(
-    part: LivePart, vectors: Floats, allowed: Mask | None, count: int, queries: int
+    part: LivePart, vectors: Vectors, allowed: Mask | None, count: int, queries: int
 ) -> list[slice | Rows]:
     size = max(256, _BLOCK_SCORES // max(queries, 1))
-    if not vectors.flags.aligned:
+    if not vectors.is_aligned:
         size = max(256, min(size, _COPY_FLOATS // max(vectors.shape[1], 1)))
     # A copy of a row costs about as much as five scores of it alone, or a hundred in bulk.
     gather = 5.0
@@ -237,12 +259,8 @@ def _top(scores: Floats, rows: Rows, keep: int) -> tuple[Floats, Rows]:
     return np.take_along_axis(scores, index, 1), np.take_along_axis(rows, index, 1)
 
 
-def _l2(vectors: Floats, rows: Rows, queries: Floats) -> Floats:
+def _l2(vectors: Vectors, rows: Rows, queries: Floats) -> Floats:
     distances = np.empty(rows.shape, dtype=np.float32)
-    step = max(1, _GATHER_FLOATS // max(rows.shape[1] * vectors.shape[1], 1))
-    for i in range(0, len(queries), step):
-        found = rows[i : i + step]
-        apart = gather(vectors, np.maximum(found, 0).ravel()).reshape(*found.shape, -1)
-        apart -= queries[i : i + step, None, :]
-        distances[i : i + step] = np.einsum("qkd,qkd->qk", apart, apart)
+    for query, found, line in zip(queries, rows, distances, strict=True):
+        line[:] = -vectors.scores_of(np.maximum(found, 0), query, "L2")
     return distances

@@ -38,9 +38,10 @@ from fiftyone_milvus.embedded.executor.live_rows import (
     View,
     maintenance,
 )
-from fiftyone_milvus.embedded.executor.parts import LivePart, Mask, Rows
+from fiftyone_milvus.embedded.executor.parts import LivePart, Mask
 from fiftyone_milvus.embedded.executor.plain import PlainServicer
 from fiftyone_milvus.embedded.executor.requests import SearchRequest, read_query, read_search
+from fiftyone_milvus.embedded.executor.vectors import Rows
 from fiftyone_milvus.embedded.locks import Call, Collection, Locks, WaitError
 from fiftyone_milvus.embedded.storage import flush
 

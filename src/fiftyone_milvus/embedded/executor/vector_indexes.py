@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from fiftyone_milvus.embedded.executor.parts import Floats, LivePart
+from fiftyone_milvus.embedded.executor.parts import LivePart
 from fiftyone_milvus.embedded.executor.scan import Hits
+from fiftyone_milvus.embedded.executor.vectors import Floats
 from fiftyone_milvus.embedded.storage.codes import Codes
 
 #: With a larger share of dead rows, a graph search would mostly visit dead rows.

@@ -35,7 +35,7 @@ SUFFIX = ".codes"
 #: Smaller segments are scanned, which takes as long.
 MIN_ROWS = 8_192
 MIN_BYTES = 8 << 20
-_FORMAT = 1
+_FORMAT = 2
 _TRAINING_ROWS = 8_192
 _BLOCK_FLOATS = 4_000_000
 #: A row whose code is this many times as far off as usual is always compared exactly.
@@ -61,12 +61,14 @@ class Codes:
         metric: ``COSINE`` (codes of vectors of length one), ``IP`` or ``L2``
         offset: what is added to Faiss' scores so that they are right on average
         outliers: the rows whose codes are far off, int64
+        inverse: one over each vector's length, float32; None unless the metric is ``COSINE``
     """
 
     index: Any
     metric: str
     offset: float
     outliers: npt.NDArray[np.int64]
+    inverse: Floats | None = None
 
     def search(
         self, queries: Floats, count: int, allowed: npt.NDArray[np.bool_] | None
@@ -123,13 +125,14 @@ def build(vectors: Floats, metric: str, is_needed: Callable[[], bool]) -> Codes 
     index.by_residual = False
     index.pq.cp.niter = 10
     some = np.sort(np.random.default_rng(0).permutation(rows)[:_TRAINING_ROWS])
-    index.train(_prepared(np.stack([vectors[row] for row in some.tolist()]), metric))
+    index.train(_prepared(np.stack([vectors[row] for row in some.tolist()]), metric)[0])
     squares = np.empty(rows, dtype=np.float32)
+    inverse = np.empty(rows, dtype=np.float32)
     size = max(1024, _BLOCK_FLOATS // dimension)
     for start in range(0, rows, size):
         if not is_needed():
             raise StoppedError
-        block = _prepared(vectors[start : start + size], metric)
+        block, inverse[start : start + size] = _prepared(vectors[start : start + size], metric)
         index.add(block)
         apart = block - index.pq.decode(index.pq.compute_codes(block))
         squares[start : start + size] = np.einsum("ij,ij->i", apart, apart)
@@ -137,17 +140,19 @@ def build(vectors: Floats, metric: str, is_needed: Callable[[], bool]) -> Codes 
     if len(outliers) > _MOST_OUTLIERS * rows or not np.isfinite(squares).all():
         return None
     offset = -float(squares.mean(dtype=np.float64)) if metric == "L2" else 0.0
-    return Codes(index, metric, offset, outliers)
+    return Codes(index, metric, offset, outliers, inverse if metric == "COSINE" else None)
 
 
-def _prepared(vectors: Floats, metric: str) -> Floats:
+def _prepared(vectors: Floats, metric: str) -> tuple[Floats, Floats]:
+    """Aligned vectors, of length one under ``COSINE``, and one over their lengths."""
     block = np.ascontiguousarray(vectors, dtype=np.float32)
     block = block if block.flags.aligned else block.copy()
     if metric != "COSINE":
-        return block
-    norms = np.linalg.norm(block, axis=1, keepdims=True)
+        return block, np.ones(len(block), np.float32)
+    norms = np.linalg.norm(block, axis=1)
     norms[norms == 0] = 1.0
-    return (block / norms).astype(np.float32)
+    inverse = (1.0 / norms).astype(np.float32)
+    return block * inverse[:, None], inverse
 
 
 def path(folder: str, data_file: str, field: str) -> Path:
@@ -180,6 +185,10 @@ def save(codes: Codes | None, file: Path, seqs: npt.NDArray[np.uint64]) -> None:
         if codes is not None:
             outliers = codes.outliers.tolist()
             about |= {"metric": codes.metric, "offset": codes.offset, "outliers": outliers}
+            if codes.inverse is not None:
+                # Faiss reads its own part of the file only
+                with draft.open("ab") as stream:
+                    stream.write(codes.inverse.tobytes())
         about["crc"] = _crc(draft)
         with draft.open("ab") as stream:
             text = json.dumps(about).encode()
@@ -225,7 +234,10 @@ def load(file: Path, metric: str, seqs: npt.NDArray[np.uint64]) -> tuple[bool, C
             return False, None
         index = faiss.read_index(str(file))
         outliers = np.array(about["outliers"], dtype=np.int64)
-        return True, Codes(index, metric, about["offset"], outliers)
+        inverse = None
+        if metric == "COSINE":
+            inverse = np.fromfile(file, "<f4", len(seqs), offset=end - 4 * len(seqs))
+        return True, Codes(index, metric, about["offset"], outliers, inverse)
     except FileNotFoundError:
         return False, None
     except (OSError, ValueError, KeyError, RuntimeError) as error:
