@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import json
 import logging
 import os
@@ -226,6 +227,7 @@ def _held(folder: Path) -> Iterator[None]:
 def recording_manifest(save: Callable[[Any], None]) -> Callable[[Any], None]:
     """Wraps ``Manifest.save``: what it lists is recorded."""
 
+    @functools.wraps(save)
     def save_and_record(self: Any) -> None:
         save(self)
         record(Path(self._data_dir))
@@ -236,6 +238,7 @@ def recording_manifest(save: Callable[[Any], None]) -> Callable[[Any], None]:
 def recording_schema(save: Callable[[Any, str, str], None]) -> Callable[[Any, str, str], None]:
     """Wraps ``save_schema``: what it writes is recorded."""
 
+    @functools.wraps(save)
     def save_and_record(schema: Any, collection_name: str, path: str) -> None:
         save(schema, collection_name, path)
         record(Path(path).parent)
