@@ -9,6 +9,7 @@ import threading
 import time
 import types
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from tests.support.processes import free_port
 from tests.support.warm import WARM
 
 SCRIPT = (Path(__file__).parent / "without_database.py").read_text()
+LOST_IN_SYNC = (Path(__file__).parent / "lost_in_sync.py").read_text()
 
 
 @pytest.fixture
@@ -58,6 +60,33 @@ def test_every_call_ends_with_one_line(mongo: Mongo, embedded_path: Path, tmp_pa
             assert "\n" not in text
         # Once, although many calls wait
         assert found["warnings"] == [f"{host}; still waiting"], fault
+
+
+def test_lost_while_a_model_embeds(mongo: Mongo, embedded_path: Path, tmp_path: Path) -> None:
+    def bring_back() -> None:
+        wait_until((tmp_path / "lost").exists, 60)
+        mongo.start_again()
+        (tmp_path / "back").touch()
+
+    with ThreadPoolExecutor(1) as pool:
+        back = pool.submit(bring_back)
+        done = WARM.run(
+            LOST_IN_SYNC,
+            f"{mongo.uri}/?serverSelectionTimeoutMS=1500&connectTimeoutMS=800",
+            str(mongo.pid),
+            str(embedded_path),
+            str(tmp_path),
+        )
+        back.result()
+    assert done.returncode == 0, done.stderr
+    # FiftyOne's log is on stdout, too
+    lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
+    lost, found = map(json.loads, lines)
+    host = f"FiftyOne's database at 127.0.0.1:{mongo.port} does not answer"
+    assert lost["said"].startswith(f"FiftyOneDatabaseError: {host}")
+    assert "\n" not in lost["said"]
+    # What was uploaded stays, and only the rest is embedded again
+    assert found == {"added": 120 - lost["kept"], "right": True, "ids": True}
 
 
 @pytest.fixture

@@ -90,6 +90,11 @@ class Mongo:
             time.sleep(0.05)
         return False
 
+    def start_again(self) -> None:
+        """Starts it after :meth:`stop`, or a kill, on the same port and with the same data."""
+        self.stop()
+        assert self._start()
+
     def stop(self) -> None:
         """Ends it and waits until it has ended."""
         if self._guard.stdin is not None and not self._guard.stdin.closed:
