@@ -22,6 +22,7 @@ from fiftyone_milvus.embedded.storage import (
     database_files,
     power_loss,
     quarantine,
+    segments,
     verification,
 )
 from fiftyone_milvus.embedded.storage.fsync import fsync_directories
@@ -231,7 +232,7 @@ class Database(MilvusLite):
             return
         if key not in self._damaged:
             try:
-                verification.check(folder)
+                verification.check(folder, vectors=not segments.are_mapped())
                 return
             except DamagedError as error:
                 # Verified once: only a repair, for which this service ends, changes that

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from fiftyone_milvus.embedded.executor.vectors import Floats, Rows, Vectors
 from fiftyone_milvus.embedded.storage.keys import AnyKeys, Keys
+from fiftyone_milvus.embedded.storage.segments import MappedSegment
 
 Mask = npt.NDArray[np.bool_]
 
@@ -45,7 +46,7 @@ class Part:
         return Vectors(self._vectors[field])
 
     def table(self) -> pa.Table:
-        """All columns of the rows."""
+        """The columns of the rows; vectors may be left out."""
         raise NotImplementedError
 
 
@@ -58,6 +59,10 @@ class SegmentPart(Part):
 
     def vectors(self, field: str) -> Vectors:
         """See :meth:`Part.vectors`."""
+        if isinstance(self.segment, MappedSegment):
+            mapped = self.segment.mapped(field)
+            if mapped is not None:
+                return Vectors(mapped, self.segment.checksums.get(field))
         vectors, valid = self.segment.vector_data(field)
         if valid is not None:
             raise NotImplementedError("vectors with Arrow nulls")
@@ -65,7 +70,7 @@ class SegmentPart(Part):
 
     def table(self) -> pa.Table:
         """See :meth:`Part.table`."""
-        return self.segment.table
+        return getattr(self.segment, "scalars", None) or self.segment.table
 
 
 class BlockPart(Part):
@@ -162,7 +167,7 @@ class LivePart:
         return self.part.vectors(field).first(self.rows)
 
     def table(self) -> pa.Table:
-        """All columns of the seen rows."""
+        """The columns of the seen rows; vectors may be left out."""
         table = self.part.table()
         return table if table.num_rows == self.rows else table.slice(0, self.rows)
 

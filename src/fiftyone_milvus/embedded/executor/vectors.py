@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fiftyone_milvus.embedded.storage.block_checksums import BlockChecksums
+
 Floats = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]
 
@@ -42,14 +44,18 @@ threads = ThreadPoolExecutor(
 
 
 class Vectors:
-    """Vectors of one field, float32.
+    """Vectors of one field, which are verified before they are first used.
+
+    Args:
+        data: a ``num_rows x num_dims`` float32 array
+        checksums (None): what verifies them, if they are not verified yet
 
     Attributes:
         shape: the numbers of rows and dimensions
     """
 
-    def __init__(self, data: Floats) -> None:
-        self._data = data
+    def __init__(self, data: Floats, checksums: BlockChecksums | None = None) -> None:
+        self._data, self._checksums = data, checksums
         self.shape: tuple[int, int] = data.shape
 
     def __len__(self) -> int:
@@ -57,7 +63,7 @@ class Vectors:
 
     def first(self, rows: int) -> Vectors:
         """The first rows."""
-        return self if rows == len(self) else Vectors(self._data[:rows])
+        return self if rows == len(self) else Vectors(self._data[:rows], self._checksums)
 
     @property
     def is_aligned(self) -> bool:
@@ -66,6 +72,7 @@ class Vectors:
 
     def take(self, rows: Rows) -> Floats:
         """Some rows, as a copy."""
+        self._verify(rows)
         if self.is_aligned:
             return self._data.take(rows, axis=0)
         found: Floats = self._data.view(np.uint8).take(rows, axis=0).view(np.float32)
@@ -73,6 +80,7 @@ class Vectors:
 
     def block(self, rows: slice) -> Floats:
         """Consecutive rows, aligned."""
+        self._verify(slice(rows.start, min(rows.stop, len(self))))
         found = self._data[rows]
         return found if found.flags.aligned else found.copy()
 
@@ -92,6 +100,7 @@ class Vectors:
         step = max(1, step // (4 * self.shape[1]))
 
         def compare(start: int, stop: int) -> None:
+            self._verify(slice(start, stop))
             for at in range(start, stop, step):
                 some = self._data[at : min(at + step, stop)]
                 for query, line in zip(asked, found, strict=True):
@@ -116,23 +125,30 @@ class Vectors:
         ids, asked = np.ascontiguousarray(rows, np.int64), np.ascontiguousarray(query)
         by_row = faiss.fvec_L2sqr_by_idx if metric == "L2" else faiss.fvec_inner_products_by_idx
         if len(ids):
+            self._verify(ids)
             by_row(*map(faiss.swig_ptr, (found, asked, self._data, ids)), len(asked), 1, len(ids))
         return -found if metric == "L2" else found
 
     def mean(self) -> npt.NDArray[np.float64]:
         """The mean of all vectors."""
+        self._verify(slice(0, len(self)))
         found: npt.NDArray[np.float64] = self._data.mean(axis=0, dtype=np.float64)
         return found
 
     def squares(self) -> Floats:
         """The squared length of each vector, a float32 array."""
         faiss = _faiss()
+        self._verify(slice(0, len(self)))
         found = np.empty(len(self), np.float32)
         if len(found):
             faiss.fvec_norms_L2sqr(
                 faiss.swig_ptr(found), faiss.swig_ptr(self._data), self.shape[1], len(found)
             )
         return found
+
+    def _verify(self, rows: slice | Rows) -> None:
+        if self._checksums is not None:
+            self._checksums.verify(rows)
 
 
 def _compare(query: Floats, data: Floats, found: Floats, metric: str) -> None:

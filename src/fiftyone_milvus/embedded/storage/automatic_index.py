@@ -6,7 +6,9 @@ with another copy of the vectors.
 
 from __future__ import annotations
 
+import functools
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +33,22 @@ class AutomaticIndex(BruteForceIndex):
 
     index_type = NAME
 
-    def __init__(self, vectors: Any, metric: str) -> None:
-        super().__init__(vectors, metric)
+    def __init__(self, segment: MappedSegment, field: str, metric: str) -> None:
+        vectors = segment.mapped(field)
+        super().__init__(segment.vector_data(field)[0] if vectors is None else vectors, metric)
         self.codes: Codes | None = None
-        self.is_ready = not codes.pay(*vectors.shape)
+        self.is_ready = not codes.pay(*self._vectors.shape)
+        self._verify = functools.partial(segment.verify, field)
+
+    def search(self, *args: Any, **kwargs: Any) -> Any:
+        """Milvus Lite's own search."""
+        self._verify()
+        return super().search(*args, **kwargs)
+
+    def make_codes(self, is_needed: Callable[[], bool]) -> Codes | None:
+        """See :func:`.codes.build`."""
+        self._verify()
+        return codes.build(self._vectors, self.metric, is_needed)
 
 
 class AutomaticIndexes:
@@ -46,8 +60,7 @@ class AutomaticIndexes:
             return
         if spec.field_name in seg.indexes:
             return
-        vectors, _ = seg.vector_data(spec.field_name)
-        index = AutomaticIndex(vectors, spec.metric_type)
+        index = AutomaticIndex(seg, spec.field_name, spec.metric_type)
         if not index.is_ready:
             file = codes.path(self._index_dir(seg.partition), seg.file_path, spec.field_name)
             index.is_ready, index.codes = codes.load(file, spec.metric_type, seg.seqs)
@@ -62,7 +75,7 @@ class AutomaticIndexes:
         if not is_needed() or not any(seg is known for known in self._segments_snapshot()):
             return
         try:
-            index.codes = codes.build(index._vectors, index.metric, is_needed)
+            index.codes = index.make_codes(is_needed)
             codes.save(index.codes, file, seg.seqs)
         except codes.StoppedError:
             return

@@ -13,6 +13,7 @@ import dataclasses
 import functools
 import json
 import logging
+import mmap
 import os
 import threading
 import zlib
@@ -21,6 +22,8 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
+
+from fiftyone_milvus.embedded.storage import block_checksums
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +46,8 @@ class Checksums:
         schema_time: when the schema was written, in ns since 1970
         manifest: the text of its manifest; "" if it has none yet
         version: the version of its manifest; 0 if it has none yet
-        files: size in bytes, checksum and number of rows of each file that the manifest lists
+        files: size in bytes, checksum and number of rows of each file that the manifest lists; and
+            the checksum without its vectors if it has those of its vectors itself
         indexes: size in bytes and checksum of its index files
         snapshots: size in bytes and checksum of the files of Milvus Lite's snapshots
     """
@@ -139,6 +143,17 @@ def of_file(file: Path) -> tuple[int, int]:
     return size, crc
 
 
+def without_vectors(file: Path) -> list[int]:
+    """The checksum of a file without its vectors, if it has checksums of them itself; else none."""
+    with file.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as found:
+        view = memoryview(found)
+        try:
+            crc = block_checksums.rest(view)
+        finally:
+            view.release()
+        return [] if crc is None else [crc]
+
+
 def _seen(folder: Path, old: Checksums | None) -> Checksums:
     schema = folder / SCHEMA
     text, manifest = "", {}
@@ -150,7 +165,7 @@ def _seen(folder: Path, old: Checksums | None) -> Checksums:
     for name in listed(manifest):
         if name not in known:
             rows = int(pq.read_metadata(folder / name).num_rows)
-            files[name] = [*of_file(folder / name), rows]
+            files[name] = [*of_file(folder / name), rows, *without_vectors(folder / name)]
         else:
             files[name] = known[name]
     return Checksums(

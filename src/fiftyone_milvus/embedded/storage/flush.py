@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fiftyone_milvus.embedded.internals import Replacements
+from fiftyone_milvus.embedded.storage import block_checksums
 from fiftyone_milvus.embedded.storage.segments import MappedSegment
 
 _replacements = Replacements()
@@ -88,7 +89,7 @@ def _write_data_file(table: pa.Table, partition_dir: str, seq_min: int, seq_max:
     others = list(_leaves(table.schema))
     rows = max(1, min(table.num_rows, _PAGE_BYTES // max(1, table.nbytes // (table.num_rows or 1))))
     pq.write_table(
-        table,
+        block_checksums.added(table),
         os.path.join(folder, name),
         use_dictionary=others or False,
         compression=dict.fromkeys(others, "SNAPPY") or "NONE",

@@ -1,8 +1,9 @@
 """Milvus Lite's segments, with vectors that stay in their Parquet file.
 
-The file is mapped into memory, and the vectors are used where they are: we write them uncompressed
-and in one page. The operating system reads what is needed, and forgets it when memory is short.
-Milvus Lite keeps a copy of every file, and Python objects for every key.
+The file is mapped into memory, and the vectors are used where they are. The operating system reads
+what is needed, and forgets it when memory is short. Vectors of which the file has checksums are
+verified when they are first read. Milvus Lite keeps a copy of every file, and Python objects for
+every key.
 """
 
 from __future__ import annotations
@@ -12,18 +13,13 @@ import threading
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
+from milvus_lite.engine import collection
 from milvus_lite.storage import segment
 
-from fiftyone_milvus.embedded.storage import keys
-
-Floats = npt.NDArray[np.float32]
-
-_DATA_PAGE = 0
-_NEXT_INTEGER = 0x15
-_HEADER_BYTES = 128
+from fiftyone_milvus.embedded.storage import block_checksums, keys, verification
+from fiftyone_milvus.embedded.storage.vector_pages import Floats, mapped_vectors
 
 
 class MappedSegment(segment.Segment):
@@ -32,6 +28,8 @@ class MappedSegment(segment.Segment):
     Attributes:
         keys: the primary keys
         seqs: the sequence number of each row, uint64
+        checksums: what verifies vectors before they are used, by field; not there for fields that
+            were verified when the collection was opened
     """
 
     def __init__(
@@ -58,6 +56,7 @@ class MappedSegment(segment.Segment):
         self._vector_data_by_field = {name: (vectors, None) for name, vectors in mapped.items()}
         self._mapped = mapped
         self._content = content
+        self.checksums = block_checksums.of_file(content, mapped, self._damaged)
         self._table: pa.Table | None = None
         self._reading = threading.Lock()
 
@@ -72,6 +71,8 @@ class MappedSegment(segment.Segment):
             mapped = mapped_vectors(content)
             if vector_field in mapped:
                 return cls(file_path, partition, pk_field, vector_field, mapped, content)
+            if block_checksums.of_file(content, mapped, lambda: None):
+                verification.require_intact(file_path)
         return segment.Segment.load.__func__(
             segment.Segment, file_path, partition, pk_field, vector_field
         )
@@ -81,9 +82,31 @@ class MappedSegment(segment.Segment):
         """The number of rows, dead ones too."""
         return len(self.seqs)
 
+    def _damaged(self) -> None:
+        verification.require_intact(self.file_path)
+
+    def verify(self, field: str) -> None:
+        """Verifies all vectors of a field that were not verified yet.
+
+        Raises:
+            DamagedError: if they are damaged
+        """
+        if field in self.checksums:
+            self.checksums[field].verify_all()
+
+    def mapped(self, field: str) -> Floats | None:
+        """The vectors of a field where they are, not verified; None if they are not mapped."""
+        return self._mapped.get(field)
+
+    def vector_data(self, field_name: str) -> Any:
+        """Milvus Lite's own access to the vectors of a field."""
+        self.verify(field_name)
+        return super().vector_data(field_name)
+
     @property
     def vectors(self) -> Floats:
         """The vectors, a ``num_rows x num_dims`` float32 array; it may not be aligned."""
+        self.verify(self._vector_field)
         return self._mapped[self._vector_field]
 
     @property
@@ -102,22 +125,25 @@ class MappedSegment(segment.Segment):
         return None if row < 0 else row
 
     @property
-    def table(self) -> pa.Table:
-        """All columns, read when they are first asked for; vectors stay in the file."""
+    def scalars(self) -> pa.Table:
+        """All columns but the mapped vectors, read when they are first asked for."""
         with self._reading:
             if self._table is None:
-                self._table = self._read()
+                source = pa.py_buffer(self._content)
+                names = [n for n in pq.read_schema(source).names if n not in self._mapped]
+                self._table = pq.read_table(source, columns=names).combine_chunks()
             return self._table
 
-    def _read(self) -> pa.Table:
-        source = pa.py_buffer(self._content)
-        names = pq.read_schema(source).names
-        table = pq.read_table(source, columns=[n for n in names if n not in self._mapped])
-        columns = []
+    @property
+    def table(self) -> pa.Table:
+        """All columns; vectors stay in the file."""
+        scalars, columns = self.scalars, []
+        names = pq.read_schema(pa.py_buffer(self._content)).names
         for name in names:
             if name not in self._mapped:
-                columns.append(table.column(name).combine_chunks())
+                columns.append(scalars.column(name))
                 continue
+            self.verify(name)
             vectors = self._mapped[name]
             flat = pa.Array.from_buffers(
                 pa.float32(), vectors.size, [None, pa.py_buffer(vectors.view(np.uint8))]
@@ -126,61 +152,6 @@ class MappedSegment(segment.Segment):
         return pa.table(columns, names=names)
 
 
-def mapped_vectors(content: memoryview) -> dict[str, Floats]:
-    """Returns the vector columns of a Parquet file that can be used where they are.
-
-    Args:
-        content: the whole file
-
-    Returns:
-        a ``num_rows x num_dims`` float32 array for each column of vectors, without a copy; columns
-        in several pages, compressed, or with nulls are left out
-    """
-    file = pq.ParquetFile(pa.py_buffer(content))
-    if file.metadata.num_row_groups != 1:
-        return {}
-    group, found = file.metadata.row_group(0), {}
-    for number in range(group.num_columns):
-        column = group.column(number)
-        name = column.path_in_schema.partition(".")[0]
-        kind = file.schema_arrow.field(name).type
-        if not (pa.types.is_fixed_size_list(kind) and pa.types.is_float32(kind.value_type)):
-            continue
-        values = group.num_rows * kind.list_size
-        if (
-            kind.list_size < 2  # a null would not be seen in the number of values
-            or column.num_values != values
-            or column.compression != "UNCOMPRESSED"
-            or column.dictionary_page_offset is not None
-            or "PLAIN" not in column.encodings
-        ):
-            continue
-        start, end = column.data_page_offset, column.data_page_offset + column.total_compressed_size
-        kind_of_page, size = _first_page(content[start : start + _HEADER_BYTES])
-        if kind_of_page != _DATA_PAGE or size < 4 * values or end - start - size > _HEADER_BYTES:
-            continue
-        flat = np.frombuffer(content, dtype="<f4", count=values, offset=end - 4 * values)
-        found[name] = flat.reshape(group.num_rows, kind.list_size)
-    return found
-
-
-def _first_page(header: memoryview) -> tuple[int, int]:
-    """The kind of a column's first page, and its size in bytes.
-
-    They are the first and third number of a ``PageHeader``, in Thrift's compact protocol:
-    https://github.com/apache/parquet-format/blob/master/src/main/thrift/parquet.thrift
-    """
-    numbers, place = [], 0
-    for _ in range(3):
-        if header[place] != _NEXT_INTEGER:
-            return -1, 0
-        number = shift = 0
-        while True:
-            place += 1
-            number |= (header[place] & 0x7F) << shift
-            shift += 7
-            if header[place] < 0x80:
-                break
-        numbers.append(number >> 1 ^ -(number & 1))
-        place += 1
-    return numbers[0], numbers[2]
+def are_mapped() -> bool:
+    """Whether collections that are opened from now on have such segments."""
+    return collection.Segment is MappedSegment

@@ -7,7 +7,6 @@ far as the files tell by themselves, and then recorded.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import json
 import logging
 from collections.abc import Iterator
@@ -64,16 +63,17 @@ class Findings:
     is_recorded: bool
 
 
-def check(folder: Path) -> None:
+def check(folder: Path, *, vectors: bool = True) -> None:
     """Verifies a collection that is about to be opened, and records what is not recorded yet.
 
     Args:
         folder: the collection's
+        vectors (True): whether to verify vectors that can be verified when they are read
 
     Raises:
         DamagedError: if a file is damaged
     """
-    found = verify(folder)
+    found = verify(folder, vectors=vectors)
     if found.damages:
         raise DamagedError(message(folder, found.damages))
     for file in found.redundant:
@@ -122,25 +122,41 @@ def data_directory(folder: Path) -> Path:
     return database.parent.parent if database.parent.name == "databases" else database
 
 
-def verify_files(folder: Path, names: list[str]) -> list[Damage]:
+def require_intact(file: str) -> None:
+    """Verifies a whole data file of which a part was found to be damaged.
+
+    Raises:
+        DamagedError: if it is damaged
+    """
+    folder = Path(file).parents[3]
+    name = Path(file).relative_to(folder).as_posix()
+    damages = verify_files(folder, [name]) or [Damage(name, "was changed", "rows")]
+    error = message(folder, damages)
+    logger.error("%s", error)
+    raise DamagedError(error)
+
+
+def verify_files(folder: Path, names: list[str], *, vectors: bool = True) -> list[Damage]:
     """Verifies some of a collection's data files.
 
     Args:
         folder: the collection's
         names: their paths, from the collection's folder on
+        vectors (True): whether to verify vectors that can be verified when they are read
     """
     known = checksums.load(folder)
     recorded = {} if known is None else known.files
     with ThreadPoolExecutor(_THREADS) as threads:
-        found = threads.map(functools.partial(_file_damage, folder, recorded), names)
+        found = threads.map(lambda name: _file_damage(folder, recorded, name, vectors), names)
         return [damage for damage in found if damage is not None]
 
 
-def verify(folder: Path) -> Findings:
+def verify(folder: Path, *, vectors: bool = True) -> Findings:
     """Verifies a collection's files.
 
     Args:
         folder: the collection's
+        vectors (True): whether to verify vectors that can be verified when they are read
     """
     known = checksums.load(folder)
     found = Findings([], [], known is not None)
@@ -159,7 +175,7 @@ def verify(folder: Path) -> Findings:
     found.is_recorded &= all(name in recorded for name in files) and _is_noted(folder, known)
     if known is not None and int(manifest.get("version", 0)) > version:
         logger.info("another program changed '%s'", folder)
-    damages += verify_files(folder, files)
+    damages += verify_files(folder, files, vectors=vectors)
     found.is_recorded &= checksums.of_snapshots(folder) <= {*(known.snapshots if known else ())}
     damages += _snapshot_damages(folder, known, files)
     _verify_log(folder, known, int(manifest.get("active_wal_number") or 0), found)
@@ -242,13 +258,17 @@ def _count(known: Checksums, names: Any) -> int:
     return sum(known.files[name][2] for name in names if "/data/" in name)
 
 
-def _file_damage(folder: Path, recorded: dict[str, list[int]], name: str) -> Damage | None:
+def _file_damage(
+    folder: Path, recorded: dict[str, list[int]], name: str, vectors: bool = True
+) -> Damage | None:
     file, of = folder / name, recorded.get(name)
     what = "deletes: what was deleted may be back" if "/delta/" in name else "rows"
     affects = f"{of[2]} {what}" if of is not None else what
     try:
         if of is None:
             problem = _structural_problem(file)
+        elif not vectors and len(of) > 3 and file.stat().st_size == of[0]:
+            problem = "" if _without_vectors(file) == of[3:] else "was changed"
         else:
             size, crc = checksums.of_file(file)
             problem = "" if [size, crc] == of[:2] else _difference(size, of[0])
@@ -257,6 +277,13 @@ def _file_damage(folder: Path, recorded: dict[str, list[int]], name: str) -> Dam
     except OSError as error:
         problem = f"can't be read ({error.strerror or error})"
     return Damage(name, problem, affects) if problem else None
+
+
+def _without_vectors(file: Path) -> list[int]:
+    try:
+        return checksums.without_vectors(file)
+    except (pa.ArrowException, ValueError, KeyError):
+        return []  # it is no such file any more
 
 
 def _difference(size: int, recorded: int) -> str:

@@ -1,0 +1,153 @@
+"""Checksums of a data file's vectors, in blocks, so that opening a collection need not read them.
+
+They are written into the file's own footer, which is verified when the collection is opened.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from fiftyone_milvus.embedded.storage.vector_pages import Floats, mapped_vectors
+
+#: Small enough that some hundred rows of a million are verified in a moment.
+BLOCK_BYTES = 64 << 10
+#: Fewer vectors are verified when the collection is opened.
+MIN_BYTES = 8 << 20
+
+_KEY = b"fiftyone_milvus.vectors"
+
+
+class BlockChecksums:
+    """Verifies the vectors of one field in one file, each block once.
+
+    Args:
+        vectors: a ``num_rows x num_dims`` float32 array
+        block_bytes: the size of a block
+        recorded: the checksum of each block
+        damaged: called when a block is damaged; raises an error
+    """
+
+    def __init__(
+        self,
+        vectors: Floats,
+        block_bytes: int,
+        recorded: npt.NDArray[np.uint32],
+        damaged: Callable[[], None],
+    ) -> None:
+        self._content = vectors.view(np.uint8).reshape(-1).data
+        self._row_bytes, self._block_bytes = 4 * vectors.shape[1], block_bytes
+        self._recorded, self._damaged = recorded, damaged
+        self._left = np.ones(len(recorded), dtype=bool)
+        self._is_done = not len(recorded)
+
+    def verify(self, rows: slice | npt.NDArray[np.int64]) -> None:
+        """Verifies the blocks of some rows, from any thread.
+
+        Args:
+            rows: row numbers, or a slice without a step
+        """
+        if self._is_done:
+            return
+        size, block = self._row_bytes, self._block_bytes
+        if isinstance(rows, slice):
+            first, last = (rows.start or 0) * size // block, -(-rows.stop * size // block)
+            blocks = np.flatnonzero(self._left[first:last]) + first
+        else:
+            touched = np.zeros(len(self._left), dtype=bool)
+            starts = rows * size
+            # A row is in a few blocks only, as its first and last byte are, or spans more
+            for within in [*range(0, size, block), size - 1]:
+                touched[(starts + within) // block] = True
+            blocks = np.flatnonzero(touched & self._left)
+        for number in blocks.tolist():
+            content = self._content[number * block : (number + 1) * block]
+            if zlib.crc32(content) != self._recorded[number]:
+                self._damaged()
+            self._left[number] = False
+        self._is_done = not self._left.any()
+
+    def verify_all(self) -> None:
+        """Verifies all blocks that are left."""
+        self.verify(slice(0, len(self._content) // self._row_bytes))
+
+
+def added(table: pa.Table) -> pa.Table:
+    """Returns a table that is about to be written, with the checksums of its vectors."""
+    found = {}
+    for name, field in zip(table.schema.names, table.schema, strict=True):
+        kind = field.type
+        if not (pa.types.is_fixed_size_list(kind) and pa.types.is_float32(kind.value_type)):
+            continue
+        column = table.column(name)
+        if 4 * kind.list_size * len(column) >= MIN_BYTES and not column.null_count:
+            found[name] = {"block": BLOCK_BYTES, "crc": "".join(_checksums(column))}
+    if not found:
+        return table
+    metadata = {**(table.schema.metadata or {}), _KEY: json.dumps(found).encode()}
+    return table.replace_schema_metadata(metadata)
+
+
+def _checksums(column: pa.ChunkedArray) -> Iterator[str]:
+    crc = size = 0
+    for chunk in column.chunks:
+        left = chunk.flatten().to_numpy().view(np.uint8).data
+        while len(left):
+            some = left[: BLOCK_BYTES - size]
+            crc, size, left = zlib.crc32(some, crc), size + len(some), left[len(some) :]
+            if size == BLOCK_BYTES:
+                yield f"{crc:08x}"
+                crc = size = 0
+    if size:
+        yield f"{crc:08x}"
+
+
+def of_file(
+    content: memoryview, mapped: Mapping[str, Floats], damaged: Callable[[], None]
+) -> dict[str, BlockChecksums]:
+    """Returns what verifies the mapped vectors of a file, by field.
+
+    Args:
+        content: the whole file
+        mapped: its vectors
+        damaged: called when a block is damaged; raises an error
+    """
+    recorded: dict[str, Any] = {}
+    metadata = pq.read_metadata(pa.py_buffer(content)).metadata or {}
+    if _KEY in metadata:
+        recorded = json.loads(metadata[_KEY])
+    return {
+        name: BlockChecksums(
+            vectors,
+            recorded[name]["block"],
+            np.frombuffer(bytes.fromhex(recorded[name]["crc"]), ">u4"),
+            damaged,
+        )
+        for name, vectors in mapped.items()
+        if name in recorded
+    }
+
+
+def rest(content: memoryview) -> int | None:
+    """The checksum of all that the checksums of blocks leave out; None if there are none.
+
+    Args:
+        content: the whole file
+    """
+    mapped = mapped_vectors(content)
+    start = np.frombuffer(content, np.uint8).__array_interface__["data"][0]
+    places = sorted(
+        (mapped[name].__array_interface__["data"][0] - start, mapped[name].nbytes)
+        for name in of_file(content, mapped, lambda: None)
+    )
+    crc = at = 0
+    for place, size in places:
+        crc, at = zlib.crc32(content[at:place], crc), place + size
+    return zlib.crc32(content[at:], crc) if places else None
