@@ -57,7 +57,8 @@ class MappedSegment(segment.Segment):
         self._mapped = mapped
         self._content = content
         self.checksums = block_checksums.of_file(content, mapped, self._damaged)
-        self._table: pa.Table | None = None
+        self._scalars: pa.Table | None = None
+        self._whole: pa.Table | None = None
         self._reading = threading.Lock()
 
     @classmethod
@@ -128,15 +129,20 @@ class MappedSegment(segment.Segment):
     def scalars(self) -> pa.Table:
         """All columns but the mapped vectors, read when they are first asked for."""
         with self._reading:
-            if self._table is None:
+            if self._scalars is None:
                 source = pa.py_buffer(self._content)
                 names = [n for n in pq.read_schema(source).names if n not in self._mapped]
-                self._table = pq.read_table(source, columns=names).combine_chunks()
-            return self._table
+                self._scalars = pq.read_table(source, columns=names).combine_chunks()
+            return self._scalars
 
     @property
     def table(self) -> pa.Table:
-        """All columns; vectors stay in the file."""
+        """All columns, for Milvus Lite's own code; vectors stay in the file."""
+        if self._whole is None:
+            self._whole = self._with_vectors()
+        return self._whole
+
+    def _with_vectors(self) -> pa.Table:
         scalars, columns = self.scalars, []
         names = pq.read_schema(pa.py_buffer(self._content)).names
         for name in names:
