@@ -21,7 +21,7 @@ from uuid import uuid4
 import fiftyone.constants as foc
 from fiftyone.brain.similarity import Similarity, SimilarityConfig
 
-from fiftyone_milvus import metrics
+from fiftyone_milvus import mapping, metrics
 from fiftyone_milvus._version import __version__
 from fiftyone_milvus.connection import CREDENTIALS, Connection, Request, Settings, connect, resolve
 from fiftyone_milvus.dataset.availability import methods_need_database
@@ -351,6 +351,17 @@ class MilvusSimilarity(Similarity):
             self.config.load_credentials()
             index = MilvusSimilarityIndex(samples, self.config, key, backend=self)
         index.rename_owner(new_key)
+        mapping.rename(samples._root_dataset, key, new_key)
+
+    def cleanup(self, samples: Any, key: str) -> None:
+        """Deletes the collection of a run. Its maps are runs of their own, and stay."""
+        super().cleanup(samples, key)
+        if key is not None and (maps := mapping.maps_of(samples._root_dataset, key)):
+            logger.info(
+                "The maps of index '%s' stay: %s; dataset.delete_brain_run() deletes them",
+                key,
+                ", ".join(map(repr, maps)),
+            )
 
 
 def parameter_names() -> list[str]:

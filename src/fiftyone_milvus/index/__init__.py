@@ -7,7 +7,7 @@ from typing import Any
 from fiftyone_milvus.dataset.availability import methods_need_database
 from fiftyone_milvus.index.comparison import IndexComparison
 from fiftyone_milvus.index.duplicates import IndexDuplicates
-from fiftyone_milvus.index.embeddings import IndexEmbeddings
+from fiftyone_milvus.index.map import IndexMap
 from fiftyone_milvus.index.queries import AGGREGATIONS, DEFAULT_RESULTS, IndexQueries
 from fiftyone_milvus.index.sync import IndexSync
 
@@ -22,9 +22,7 @@ __all__ = ["AGGREGATIONS", "DEFAULT_RESULTS", "MilvusSimilarityIndex"]
     "missing_size",
     "sample_ids",
 )
-class MilvusSimilarityIndex(
-    IndexSync, IndexEmbeddings, IndexQueries, IndexComparison, IndexDuplicates
-):
+class MilvusSimilarityIndex(IndexSync, IndexMap, IndexQueries, IndexComparison, IndexDuplicates):
     """A similarity index whose vectors are in a Milvus collection.
 
     :func:`fiftyone.brain.compute_similarity` and

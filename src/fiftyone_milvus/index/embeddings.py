@@ -16,7 +16,7 @@ from fiftyone_milvus.numbers import check_batch_size, check_flag
 Embeddings = tuple[Array, npt.NDArray[np.str_], "npt.NDArray[np.str_] | None"]
 """Embeddings, their sample IDs, and their label IDs if they are of patches."""
 
-_BATCH_BYTES = 8 << 20
+BATCH_BYTES = 8 << 20
 
 
 class IndexEmbeddings(IndexBase):
@@ -105,7 +105,7 @@ class IndexEmbeddings(IndexBase):
         collection = self._collection
         if not collection.present():
             return
-        size = batch_size or max(1, _BATCH_BYTES // (4 * collection.layout.dimension))
+        size = batch_size or max(1, BATCH_BYTES // (4 * collection.layout.dimension))
         scope = self._scope()
         if scope is None:
             pages = collection.pages(size)
