@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from pathlib import Path
 
 import fiftyone as fo
 import numpy as np
 import pytest
+import typer
 from fiftyone import ViewField as F
 
-from fiftyone_milvus import inventory
-from fiftyone_milvus.cli import search
+from fiftyone_milvus import cli, inventory
+from fiftyone_milvus.cli import completion, results
 from fiftyone_milvus.demo.model import NAME as MODEL
 from tests.app.digits import Scans
 from tests.cli.conftest import COUNT
-from tests.cli.support import call, enter, read, refused
+from tests.cli.support import PROGRAM, call, enter, read, refused
 from tests.conftest import Engine
 from tests.support import oracle
 
@@ -44,6 +47,25 @@ def test_the_life_of_an_index(scans: Scans, digits: fo.Dataset, configured: Engi
     lines = [line.split() for line in shown.splitlines() if scans.paths[0][:8] in line]
     assert [line[0] for line in lines] == ["1", "2", "3", "4", "5"]
     assert [ids[line[2]] for line in lines] == nearest
+
+    number = scans.labels.index("seven")
+    unlike = digits.match(F("number") == number).first().id
+    rows = read(
+        "search", name, "similar", "--text", TEXT, "--negative", unlike, "-k", "7", "--tag", "liked"
+    )
+    away = 2 * scans.model.embed_prompt(TEXT) - scans.vectors[number]
+    true = dict(enumerate(oracle.distances("cosine", away, scans.vectors[:COUNT])[0].tolist()))
+    oracle.check_ranking([ids[r["sample_id"]] for r in rows], true, 7)
+    digits.reload()
+    assert {*digits.match_tags("liked").values("id")} == {r["sample_id"] for r in rows}
+    said = refused("search", name, "similar", "--text", TEXT, "--best-per-image")
+    assert "needs an index of patches" in said
+
+    read("rename", name, "similar", "looks")
+    assert "already exists" in refused("rename", name, "looks", "looks")
+    digits.reload()
+    read("rename", name, "looks", "similar")
+    digits.reload()
 
     digits.delete_samples(digits.match(F("number") < 3))
     digits.add_samples([fo.Sample(scans.paths[61], number=61)], progress=False)
@@ -100,11 +122,46 @@ def test_duplicates_and_orphans(scans: Scans, digits: fo.Dataset, configured: En
     assert twins == {row["duplicate"] for row in found["duplicates"]}
     rest = [n for i, n in ids.items() if i not in twins]
     assert distances[np.ix_(rest, rest)].min() > thresh
+    paths = dict(zip(*digits.values(["id", "filepath"]), strict=True))
+    for row in found["duplicates"]:
+        assert row["original_path"] == paths[row["original"]]
+        assert row["duplicate_path"] == paths[row["duplicate"]]
+
+    grouped = read("groups", name, "fields", "--thresh", str(thresh))["groups"]
+    assert [row["path"] for row in grouped] == [paths[row["id"]] for row in grouped]
+    pairs, kept = [], None
+    for row in grouped:
+        kept = row["id"] if row["keep"] else kept
+        if not row["keep"]:
+            pairs.append((kept, row["id"], row["distance"]))
+    assert pairs == [(r["original"], r["duplicate"], r["distance"]) for r in found["duplicates"]]
+    assert {row["group"] for row in grouped} == set(range(1, sum(r["keep"] for r in grouped) + 1))
+    apart = read("unique", name, "fields", "7", "--tag", "few")["unique"]
+    numbers = [ids[row["id"]] for row in apart]
+    assert [row["path"] for row in apart] == [paths[row["id"]] for row in apart]
+    digits.reload()
+    assert sorted(numbers) == sorted(digits.match_tags("few").values("number"))
+    assert distances[np.ix_(numbers, numbers)].min() > np.median(distances.min(axis=1))
+    shown, _ = enter("map", name, "fields")
+    assert f"Map 'fields_map': {COUNT} points by pca, {COUNT} new" in shown
+    assert read("map", name, "fields", "--name", "m", "--again")["points"] == COUNT
+
+    question = "There is no terminal to ask on"
+    asked = enter("duplicates", name, "fields", "--thresh", str(thresh), "--delete", exit_code=1)
+    assert question in asked[1]
+    deleted = read("groups", name, "fields", "--thresh", str(thresh), "--delete", "--yes")
+    assert deleted["deleted"] == len(twins)
+    digits.reload()
+    assert twins & set(digits.values("id")) == set()
+    assert read("info", name, "fields")["in_step"]
+    enter("groups", name, "fields", "--thresh", "1", "--tag", "x", "--delete", exit_code=2)
 
     collection = read("info", name, "fields", "--no-compare")["collection"]
     digits.delete_brain_run("fields")
     digits.delete()
     listed = read("cleanup", exit_code=1)
+    shown, _ = enter("cleanup", "--dry-run", exit_code=1)
+    assert f"its dataset '{name}' was deleted" in shown
     assert collection in {orphan["name"] for orphan in listed["orphans"]}
     assert listed["dropped"] == []
     out, _ = enter("cleanup", collection, "--yes")
@@ -138,10 +195,10 @@ def test_what_does_not_exist_is_one_line(digits: fo.Dataset) -> None:
 
 @pytest.mark.parametrize("engine", ["embedded"], indirect=True)
 def test_paths_are_looked_up_in_parts(digits: fo.Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(search, "_SELECTED", 7)
+    monkeypatch.setattr(results, "_SELECTED", 7)
     ids, paths = digits.limit(20).values(["id", "filepath"])
-    assert search._paths(digits, [*ids, ids[0]]) == dict(zip(ids, paths, strict=True))
-    assert search._paths(digits, []) == {}
+    assert results.paths(digits, [*ids, ids[0]]) == dict(zip(ids, paths, strict=True))
+    assert results.paths(digits, []) == {}
 
 
 def test_a_file_that_is_no_image(digits: fo.Dataset, tmp_path: Path) -> None:
@@ -151,3 +208,36 @@ def test_a_file_that_is_no_image(digits: fo.Dataset, tmp_path: Path) -> None:
     said = refused("search", digits.name, "new", "--image", str(path))
     assert said == f"'{path}' can't be read as an image; give a PNG or a JPEG"
     enter("delete", digits.name, "new", "--yes")
+
+
+@pytest.mark.parametrize("engine", ["embedded"], indirect=True)
+def test_names_are_completed_without_fiftyone(digits: fo.Dataset) -> None:
+    name = digits.name
+    read("create", name, "similar", "--model", MODEL)
+    digits.reload()
+    # A run of another kind, and one that was deleted
+    digits.load_brain_results("similar").map("similar_map", progress=False)
+    assert completion.datasets(name[:-1]) == [name]
+    ctx = typer.Context(typer.main.get_command(cli.app))
+    ctx.params["dataset"] = name
+    assert completion.brain_keys(ctx, "sim") == ["similar"]
+    assert completion.brain_keys(ctx, "x") == []
+    enter("delete", name, "similar", "--yes")
+    assert completion.brain_keys(ctx, "") == []
+    assert completion.metrics("c") == ["cosine"]
+    assert MODEL in completion.models("digits")
+    assert "clip-vit-base32-torch" in completion.models("clip")
+    # What a shell asks for
+    done = subprocess.run(
+        [PROGRAM],
+        env={
+            **os.environ,
+            "_FIFTYONE_MILVUS_COMPLETE": "complete_bash",
+            "COMP_WORDS": f"fiftyone-milvus info {name[:-1]}",
+            "COMP_CWORD": "2",
+        },
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == [name]

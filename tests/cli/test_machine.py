@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from fiftyone_milvus import __version__, cli, embedded
+from fiftyone_milvus import __version__, cli, embedded, fiftyone_config
 from tests.cli.support import PROGRAM, call, enter, read
 
 
@@ -130,3 +130,59 @@ def test_serve_ends_when_idle(embedded_path: Path) -> None:
     # It would take the pytest-timeout's minutes, or call()'s two, if it did not end by itself
     call("serve", str(embedded_path), "--idle", "1")
     assert embedded.status(embedded_path) is None
+
+
+def test_what_needs_no_fiftyone_does_not_wait_for_it(
+    config_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its import takes seconds."""
+    # Else the default data directory is none of FiftyOne's settings
+    monkeypatch.delenv("FIFTYONE_MILVUS_PATH", raising=False)
+    code = (
+        "import sys\n"
+        "from fiftyone_milvus import cli, embedded\n"
+        "embedded.serve = lambda path, **how: print('served', path)\n"
+        "heavy = {'fiftyone', 'pymilvus', 'milvus_lite', 'numpy', 'sklearn', 'pandas', 'torch'}\n"
+        "for command in ('--help', 'status', 'serve', 'stop', 'list --help'):\n"
+        "    sys.argv = ['fiftyone-milvus', *command.split()]\n"
+        "    try:\n"
+        "        cli.main()\n"
+        "    except SystemExit as end:\n"
+        "        assert not end.code, command\n"
+        "    assert not heavy & set(sys.modules), command\n"
+    )
+    subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+
+@pytest.mark.parametrize(
+    ("variables", "config"),
+    [
+        ({}, {}),
+        ({"FIFTYONE_DATABASE_DIR": "~/elsewhere/../db"}, {"database_dir": "/not/this"}),
+        ({"FIFTYONE_DATABASE_DIR": ""}, {"database_dir": "/data/mongo"}),
+    ],
+)
+def test_settings_are_what_fiftyone_reads(
+    variables: dict[str, str],
+    config: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import fiftyone as fo
+    import fiftyone.core.config as foc
+
+    monkeypatch.delenv("FIFTYONE_DATABASE_DIR", raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(config))
+    monkeypatch.setenv("FIFTYONE_CONFIG_PATH", str(path))
+    expected = foc.load_config().database_dir
+    with monkeypatch.context() as context:
+        context.delitem(sys.modules, "fiftyone")
+        assert str(fiftyone_config.database_dir()) == expected
+        path.write_text("{ oops")
+        assert fiftyone_config.setting("database_dir", "default") == (
+            variables.get("FIFTYONE_DATABASE_DIR") or "default"
+        )
+    assert fiftyone_config.setting("database_dir") == fo.config.database_dir

@@ -50,19 +50,26 @@ def test_what_is_piped_is_not_cut() -> None:
 
 
 def test_a_wide_table_in_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is long is folded, and nothing is lost."""
+    """It becomes a list at 60 columns, is folded above, and nothing is lost."""
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("NO_COLOR", "1")
     row = ("quickstart", "similar", "/photos/" + "a" * 100)
-    for columns in (50, 20):
+
+    def shown(columns: int, *rows: tuple[str, ...]) -> list[str]:
         monkeypatch.setenv("COLUMNS", str(columns))
         out = io.StringIO()
         with contextlib.redirect_stdout(out):
-            output.print_table(("dataset", "brain key", "path"), [row])
-        text = re.sub(r"\x1b\[[\d;]*m", "", out.getvalue())
-        assert max(map(len, text.splitlines())) <= columns
-        assert text.count("a") >= 100
-        assert ("quickstart" in text) == (columns == 50)
+            output.print_table(("dataset", "brain key", "path"), rows)
+        return re.sub(r"\x1b\[[\d;]*m", "", out.getvalue()).splitlines()
+
+    listed = ["", "dataset    quickstart", "brain key  similar", f"path       {row[2]}"]
+    assert shown(60, row, row) == [*listed, *listed]
+    folded = shown(80, row)
+    assert max(map(len, folded)) <= 80
+    assert "".join(folded).count("a") >= 100
+    assert "quickstart" in "".join(folded)
+    assert len(shown(60, ("a", "b", "c"))) > 2
+    assert not any(line.startswith("dataset  ") for line in shown(60, ("a", "b", "c"))[2:])
 
 
 def test_any_error_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

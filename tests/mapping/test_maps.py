@@ -15,9 +15,10 @@ from fiftyone import ViewField as F
 from fiftyone.server.routes.embeddings import OnPlotLoad
 
 from fiftyone_milvus import mapping
+from fiftyone_milvus.dataset import object_ids
 from fiftyone_milvus.errors import InvalidInputError
 from fiftyone_milvus.index import map as index_map
-from fiftyone_milvus.mapping import Anchors, Rows
+from fiftyone_milvus.mapping import Anchors
 from tests.support.indexes import (
     DIM,
     KEY,
@@ -329,21 +330,36 @@ def test_both_ways_to_the_components_agree_with_numpy(count: int, dim: int) -> N
 
 
 def test_a_drawn_sample_is_fair_and_in_order() -> None:
-    parts = [
-        Rows(np.arange(i, i + 10)[:, None], np.arange(i, i + 10).astype(str), None)
-        for i in range(0, 100, 10)
-    ]
+    keys = object_ids.from_strings([f"{i:024x}" for i in range(100)])[0]
     times = np.zeros(100)
     for seed in range(200):
-        drawn = mapping.draw(iter(parts), 20, seed)
-        assert len(drawn.keys) == 20
-        assert np.all(np.diff(drawn.values[:, 0]) > 0)
-        assert drawn.keys.tolist() == [str(v) for v in drawn.values[:, 0]]
-        times[drawn.values[:, 0]] += 1
+        drawn = index_map._draw(keys, 20, seed)
+        places = np.searchsorted(keys, drawn)
+        assert len(set(places)) == 20
+        assert np.all(np.diff(places) > 0)
+        times[places] += 1
     # 40 expected of each; six standard deviations are 34
     assert times.min() > 6
     assert times.max() < 74
-    assert mapping.draw(iter(parts), 500, 0).keys.tolist() == [str(i) for i in range(100)]
+    np.testing.assert_array_equal(index_map._draw(keys, 100, 0), keys)
+
+
+@embedded_only
+@pytest.mark.parametrize("limit", ["_DRAWN_PCA", "_EXACT_DIMS"])
+def test_a_large_index_is_drawn_with_the_basis_of_a_sample(
+    growing: Indexed, limit: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(index_map, limit, 10)
+    monkeypatch.setattr(index_map, "_DRAWN", 10)
+    drawn = object_ids.to_strings(
+        index_map._draw(np.sort(object_ids.from_strings(growing.ids)[0]), 10, 7)
+    )
+    basis = mapping.fit_all(growing.matrix(drawn), 7)
+    results = growing.index.map(seed=7)
+    found = places(results)
+    np.testing.assert_allclose(
+        [found[i] for i in growing.ids], basis.project(growing.matrix()), atol=1e-4
+    )
 
 
 def test_a_vector_is_placed_amid_its_nearest_anchors() -> None:

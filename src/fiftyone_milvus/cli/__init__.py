@@ -16,14 +16,17 @@ import typer
 from fiftyone_milvus.cli import (  # noqa: F401
     demo,
     doctor,
+    duplicates,
     engines,
     indexes,
+    map,
     plugin,
     recall,
     registry,
     search,
     setup,
     transfer,
+    waiting,
 )
 from fiftyone_milvus.dataset import availability
 
@@ -67,7 +70,7 @@ app.add_typer(plugin.app, name="plugin", rich_help_panel=registry.SET_UP)
 def main() -> None:
     """Runs the command line; errors are one line on stderr and exit code 1."""
     try:
-        with availability.answering(say=lambda text: typer.echo(text, err=True)):
+        with availability.answering(say=_say):
             app()
     except KeyboardInterrupt:
         typer.secho("Interrupted", err=True)
@@ -78,6 +81,11 @@ def main() -> None:
             traceback.print_exc()
         typer.secho(f"Error: {_one_line(error)}", fg=typer.colors.RED, err=True)
         sys.exit(1)
+
+
+def _say(text: str) -> None:
+    waiting.clear()
+    typer.echo(text, err=True)
 
 
 def _one_line(error: Exception) -> str:

@@ -9,14 +9,25 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fiftyone_milvus.cli import output
+from fiftyone_milvus.cli import completion, output
+from fiftyone_milvus.cli.waiting import waiting
 from fiftyone_milvus.errors import FiftyOneMilvusError, InvalidInputError
 
 if TYPE_CHECKING:
     from fiftyone_milvus.setup.mongod import Mongod
 
-DatasetName = Annotated[str, typer.Argument(metavar="DATASET", help="The name of a dataset.")]
-BrainKey = Annotated[str, typer.Argument(metavar="BRAIN_KEY", help="The brain key of an index.")]
+DatasetName = Annotated[
+    str,
+    typer.Argument(
+        metavar="DATASET", help="The name of a dataset.", autocompletion=completion.datasets
+    ),
+]
+BrainKey = Annotated[
+    str,
+    typer.Argument(
+        metavar="BRAIN_KEY", help="The brain key of an index.", autocompletion=completion.brain_keys
+    ),
+]
 ViewName = Annotated[
     str | None, typer.Option("--view", metavar="NAME", help="A saved view of the dataset.")
 ]
@@ -50,8 +61,10 @@ def fiftyone() -> Any:
 
     if mongod.find_mongod() is None:
         raise FiftyOneMilvusError("FiftyOne has no database; run `fiftyone-milvus setup`")
-    import fiftyone as fo
+    with waiting("Starting FiftyOne"):
+        import fiftyone as fo
 
+        fo.list_datasets()  # which starts its database, if none runs
     return fo
 
 

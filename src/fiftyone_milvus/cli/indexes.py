@@ -1,4 +1,4 @@
-"""The commands for indexes: list, info, create, sync, delete, cleanup."""
+"""The commands for indexes: list, info, create, sync, rename, delete, cleanup."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fiftyone_milvus.cli import arguments, output
+from fiftyone_milvus.cli import arguments, completion, output
 from fiftyone_milvus.cli.arguments import BrainKey, DatasetName, Settings, Uri, ViewName, Yes
 from fiftyone_milvus.cli.output import Json, print_facts, print_json, print_table, show, unlogged
 from fiftyone_milvus.cli.registry import INDEXES, command
@@ -35,7 +35,12 @@ _Workers = Annotated[
 def list_(
     dataset: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="A dataset; repeatable.", show_default="all"),
+        typer.Option(
+            metavar="NAME",
+            help="A dataset; repeatable.",
+            show_default="all",
+            autocompletion=completion.datasets,
+        ),
     ] = None,
     compare: _Compare = True,
     as_json: Json = False,
@@ -126,7 +131,10 @@ def create(
     dataset: DatasetName,
     brain_key: BrainKey,
     model: Annotated[
-        str | None, typer.Option(help="A model of FiftyOne's zoo to embed with.")
+        str | None,
+        typer.Option(
+            help="A model of FiftyOne's zoo to embed with.", autocompletion=completion.models
+        ),
     ] = None,
     embeddings_field: Annotated[
         str | None, typer.Option(help="A field that holds embeddings.")
@@ -144,6 +152,7 @@ def create(
         typer.Option(
             help="cosine, dotproduct or euclidean.",
             show_default="cosine; for an existing collection, its own",
+            autocompletion=completion.metrics,
         ),
     ] = None,
     index_type: Annotated[
@@ -225,6 +234,22 @@ def sync(
     _exit_if_failed(report.failed, as_json)
 
 
+@command(INDEXES, "rename quickstart similar looks")
+def rename(
+    dataset: DatasetName,
+    brain_key: BrainKey,
+    new_key: Annotated[str, typer.Argument(metavar="NEW_KEY", help="The new brain key.")],
+    as_json: Json = False,
+) -> None:
+    """Rename an index: give it another brain key. Its collection keeps its name."""
+    found = arguments.dataset(dataset)
+    from fiftyone_milvus.inventory import lifecycle
+
+    lifecycle.rename(found, brain_key, new_key)
+    renamed = {"brain_key": brain_key, "new_key": new_key}
+    show(renamed, as_json, f"Index '{brain_key}' of '{dataset}' is '{new_key}' now")
+
+
 @command(INDEXES, "delete quickstart similar --yes")
 def delete(
     dataset: DatasetName,
@@ -270,7 +295,7 @@ def delete(
     show(deleted, as_json, f"Deleted {brain_key} ({part}), {vectors:,} vectors")
 
 
-@command(INDEXES, "cleanup", "cleanup fiftyone_old_similar --yes")
+@command(INDEXES, "cleanup --dry-run", "cleanup fiftyone_old_similar --yes")
 def cleanup(
     names: Annotated[
         list[str] | None,
@@ -278,11 +303,14 @@ def cleanup(
     ] = None,
     uri: Uri = None,
     yes: Yes = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only list them; exit with 1 if there are any.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Drop orphaned collections: FiftyOne deleted their dataset or brain run.
 
-    With `--json` and without a name or `--yes`, only lists them, and exits with 1 if there are any.
+    `--json` without a name or `--yes` is `--dry-run` too.
     """
     arguments.fiftyone()
     from fiftyone_milvus import inventory
@@ -297,7 +325,7 @@ def cleanup(
     dropped: list[str] = []
     what = f"{len(chosen)} collection{'s' * (len(chosen) > 1)}"
     question = f"Drop {what} at {connection.target.address}?"
-    only_listed = as_json and not names and not yes
+    only_listed = dry_run or (as_json and not names and not yes)
     if chosen and not only_listed and arguments.confirm(question, yes):
         dropped = inventory.clean_up(chosen, connection)
     if as_json:

@@ -13,8 +13,12 @@ from typing import Annotated, Any, TextIO, cast
 
 import typer
 
+from fiftyone_milvus.cli import waiting
+
 _SHORT, _GAP = 12, 3
 _UNLIMITED = 10_000
+_NARROW = 60
+"""Up to so many columns, a terminal shows a table that does not fit as a list."""
 
 _output: TextIO | None = None
 
@@ -25,6 +29,10 @@ class _Stderr:
     A progress bar of FiftyOne redirects all log handlers whose stream is ``sys.stdout``, and
     Python's own handler for the standard error refuses that.
     """
+
+    def write(self, text: str) -> int:
+        waiting.clear()
+        return sys.stderr.write(text)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(sys.stderr, name)
@@ -91,7 +99,7 @@ def unlogged(module: str) -> Iterator[None]:
 def print_table(
     columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str | None = None
 ) -> None:
-    """Prints a table; numbers are aligned right.
+    """Prints a table; numbers are aligned right. A narrow terminal gets a list instead.
 
     Args:
         columns: the column heads
@@ -112,6 +120,9 @@ def print_table(
     widths = [max(map(len, column)) for column in zip(columns, *shown)]
     # If there is room, short columns keep their width, and long ones are folded
     least = [min(width, _SHORT) for width in widths]
+    if console.width <= _NARROW and sum(widths) + _GAP * len(widths) > console.width:
+        _print_list(columns, shown, title)
+        return
     roomy = sum(least) + _GAP * len(least) <= console.width
     table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left")
     for at, name in enumerate(columns):
@@ -125,6 +136,14 @@ def print_table(
     for row in shown:
         table.add_row(*row)
     console.print(table)
+
+
+def _print_list(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str | None) -> None:
+    if title is not None:
+        echo(title)
+    for row in rows:
+        echo("")
+        print_facts({name or "no.": cell for name, cell in zip(columns, row)})
 
 
 def print_facts(facts: Mapping[str, Any]) -> None:

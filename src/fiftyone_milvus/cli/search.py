@@ -1,4 +1,4 @@
-"""The commands that search: search, duplicates."""
+"""The command that searches: search."""
 
 from __future__ import annotations
 
@@ -9,17 +9,12 @@ from typing import Annotated, Any
 
 import typer
 
-from fiftyone_milvus.cli import arguments, output
-from fiftyone_milvus.cli.arguments import BrainKey, DatasetName, ViewName
+from fiftyone_milvus.cli import arguments, completion, output, results
+from fiftyone_milvus.cli.arguments import ViewName
 from fiftyone_milvus.cli.output import Json, print_json, print_table
 from fiftyone_milvus.cli.registry import SEARCH, command
+from fiftyone_milvus.cli.results import Open, Port, Tag
 from fiftyone_milvus.errors import InvalidInputError
-
-_SELECTED = 100_000
-"""IDs in one pipeline, which MongoDB limits to 16 MB."""
-
-_Open = Annotated[bool, typer.Option("--open", help="Show the result in the App, until Ctrl-C.")]
-_Port = Annotated[int, typer.Option(help="The App's port.")]
 
 
 @command(
@@ -29,11 +24,26 @@ _Port = Annotated[int, typer.Option(help="The App's port.")]
     "search --everywhere --image cat.jpg",
 )
 def search(
-    dataset: Annotated[str | None, typer.Argument(help="The name of a dataset.")] = None,
-    brain_key: Annotated[str | None, typer.Argument(help="The brain key of an index.")] = None,
+    dataset: Annotated[
+        str | None,
+        typer.Argument(help="The name of a dataset.", autocompletion=completion.datasets),
+    ] = None,
+    brain_key: Annotated[
+        str | None,
+        typer.Argument(help="The brain key of an index.", autocompletion=completion.brain_keys),
+    ] = None,
     ids: Annotated[
         list[str] | None,
         typer.Option("--id", help="Search by a sample or label of the index; repeatable."),
+    ] = None,
+    negatives: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--negative",
+            metavar="ID",
+            help="A sample or label that the results should not resemble; repeatable.",
+            show_default=False,
+        ),
     ] = None,
     image: Annotated[
         Path | None, typer.Option(help="Search by an image file.", exists=True, dir_okay=False)
@@ -50,15 +60,26 @@ def search(
         str | None, typer.Option(help="A Milvus expression over the fields of the collection.")
     ] = None,
     reverse: Annotated[bool, typer.Option("--reverse", help="Find the least similar.")] = False,
+    best_per_image: Annotated[
+        bool,
+        typer.Option("--best-per-image", help="Of an index of patches, one of each image."),
+    ] = False,
+    tag: Tag = None,
     view: ViewName = None,
     everywhere: Annotated[
         bool, typer.Option("--everywhere", help="Search the indexes of all datasets.")
     ] = False,
     model: Annotated[
-        str | None, typer.Option(help="With --everywhere: the model of the indexes.")
+        str | None,
+        typer.Option(
+            help="With --everywhere: the model of the indexes.", autocompletion=completion.models
+        ),
     ] = None,
     metric: Annotated[
-        str | None, typer.Option(help="With --everywhere: the metric of the indexes.")
+        str | None,
+        typer.Option(
+            help="With --everywhere: the metric of the indexes.", autocompletion=completion.metrics
+        ),
     ] = None,
     brain_keys: Annotated[
         list[str] | None,
@@ -66,15 +87,16 @@ def search(
             "--brain-key", help="With --everywhere: a brain key of the indexes; repeatable."
         ),
     ] = None,
-    open_app: _Open = False,
-    port: _Port = 5151,
+    open_app: Open = False,
+    port: Port = 5151,
     as_json: Json = False,
 ) -> None:
     """Find the samples or patches that are most similar to a sample, an image or a text."""
     if sum(given is not None and given != [] for given in (ids, image, text)) != 1:
         raise typer.BadParameter("give one of --id, --image and --text")
     if everywhere:
-        if (dataset, brain_key, max_distance, filter, view) != (None,) * 5 or reverse or open_app:
+        given = (dataset, brain_key, max_distance, filter, view, tag)
+        if given != (None,) * 6 or reverse or open_app or best_per_image or negatives:
             raise typer.BadParameter(
                 "with --everywhere, give only a query, -k, --model, --metric and --brain-key"
             )
@@ -97,8 +119,11 @@ def search(
         max_distance=max_distance,
         filter=filter,
         reverse=reverse,
+        group_by="sample_id" if best_per_image else None,
+        negative=negatives or None,
     )
-    paths = _paths(samples, found.sample_ids)
+    results.tag(index, found.sample_ids if found.label_ids is None else found.label_ids, tag)
+    paths = results.paths(samples, found.sample_ids)
     names = ("distance", "sample_id", "label_id")
     rows = [
         {**{n: getattr(r, n) for n in names}, "filepath": paths.get(r.sample_id)} for r in found
@@ -111,57 +136,10 @@ def search(
         columns = [name for name in rows[0] if any(row[name] is not None for row in rows)]
         cells = [(i + 1, *(row[n] for n in columns)) for i, row in enumerate(rows)]
         print_table(("", *columns), cells)
+        if tag is not None:
+            output.echo(f"Tagged {len(rows):,} '{tag}'")
     if open_app:
-        _show(found.view(), port)
-
-
-@command(
-    SEARCH,
-    "duplicates quickstart similar --fraction 0.05",
-    "duplicates quickstart similar --thresh 0.02 --tag duplicate",
-)
-def duplicates(
-    dataset: DatasetName,
-    brain_key: BrainKey,
-    thresh: Annotated[
-        float | None, typer.Option(help="The distance within which samples are duplicates.")
-    ] = None,
-    fraction: Annotated[
-        float | None, typer.Option(min=0, max=1, help="The share of duplicates to find.")
-    ] = None,
-    view: ViewName = None,
-    tag: Annotated[str | None, typer.Option(help="Tag the duplicates with this.")] = None,
-    open_app: _Open = False,
-    port: _Port = 5151,
-    as_json: Json = False,
-) -> None:
-    """Find near-duplicates, each with the original that is kept."""
-    if (thresh is None) == (fraction is None):
-        raise typer.BadParameter("give one of --thresh and --fraction")
-    index = arguments.index(dataset, brain_key)
-    samples = arguments.samples(dataset, view)
-    if view is not None:
-        index.use_view(samples)
-    index.find_duplicates(thresh=thresh, fraction=fraction)
-    found = [str(i) for i in index.duplicate_ids]
-    # The closest first, as in FiftyOne's duplicates_view()
-    groups = sorted((index.neighbors_map or {}).items(), key=lambda group: group[1][0][1])
-    pairs = [(str(one), str(i), float(d)) for one, others in groups for i, d in others]
-    if tag is not None:
-        from fiftyone_milvus.plugin import results
-
-        results.tag(samples._root_dataset, index.config.patches_field, found, tag)
-    if as_json:
-        rows = [{"original": one, "duplicate": i, "distance": d} for one, i, d in pairs]
-        print_json({"thresh": index.thresh, "duplicates": rows, "tag": tag})
-    else:
-        if pairs:
-            print_table(("original", "duplicate", "distance"), pairs)
-        within = "" if index.thresh is None else f" within {index.thresh:.4g}"
-        tagged = "" if tag is None else f", tagged '{tag}'"
-        output.echo(f"{len(found):,} near-duplicates{within}{tagged}")
-    if open_app and found:
-        _show(index.duplicates_view(), port)
+        results.open_app(found.view(), port)
 
 
 def _query_everywhere(ids: Sequence[str] | None, image: Path | None, text: str | None) -> Any:
@@ -205,24 +183,3 @@ def _query(index: Any, ids: Sequence[str] | None, image: Path | None, text: str 
 
     images.check_model(index)
     return images.embed(index, images.read(image))
-
-
-def _paths(samples: Any, sample_ids: Sequence[str]) -> dict[str, str]:
-    if not sample_ids:
-        return {}
-    dataset = samples._root_dataset
-    if dataset.media_type == "group":
-        dataset = dataset.select_group_slices(_allow_mixed=True)
-    unique = list(dict.fromkeys(sample_ids))
-    found: dict[str, str] = {}
-    for start in range(0, len(unique), _SELECTED):
-        part = dataset.select(unique[start : start + _SELECTED])
-        found.update(zip(*part.values(["id", "filepath"])))
-    return found
-
-
-def _show(view: Any, port: int) -> None:
-    import fiftyone as fo
-
-    session = fo.launch_app(view=view, port=port)
-    session.wait(-1)

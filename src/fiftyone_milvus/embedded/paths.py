@@ -7,6 +7,7 @@ import stat
 import tempfile
 from pathlib import Path
 
+from fiftyone_milvus import fiftyone_config
 from fiftyone_milvus.embedded import files
 from fiftyone_milvus.errors import EmbeddedServiceError
 
@@ -29,9 +30,7 @@ def default_path() -> Path:
     if named := os.environ.get(PATH_VARIABLE):
         return resolve(named)
 
-    import fiftyone as fo
-
-    return resolve(Path(fo.config.database_dir).parent / "milvus" / "fiftyone.db")
+    return resolve(fiftyone_config.database_dir().parent / "milvus" / "fiftyone.db")
 
 
 def resolve(path: str | os.PathLike[str]) -> Path:

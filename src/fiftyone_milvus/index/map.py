@@ -23,10 +23,12 @@ logger = logging.getLogger(__name__)
 
 _DRAWN = 20_000
 _DRAWN_BYTES = 256 << 20
+_DRAWN_PCA = 100_000
 _EXACT_DIMS = 2_048
-"""Up to so many dimensions, PCA is computed from all vectors; above, from a sample of them."""
+"""Above, the matrix of PCA is too large, and a smaller sample is taken as a whole."""
 
-_SHOWN_FROM = 20_000
+_MANY = 20_000
+"""From so many on, a progress bar is shown, and all IDs of the index are compared."""
 
 
 class IndexMap(IndexEmbeddings):
@@ -65,9 +67,9 @@ class IndexMap(IndexEmbeddings):
             brain_key (None): the brain key of the map. By default, that of the index with ``_map``
             method (None): ``"pca"``, the two directions in which the embeddings differ most, which
                 takes seconds; or ``"umap"``, which keeps neighbors together, takes minutes, and
-                needs the package ``umap-learn``. Of more than 20,000 embeddings, UMAP lays out a
-                sample, and the others are placed amid their nearest neighbors in it. By default,
-                that of the existing map, else ``"pca"``
+                needs the package ``umap-learn``. Of many embeddings, a sample decides: 100,000 for
+                PCA, and 20,000 for UMAP, which places the others amid their nearest neighbors in
+                it. By default, that of the existing map, else ``"pca"``
             samples (None): the dataset or view to draw. By default, the current :meth:`view`
             seed (51): of the random numbers of UMAP, and of the sample
             update (True): whether to add to an existing map (True), or to compute it again (False)
@@ -102,11 +104,10 @@ class IndexMap(IndexEmbeddings):
             old = None
         if method == "umap" and old is None:
             mapping.check_umap()
-        expected = read(samples, self.config.patches_field).keys
-        if not self._collection.present():
-            raise self._nothing_to_draw()
+        expected = np.sort(read(samples, self.config.patches_field).keys)
+        keys = self._present(expected)
         draw = self._by_pca if method == "pca" else self._by_umap
-        points, record = draw(np.sort(expected), old, seed, progress)
+        points, record = draw(keys, old, seed, progress)
         before = set() if old is None else set(old.rows.keys.tolist())
         after = set(points.keys.tolist())
         counts = {
@@ -151,18 +152,40 @@ class IndexMap(IndexEmbeddings):
             return None
         return str(self._samples._root_dataset.get_brain_info(self.key).timestamp)
 
+    def _present(self, keys: IdArray) -> IdArray:
+        """Returns those of some keys that the index has.
+
+        Raises:
+            InvalidInputError: if it has none of them
+        """
+        if self._collection.present() and len(keys):
+            few, target = len(keys) < _MANY, Expected(keys, keys)
+            if few:
+                compared = difference.look_up(self._collection, target)
+            else:
+                compared = difference.compare(self._collection, target, patches=self._patches)
+            keys = keys[compared.present]
+            if len(keys):
+                return keys
+        what = "patches" if self._patches else "samples"
+        raise InvalidInputError(
+            f"The index has no embedding of these {what}, so there is nothing to draw; call sync() "
+            "first, or pass other samples"
+        )
+
     def _by_pca(
         self, keys: IdArray, old: StoredMap | None, seed: int, progress: Any
     ) -> tuple[Rows, dict[str, Any]]:
         dimension = self._collection.layout.dimension
         basis = None if old is None else Basis.from_text(old.record["basis"])
         if basis is None or len(basis.mean) != dimension:
-            parts = self._embeddings(keys, "Computing the map", progress)
-            if dimension > _EXACT_DIMS:
-                drawn = mapping.draw(parts, self._most_drawn(), seed)
-                basis = mapping.fit_all(drawn.values, seed)
-            else:
+            exact = dimension <= _EXACT_DIMS
+            drawn = _draw(keys, _DRAWN_PCA if exact else self._most_drawn(), seed)
+            parts = self._embeddings(drawn, "Computing the map", progress)
+            if exact:
                 basis = mapping.fit(part.values for part in parts)
+            else:
+                basis = mapping.fit_all(mapping.join(parts).values, seed)
         # All of them, as embeddings may have changed
         parts = self._embeddings(keys, "Placing the points", progress)
         points = mapping.join(mapping.placed(parts, basis.project))
@@ -172,16 +195,13 @@ class IndexMap(IndexEmbeddings):
         self, keys: IdArray, old: StoredMap | None, seed: int, progress: Any
     ) -> tuple[Rows, dict[str, Any]]:
         if old is None:
-            parts = self._embeddings(keys, "Drawing a sample", progress)
-            drawn = mapping.draw(parts, self._most_drawn(), seed)
+            some = _draw(keys, self._most_drawn(), seed)
+            drawn = mapping.join(self._embeddings(some, "Drawing a sample", progress))
             logger.info("Laying out %d embeddings by UMAP...", len(drawn.keys))
             points = drawn._replace(values=mapping.lay_out(drawn.values, seed))
             anchors, count = Anchors(drawn.values, points.values), len(drawn.keys)
         else:
             # What has a place keeps it, as its neighbors do
-            target = Expected(keys, keys)
-            there = difference.compare(self._collection, target, patches=self._patches).present
-            keys = keys[there]
             kept = np.isin(_ids(old.rows), keys)
             points, count = old.rows.take(kept), int(kept[: old.record["anchors"]].sum())
             if count < mapping.LEAST:
@@ -191,9 +211,8 @@ class IndexMap(IndexEmbeddings):
         keys = keys[~np.isin(keys, _ids(points))]
         found = [points]
         if len(keys):
-            found += mapping.placed(
-                self._embeddings(keys, "Placing the points", progress), anchors.project
-            )
+            parts = self._embeddings(keys, "Placing the points", progress)
+            found += mapping.placed(parts, anchors.project)
         if old is not None and len(keys) > count:
             logger.warning(
                 "%d new points are placed among %d by UMAP; map(update=False) lays out all again",
@@ -212,15 +231,10 @@ class IndexMap(IndexEmbeddings):
         return max(1, min(_DRAWN, _DRAWN_BYTES // (4 * self._collection.layout.dimension)))
 
     def _embeddings(self, keys: IdArray, title: str, progress: Any) -> Iterator[Rows]:
-        """Yields the embeddings with some keys, in their order; under cosine, of length 1.
-
-        Raises:
-            InvalidInputError: if there are none
-        """
+        """Yields the embeddings with some keys, in their order; under cosine, of length 1."""
         size = max(1, BATCH_BYTES // (4 * self._collection.layout.dimension))
         batches = (keys[i : i + size] for i in range(0, len(keys), size))
-        done = 0
-        show = len(keys) >= _SHOWN_FROM
+        show = len(keys) >= _MANY
         with ProgressBar(len(keys), title, show=show, progress=progress) as bar:
             for rows in self._collection.fetch_pages(map(object_ids.to_strings, batches)):
                 if rows.ids:
@@ -229,18 +243,15 @@ class IndexMap(IndexEmbeddings):
                         lengths = np.linalg.norm(found.values, axis=1, keepdims=True)
                         found = found._replace(values=found.values / lengths)
                     yield found
-                    done += len(rows.ids)
                     bar.update(len(rows.ids))
-            bar.update(len(keys) - done)
-        if not done:
-            raise self._nothing_to_draw()
 
-    def _nothing_to_draw(self) -> InvalidInputError:
-        what = "patches" if self._patches else "samples"
-        return InvalidInputError(
-            f"The index has no embedding of these {what}, so there is nothing to draw; call sync() "
-            "first, or pass other samples"
-        )
+
+def _draw(keys: IdArray, count: int, seed: int) -> IdArray:
+    """Returns so many of some keys, each with the same probability, in their order."""
+    if len(keys) <= count:
+        return keys
+    chosen = np.random.default_rng(seed).choice(len(keys), count, replace=False)
+    return keys[np.sort(chosen)]
 
 
 def _ids(rows: Rows) -> IdArray:

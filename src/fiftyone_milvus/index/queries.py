@@ -96,6 +96,7 @@ class IndexQueries(IndexBase):
         group_by: str | None = None,
         reverse: bool = False,
         aggregation: str = "mean",
+        negative: Any = None,
     ) -> SearchResults:
         """Finds the samples or patches most similar to a query.
 
@@ -121,6 +122,8 @@ class IndexQueries(IndexBase):
             reverse (False): whether to find the least similar, among what the other arguments allow
             aggregation ("mean"): how several queries become one ranking; one of
                 :data:`fiftyone_milvus.index.AGGREGATIONS`
+            negative (None): what the results should not resemble; like ``query``. The search is
+                then for twice the mean of the queries minus the mean of these
 
         Returns:
             a :class:`fiftyone_milvus.search.results.SearchResults`
@@ -138,6 +141,8 @@ class IndexQueries(IndexBase):
         filter = check_text("filter", filter, what="an expression in Milvus' language")
         vectors, _ = self._parse_vectors(self._parse_query(query))
         vectors, combine = self._aggregate(vectors, aggregation)
+        if negative is not None:
+            vectors = self._away_from(vectors, negative, aggregation)
         scope = self._filtered(self._slice_scope() or self._search_scope(), filter)
         found = expansion.search(
             self._searcher,
@@ -189,6 +194,17 @@ class IndexQueries(IndexBase):
 
         found = explain.explain(self._make_searcher, make_scope, vectors, k, analyze=analyze)
         print(found)
+        return found
+
+    def _away_from(self, vectors: Array, negative: Any, aggregation: str) -> Array:
+        """Returns the query vector for what resembles some vectors, and others not."""
+        if aggregation != "mean":
+            raise InvalidInputError(
+                f"negative needs aggregation='mean', not {aggregation!r}; leave one of them out"
+            )
+        others, _ = self._parse_vectors(self._parse_query(negative))
+        found = 2 * vectors - others.mean(axis=0, keepdims=True)
+        validation.check_values(found, self.config.metric)
         return found
 
     @staticmethod

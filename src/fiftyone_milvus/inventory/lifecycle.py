@@ -139,6 +139,28 @@ def create(
 
 
 @needs_database
+def rename(dataset: Any, brain_key: str, new_key: str) -> None:
+    """Gives an index another brain key.
+
+    Args:
+        dataset: a :class:`fiftyone.core.dataset.Dataset`
+        brain_key: of the index
+        new_key: its new one
+
+    Raises:
+        InvalidInputError: if there is no such index, or the new key can't be used
+        FiftyOneMilvusError: if Milvus does not answer; then nothing is changed
+    """
+    index = open_index(dataset, brain_key)
+    problem = key_problem(dataset, new_key)
+    if problem is not None:
+        raise InvalidInputError(problem)
+    # FiftyOne would rename the run, and only warn that the collection has the old key
+    ask(index.connection)
+    dataset.rename_brain_run(brain_key, new_key)
+
+
+@needs_database
 def delete(dataset: Any, brain_key: str, part: str = "both") -> int:
     """Deletes an index: its brain run, its collection, or both.
 

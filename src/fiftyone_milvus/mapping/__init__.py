@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from fiftyone_milvus.mapping.anchors import LEAST, Anchors, check_umap, lay_out
-from fiftyone_milvus.mapping.drawing import draw
 from fiftyone_milvus.mapping.pca import Basis, fit, fit_all
 from fiftyone_milvus.mapping.rows import Rows, join, placed
 from fiftyone_milvus.mapping.runs import METHODS, StoredMap, load, maps_of, rename, save
@@ -16,7 +15,6 @@ __all__ = [
     "Rows",
     "StoredMap",
     "check_umap",
-    "draw",
     "fit",
     "fit_all",
     "join",

@@ -9,7 +9,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn.decomposition import PCA
 
 from fiftyone_milvus.metrics import Array
 
@@ -86,6 +85,8 @@ def fit_all(vectors: Array, seed: int) -> Basis:
         vectors: a ``num_vectors x num_dims`` float32 array
         seed: of the iteration's start
     """
+    from sklearn.decomposition import PCA  # slow, and rarely needed
+
     if len(vectors) == 1:
         return _basis(vectors[0], np.empty((0, vectors.shape[1])))
     count = min(DIMS, *vectors.shape)

@@ -6,14 +6,10 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-import fiftyone.brain.visualization as fbv
-
 from fiftyone_milvus.errors import InvalidInputError, shown
 from fiftyone_milvus.mapping.rows import Rows
 
 METHODS = ("pca", "umap")
-
-_CONFIGS = {"pca": fbv.PCAVisualizationConfig, "umap": fbv.UMAPVisualizationConfig}
 _RECORD = "milvus_map"
 """The attribute of a run's config that has what is needed to add to its map."""
 
@@ -106,9 +102,10 @@ def save(
     Returns:
         the :class:`fiftyone.brain.visualization.VisualizationResults`
     """
-    config = _CONFIGS[method](
-        similarity_index=index_key, patches_field=patches_field, seed=seed, num_dims=2
-    )
+    import fiftyone.brain.visualization as fbv  # slow: it imports scikit-learn
+
+    make = {"pca": fbv.PCAVisualizationConfig, "umap": fbv.UMAPVisualizationConfig}[method]
+    config = make(similarity_index=index_key, patches_field=patches_field, seed=seed, num_dims=2)
     setattr(config, _RECORD, record)
     dataset, run = samples._root_dataset, config.build()
     points_field = None

