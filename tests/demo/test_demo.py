@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import fiftyone as fo
+import fiftyone.brain as fob
 import fiftyone.zoo as foz
 import numpy as np
 import pytest
 from PIL import Image
 
 from fiftyone_milvus import embedded
-from fiftyone_milvus.demo import digits, model, tour
+from fiftyone_milvus.demo import digits, model, removal, tour
 from fiftyone_milvus.errors import InvalidInputError
 from fiftyone_milvus.index import MilvusSimilarityIndex
 from tests.support.warm import WARM
@@ -149,6 +150,8 @@ def test_it_leaves_a_picture_a_page_and_code(demo: Any) -> None:
         if line and not line.startswith("#"):
             assert line in printed
     assert "fiftyone app launch milvus-digit-pages" in printed
+    assert "fiftyone-milvus demo --remove" in printed
+    assert fo.load_dataset(digits.IMAGES).info[tour.OUT] == str(out)
     assert "Traceback" not in printed
 
 
@@ -222,6 +225,60 @@ def test_a_prompt_may_have_quotes() -> None:
         compile(step.code, step.title, "exec")
         if step.title == "Search by text":
             assert eval(str(step.query)) == prompt
+
+
+def test_what_it_made_is_removed_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, embedded_path: Path
+) -> None:
+    monkeypatch.setattr(fo.config, "default_dataset_dir", str(tmp_path / "fiftyone"))
+    monkeypatch.setattr(fo.config, "model_zoo_dir", str(tmp_path / "zoo"))
+    monkeypatch.setattr(digits, "IMAGES", "milvus-digits-few")
+    monkeypatch.setattr(digits, "PAGES", "milvus-digit-pages-few")
+    monkeypatch.setattr(digits, "_NUM_PAGES", 2)
+    scans = digits.scans()
+    monkeypatch.setattr(digits, "scans", lambda: (scans[0][:20], scans[1][:20]))
+    root = Path(fo.config.default_dataset_dir)
+    images = digits.build_images(root / digits.IMAGES)
+    digits.build_pages(root / digits.PAGES)
+    model.folder().mkdir(parents=True)
+    for name in model.FILES:
+        (model.folder() / name).write_text("")
+    out = tmp_path / "out"
+    out.mkdir()
+    for name in (*tour.FILES, "mine.txt"):
+        (out / name).write_text("mine")
+    images.info[tour.OUT] = str(out)
+    images.save()
+    index = fob.compute_similarity(
+        images,
+        embeddings=np.eye(20, dtype=np.float32),
+        brain_key="image_index",
+        backend="milvus",
+        uri=str(embedded_path),
+    )
+    index.map()
+    client, collection = index.client, index.config.collection_name
+
+    made = removal.find("digits", None)
+    shown = str(made)
+    assert all(word in shown for word in (digits.IMAGES, digits.PAGES, str(out), "zoo"))
+    removal.remove(made)
+    assert not {digits.IMAGES, digits.PAGES} & set(fo.list_datasets())
+    assert collection not in client.list_collections()
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["mine.txt"]
+    assert not removal.find("digits", None)
+
+    theirs = fo.Dataset("milvus-demo-theirs")
+    try:
+        (root / "milvus-demo").mkdir(parents=True)
+        (root / "milvus-demo" / "demo.py").write_text("")
+        made = removal.find(theirs.name, None)
+        assert made.datasets == ()
+        removal.remove(made)
+        assert not (root / "milvus-demo").exists()
+        assert theirs.name in fo.list_datasets()
+    finally:
+        theirs.delete()
 
 
 def test_without_internet_the_zoo_is_one_line_of_error(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ def run(
     dataset: str = "digits",
     model: str | None = None,
     prompt: str | None = None,
-    out: Path = Path("fiftyone-milvus-demo"),
+    out: Path | None = None,
     app: bool = False,
     port: int = 5151,
     address: str = "127.0.0.1",
@@ -25,7 +25,8 @@ def run(
         model: the name of a model of FiftyOne's zoo that embeds images and text; by default a
             small one for the digits, and CLIP for other datasets
         prompt: the text to search for, by default one that fits the dataset
-        out: the directory to write to, created if it is missing
+        out: the directory to write to, created if it is missing; by default ``milvus-demo`` in
+            FiftyOne's directory of datasets
         app: whether to open the FiftyOne App at the end, and wait until it is closed
         port: the App's port
         address: the address that the App listens on
@@ -35,6 +36,6 @@ def run(
     """
     from fiftyone_milvus.demo import tour
 
-    tour.run(tour.prepare(dataset, model, prompt), out)
+    tour.run(tour.prepare(dataset, model, prompt), out or tour.default_out())
     if app:
         tour.open_app(dataset, port, address)

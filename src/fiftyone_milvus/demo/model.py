@@ -98,6 +98,20 @@ class DigitsModel(fom.Model, fom.EmbeddingsMixin, fom.PromptMixin):
         return _unit(self._weights["prototypes"][named].mean(axis=0))
 
 
+FILES = ("__init__.py", "manifest.json", _WEIGHTS)
+"""The files of the model."""
+
+
+def folder() -> Path:
+    """Returns the folder of the model in FiftyOne's zoo directory."""
+    return Path(fo.config.model_zoo_dir) / _SOURCE
+
+
+def forget() -> None:
+    """Has FiftyOne read its list of models again, which it keeps."""
+    getattr(fozm, "_invalidate_zoo_models_manifest", lambda: None)()
+
+
 def install() -> Path:
     """Installs the model in FiftyOne's zoo directory and returns its folder there."""
     folder = Path(fo.config.model_zoo_dir) / _SOURCE
@@ -119,8 +133,7 @@ def install() -> Path:
     }
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=4) + "\n")
     download_model(NAME, folder / _WEIGHTS)
-    # FiftyOne caches its list of models
-    getattr(fozm, "_invalidate_zoo_models_manifest", lambda: None)()
+    forget()
     return folder
 
 

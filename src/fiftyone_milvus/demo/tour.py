@@ -23,6 +23,15 @@ from fiftyone_milvus.output_paths import check_output
 _ZOO_MODEL = "clip-vit-base32-torch"
 _NUM_HITS = 8
 
+KEYS = ("image_index", "patch_index")
+"""The brain keys of the demo's indexes."""
+
+FILES = ("neighbors.png", "neighbors.html", "demo.py")
+"""What the demo writes."""
+
+OUT = "fiftyone_milvus_demo"
+"""Where a dataset's info says to which folder."""
+
 _SCRIPT = """\
 #: Open the datasets, and make Milvus the engine
 import fiftyone as fo
@@ -40,7 +49,11 @@ for dataset, key in [(images, "image_index"), (pages, "patch_index")]:
         dataset.delete_brain_run(key)
 #: Index the images
 image_index = fob.compute_similarity(
-    images, model="{model}", brain_key="image_index", backend="milvus"
+    images,
+    model="{model}",
+    metric="cosine",
+    brain_key="image_index",
+    backend="milvus",
 )
 print(image_index.total_index_size, "images")
 #: Index the patches
@@ -48,6 +61,7 @@ patch_index = fob.compute_similarity(
     pages,
     patches_field="ground_truth",
     model="{model}",
+    metric="cosine",
     brain_key="patch_index",
     backend="milvus",
 )
@@ -184,11 +198,16 @@ def steps(subject: Subject) -> list[Step]:
     return found
 
 
+def default_out() -> Path:
+    """Returns the folder to which the demo writes by default: one beside its images."""
+    return Path(fo.config.default_dataset_dir) / "milvus-demo"
+
+
 def run(subject: Subject, out: Path) -> None:
-    """Prints and runs every step, and writes ``neighbors.png``, ``neighbors.html``, ``demo.py``."""
+    """Prints and runs every step, and writes :data:`FILES`."""
     if not (out := out.expanduser()).exists():
         out.mkdir(parents=True)
-    for name in ("neighbors.png", "neighbors.html", "demo.py"):
+    for name in FILES:
         check_output(out / name)
     console = Console()
     names: dict[str, Any] = {}
@@ -211,11 +230,16 @@ def run(subject: Subject, out: Path) -> None:
     script = "\n".join(f"# {step.title}\n{step.code}" for step in todo)
     (out / "demo.py").write_text(script, encoding="utf-8")
 
+    name, own = subject.images, subject.images == digits.IMAGES
+    dataset = fo.load_dataset(name)
+    dataset.info[OUT] = str(out.absolute())
+    dataset.save()
     console.rule("[bold]Done", align="left")
     for what, where in (
         ("The neighbors", f"{out / 'neighbors.png'}, {out / 'neighbors.html'}"),
         ("The code", f"{out / 'demo.py'}"),
         ("In the App", f"fiftyone app launch {subject.pages}"),
+        ("To remove it", "fiftyone-milvus demo --remove" + ("" if own else f" --dataset {name}")),
     ):
         console.print(f"{what:<15} {where}", highlight=False, soft_wrap=True, markup=False)
 

@@ -21,7 +21,7 @@ from fiftyone_milvus.syncing.expected_rows import Expected, read
 
 logger = logging.getLogger(__name__)
 
-_DRAWN = 20_000
+_DRAWN = 10_000
 _DRAWN_BYTES = 256 << 20
 _DRAWN_PCA = 100_000
 _EXACT_DIMS = 2_048
@@ -68,7 +68,7 @@ class IndexMap(IndexEmbeddings):
             method (None): ``"pca"``, the two directions in which the embeddings differ most, which
                 takes seconds; or ``"umap"``, which keeps neighbors together, takes minutes, and
                 needs the package ``umap-learn``. Of many embeddings, a sample decides: 100,000 for
-                PCA, and 20,000 for UMAP, which places the others amid their nearest neighbors in
+                PCA, and 10,000 for UMAP, which places the others amid their nearest neighbors in
                 it. By default, that of the existing map, else ``"pca"``
             samples (None): the dataset or view to draw. By default, the current :meth:`view`
             seed (51): of the random numbers of UMAP, and of the sample
