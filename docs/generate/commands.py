@@ -16,8 +16,13 @@ _HEAD = """\
 <!-- Written by `make reference`; change the code instead. -->
 
 `fiftyone-milvus COMMAND --help` shows the same text. With `--json`, a command prints only JSON to the standard output, and
-everything else to the standard error. `fiftyone-milvus --install-completion` lets your shell complete commands and options.
+everything else to the standard error. `fiftyone-milvus --install-completion` lets your shell complete commands, options, and
+the names of datasets, brain keys, models and metrics.
 If `fiftyone-milvus` is not on the `PATH`, `python -m fiftyone_milvus` is the same.
+
+Many examples use FiftyOne's dataset `quickstart` and the model `clip-vit-base32-torch`. They are downloaded, and the model
+needs torch: run `pip install torch torchvision` and `fiftyone zoo datasets load quickstart` first. `fiftyone-milvus demo`
+makes the dataset `milvus-digits` and the model `digits-prompt`, which need neither.
 
 | exit code | |
 | --- | --- |

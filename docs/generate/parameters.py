@@ -54,7 +54,7 @@ their arguments.
 
 _OWN = (
     "search", "explain", "sync", "sync_fields", "iter_embeddings", "evaluate", "tune", "compare",
-    "nearest_distances",
+    "nearest_distances", "map", "use_model",
 )  # fmt: skip
 _MOVING = ("adoptable", "adopt", "revert", "migrate", "export_index", "import_index")
 

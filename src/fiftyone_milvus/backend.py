@@ -43,6 +43,15 @@ _MAX_SLUG = 180
 _BASE_PARAMETERS = set(inspect.signature(SimilarityConfig.__init__).parameters) - {"self", "kwargs"}
 
 
+class _Default(str):
+    """The value of a parameter that was not given."""
+
+    __slots__ = ()
+
+
+_DEFAULT_METRIC = _Default("dotproduct")
+
+
 class MilvusSimilarityConfig(SimilarityConfig):
     """The configuration of a Milvus similarity index.
 
@@ -122,7 +131,7 @@ class MilvusSimilarityConfig(SimilarityConfig):
     def __init__(
         self,
         collection_name: str | None = None,
-        metric: str = "dotproduct",
+        metric: str = _DEFAULT_METRIC,
         consistency_level: str = "Session",
         index_type: str | None = None,
         index_params: Mapping[str, Any] | None = None,
@@ -175,7 +184,8 @@ class MilvusSimilarityConfig(SimilarityConfig):
 
         super().__init__(**kwargs)
         self.collection_name = collection_name
-        self.metric = metric
+        self.metric = str(metric)
+        self._metric_named = metric is not _DEFAULT_METRIC
         self.consistency_level = consistency_level
         self.index_type, self.index_params, self.search_params = check_index(
             index_type, index_params, search_params

@@ -13,7 +13,8 @@ import typer
 from fiftyone import ViewField as F
 
 from fiftyone_milvus import cli, inventory
-from fiftyone_milvus.cli import completion, results
+from fiftyone_milvus.cli import completion
+from fiftyone_milvus.dataset import media_paths
 from fiftyone_milvus.demo.model import NAME as MODEL
 from tests.app.digits import Scans
 from tests.cli.conftest import COUNT
@@ -195,10 +196,10 @@ def test_what_does_not_exist_is_one_line(digits: fo.Dataset) -> None:
 
 @pytest.mark.parametrize("engine", ["embedded"], indirect=True)
 def test_paths_are_looked_up_in_parts(digits: fo.Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(results, "_SELECTED", 7)
+    monkeypatch.setattr(media_paths, "_SELECTED", 7)
     ids, paths = digits.limit(20).values(["id", "filepath"])
-    assert results.paths(digits, [*ids, ids[0]]) == dict(zip(ids, paths, strict=True))
-    assert results.paths(digits, []) == {}
+    assert media_paths.paths(digits, [*ids, ids[0]]) == dict(zip(ids, paths, strict=True))
+    assert media_paths.paths(digits, []) == {}
 
 
 def test_a_file_that_is_no_image(digits: fo.Dataset, tmp_path: Path) -> None:

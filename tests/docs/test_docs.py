@@ -167,6 +167,38 @@ def test_links_and_images_exist(page: Path) -> None:
     assert broken == []
 
 
+@pytest.mark.parametrize(
+    ("word", "page"),
+    [
+        ("negative", "searching.md"),
+        ("map", "maps.md"),
+        ("review", "searching.md"),
+        ("duplicates", "searching.md"),
+        ("tls", "connecting.md"),
+        ("view", "searching.md"),
+    ],
+)
+def test_words_that_people_look_for_are_in_a_heading(word: str, page: str) -> None:
+    headings = re.findall(r"^#+ +(.+)$", prose(ROOT / "docs" / page), re.MULTILINE)
+    assert any(word in heading.lower() for heading in headings)
+
+
+def test_the_search_icon_has_one_name() -> None:
+    for page in PAGES:
+        for line in prose(page).splitlines():
+            if "magnifying glass" in line:
+                assert "search icon" in line, f"{name(page)}: {line}"
+
+
+def test_a_page_says_first_what_its_commands_download() -> None:
+    for page in (ROOT / "README.md", ROOT / "docs" / "commands.md"):
+        text = page.read_text(encoding="utf-8")
+        first = re.search(r"^ *fiftyone-milvus .*(quickstart|clip-vit)", text, re.MULTILINE)
+        assert first is not None
+        assert "pip install torch torchvision" in text[: first.start()]
+        assert "fiftyone zoo datasets load quickstart" in text[: first.start()]
+
+
 def templates() -> list[str]:
     """Returns the texts of our errors, with ``…`` for what differs."""
     found = []

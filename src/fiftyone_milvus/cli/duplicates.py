@@ -112,7 +112,8 @@ def unique(
 ) -> None:
     """Find samples, or patches, that differ as much as possible from each other."""
     index = _index(dataset, brain_key, view)
-    index.find_unique(count)
+    with output.unlogged("index.duplicates"):
+        index.find_unique(count)
     found = [str(i) for i in index.unique_ids]
     paths = results.paths_of(index, found)
     results.tag(index, found, tag)
@@ -123,7 +124,9 @@ def unique(
         if rows:
             print_table(("", "id", "path"), [(at, *r.values()) for at, r in enumerate(rows, 1)])
         apart = "" if index.thresh is None else f", more than {index.thresh:.4g} apart"
-        asked = "" if len(found) == count else f" of {count:,} asked for; there are no more"
+        asked = (
+            "" if len(found) == count else f" of {count:,} asked for, as the others are like them"
+        )
         output.echo(f"{len(found):,} unique{asked}{apart}{_tagged(tag)}")
     if open_app and found:
         results.open_app(index.unique_view(), port)

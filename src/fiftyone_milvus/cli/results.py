@@ -9,9 +9,6 @@ import typer
 
 from fiftyone_milvus.cli import arguments
 
-_SELECTED = 100_000
-"""IDs in one pipeline, which MongoDB limits to 16 MB."""
-
 Open = Annotated[bool, typer.Option("--open", help="Show the result in the App, until Ctrl-C.")]
 Port = Annotated[int, typer.Option(help="The App's port.")]
 Tag = Annotated[
@@ -19,28 +16,10 @@ Tag = Annotated[
 ]
 
 
-def paths(samples: Any, sample_ids: Sequence[str]) -> dict[str, str]:
-    """Returns the path of the file of each sample, by its ID.
-
-    Args:
-        samples: a dataset or view
-        sample_ids: the samples of the dataset to look up; IDs that do not exist are left out
-    """
-    if not sample_ids:
-        return {}
-    dataset = samples._root_dataset
-    if dataset.media_type == "group":
-        dataset = dataset.select_group_slices(_allow_mixed=True)
-    unique = list(dict.fromkeys(sample_ids))
-    found: dict[str, str] = {}
-    for start in range(0, len(unique), _SELECTED):
-        part = dataset.select(unique[start : start + _SELECTED])
-        found.update(zip(*part.values(["id", "filepath"])))
-    return found
-
-
 def paths_of(index: Any, ids: Sequence[str]) -> dict[str, str]:
     """Returns the path of the file of each sample or patch of an index, by its ID."""
+    from fiftyone_milvus.dataset.media_paths import paths
+
     dataset = index.samples._root_dataset
     if index.config.patches_field is None:
         return paths(dataset, ids)

@@ -123,10 +123,12 @@ def search(
         negative=negatives or None,
     )
     results.tag(index, found.sample_ids if found.label_ids is None else found.label_ids, tag)
-    paths = results.paths(samples, found.sample_ids)
+    from fiftyone_milvus.dataset.media_paths import paths
+
+    files = paths(samples, found.sample_ids)
     names = ("distance", "sample_id", "label_id")
     rows = [
-        {**{n: getattr(r, n) for n in names}, "filepath": paths.get(r.sample_id)} for r in found
+        {**{n: getattr(r, n) for n in names}, "filepath": files.get(r.sample_id)} for r in found
     ]
     if as_json:
         print_json(rows)

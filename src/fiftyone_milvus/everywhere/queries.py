@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -34,11 +32,10 @@ def read(query: Any) -> tuple[Any, str]:
     if isinstance(query, str) and query.strip():
         if len(query) == _ID_DIGITS and ObjectId.is_valid(query):
             return query, "id"
-        if not _is_file(query):
+        if not images.is_path(query):
             return query, "text"
-        query = Path(query)
-    if isinstance(query, os.PathLike):
-        return images.read(query), "image"
+    if (pixels := images.pixels(query)) is not None:
+        return pixels, "image"
     if isinstance(query, ObjectId):
         return str(query), "id"
     problem = shown(query)
@@ -54,15 +51,8 @@ def read(query: Any) -> tuple[Any, str]:
                 return vector, "vector"
             problem = f"array of shape {vector.shape}" if vector.ndim else problem
     raise InvalidInputError(
-        f"Invalid query {problem}; expected a text, the path of an image, one vector or an ID"
+        f"Invalid query {problem}; expected a text, an image or its path, one vector or an ID"
     )
-
-
-def _is_file(path: Any) -> bool:
-    try:
-        return Path(path).is_file()
-    except (OSError, ValueError):  # too long for a path, or with a null character
-        return False
 
 
 def embedded(query: Any, kind: str, index: MilvusSimilarityIndex) -> Array:

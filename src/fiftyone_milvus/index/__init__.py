@@ -8,7 +8,9 @@ from fiftyone_milvus.dataset.availability import methods_need_database
 from fiftyone_milvus.index.comparison import IndexComparison
 from fiftyone_milvus.index.duplicates import IndexDuplicates
 from fiftyone_milvus.index.map import IndexMap
+from fiftyone_milvus.index.model import IndexModel
 from fiftyone_milvus.index.queries import AGGREGATIONS, DEFAULT_RESULTS, IndexQueries
+from fiftyone_milvus.index.shown import IndexShown
 from fiftyone_milvus.index.sync import IndexSync
 
 __all__ = ["AGGREGATIONS", "DEFAULT_RESULTS", "MilvusSimilarityIndex"]
@@ -22,7 +24,15 @@ __all__ = ["AGGREGATIONS", "DEFAULT_RESULTS", "MilvusSimilarityIndex"]
     "missing_size",
     "sample_ids",
 )
-class MilvusSimilarityIndex(IndexSync, IndexMap, IndexQueries, IndexComparison, IndexDuplicates):
+class MilvusSimilarityIndex(
+    IndexShown,
+    IndexSync,
+    IndexMap,
+    IndexQueries,
+    IndexComparison,
+    IndexDuplicates,
+    IndexModel,
+):
     """A similarity index whose vectors are in a Milvus collection.
 
     :func:`fiftyone.brain.compute_similarity` and

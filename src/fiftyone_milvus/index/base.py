@@ -23,6 +23,7 @@ from fiftyone_milvus.dataset.users import User, users
 from fiftyone_milvus.errors import CollectionMismatchError, InvalidInputError, shown
 from fiftyone_milvus.fields.store import SyncedFields
 from fiftyone_milvus.fields.translate import translate
+from fiftyone_milvus.index import asked
 from fiftyone_milvus.neighborhoods import Vectors
 from fiftyone_milvus.numbers import check_flag
 from fiftyone_milvus.schema import index_types, scale
@@ -251,11 +252,16 @@ class IndexBase(SimilarityIndex, DuplicatesMixin):
             self._id_table = None
 
     def _parse_query(self, query: Any) -> Any:
-        """Returns IDs as a list, and vectors or embedded prompts as an array."""
+        """Returns IDs as a list, and vectors or embedded texts and images as an array."""
+        if query is not None:
+            query = asked.read(self, query)
+        if isinstance(query, str):
+            asked.check_text(self, [query])
         if query is not None and not isinstance(query, str):
             texts = queries.texts_of(query)
             if texts is not None:
                 query = texts
+                asked.check_text(self, texts)
             else:
                 # An iterator can be read once
                 items = query if hasattr(query, "__len__") else list(query)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from typing import Any
 
 import numpy as np
@@ -39,7 +40,7 @@ class IndexDuplicates(IndexBase):
         if thresh is not None:
             thresh = check_distance(thresh)
         share = None if fraction is None else check_fraction(fraction)
-        logger.info("Computing duplicate %s...", "patches" if self._patches else "samples")
+        start = time.monotonic()
         ids = self._current_ids()
         with self._vectors(ids) as points:
             pairs = None
@@ -52,8 +53,8 @@ class IndexDuplicates(IndexBase):
                 kept, _ = neighborhoods.Greedy(points).keep(check_distance(thresh), show=True)
             duplicates = np.setdiff1d(np.arange(len(ids)), kept)
             groups = neighborhoods.grouped(points, kept, duplicates, ids, pairs)
-        logger.info("Duplicates computation complete")
         self._set_unique(ids, kept, thresh, groups)
+        self._log("near-duplicates", len(duplicates), len(ids), "within", start)
 
     def find_unique(self, count: int) -> None:
         """Finds the given number of maximally unique samples; see the base class.
@@ -65,12 +66,25 @@ class IndexDuplicates(IndexBase):
             InvalidInputError: if ``count`` is not an integer above 0
         """
         count = check_integer("count", count)
-        logger.info("Computing unique %s...", "patches" if self._patches else "samples")
+        start = time.monotonic()
         ids = self._current_ids()
         with self._vectors(ids) as points:
             kept, thresh = neighborhoods.keep_count(points, count)
-        logger.info("Uniqueness computation complete")
+            # Those at one distance are all kept, which may be more than were asked for
+            kept = kept[:count]
         self._set_unique(ids, kept, thresh, None)
+        self._log("unique", len(kept), len(ids), "more than", start)
+
+    def _log(self, what: str, count: int, total: int, how: str, start: float) -> None:
+        logger.info(
+            "Found %d %s of %d %s%s in %.1f s",
+            count,
+            what,
+            total,
+            "patches" if self._patches else "samples",
+            "" if self._thresh is None else f", {how} {self._thresh:.4g} apart",
+            time.monotonic() - start,
+        )
 
     def _set_unique(self, ids: list[str], kept: Array, thresh: float | None, groups: Any) -> None:
         self._thresh = thresh

@@ -110,8 +110,11 @@ class IndexQueries(IndexBase):
             session.view = results.view(dist_field="distance")
 
         Args:
-            query: an ID or iterable of IDs; a ``num_dims`` vector or ``num_queries x num_dims``
-                array; or a prompt or iterable of prompts, if the model of the index takes prompts
+            query: a sample, a view or a dataset, or labels of patches; an ID; the path or URL of an
+                image, a ``PIL.Image``, or a ``height x width x 3`` uint8 array; a text, if the
+                model of the index takes text; a ``num_dims`` vector or ``num_queries x num_dims``
+                array; or an iterable of one of these. Samples and labels must be in the index.
+                Images and texts are embedded with the model of the index (:meth:`use_model`)
             k (None): how many results; by default 25, or all if ``max_distance`` is given
             filter (None): a boolean expression over the fields of the Milvus collection, in Milvus'
                 language (https://milvus.io/docs/boolean.md)

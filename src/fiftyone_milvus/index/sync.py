@@ -191,7 +191,7 @@ class IndexSync(IndexWrites):
         return Target(
             name=f"Index '{self.key or self.config.collection_name}'",
             collection=self._collection,
-            create=lambda dimension: self._create(dimension, fields),
+            create=lambda vectors: self._create_for(vectors, fields),
             metric=self.config.metric,
             patches_field=self.config.patches_field,
             fields=fields,

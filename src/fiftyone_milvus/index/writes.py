@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from fiftyone_milvus import metrics
@@ -16,6 +17,7 @@ from fiftyone_milvus.dataset.internals import brain_utils
 from fiftyone_milvus.errors import CollectionMismatchError, ExistingIDsError, InvalidInputError
 from fiftyone_milvus.fields.store import FieldsReport, SyncedFields
 from fiftyone_milvus.index.base import IndexBase
+from fiftyone_milvus.metrics import Array
 from fiftyone_milvus.numbers import check_flag
 from fiftyone_milvus.schema import index_types, scale, support
 from fiftyone_milvus.schema.scale import Scale
@@ -24,6 +26,8 @@ from fiftyone_milvus.writing import validation, writer
 from fiftyone_milvus.writing.validation import Batch
 
 logger = logging.getLogger(__name__)
+
+_SAME_LENGTH = 0.01
 
 NO_METADATA_FIELDS = (
     "This index has no metadata fields; make one with compute_similarity(..., fields=[...])"
@@ -146,7 +150,7 @@ class IndexWrites(IndexBase):
         if watermark is not None:
             batch = replace(batch, fields=fields.values(batch.ids, batch.sample_ids))
         if new:
-            new = self._create(batch.vectors.shape[1], fields)
+            new = self._create_for(batch.vectors, fields)
         try:
             # Also in a new collection: another process may have begun to write to it
             writer.upload(collection, batch, replace=True)
@@ -190,6 +194,25 @@ class IndexWrites(IndexBase):
             config.embeddings_field,
             patches_field=config.patches_field,
         )
+
+    def _create_for(self, vectors: Array, fields: SyncedFields) -> bool:
+        """Creates the collection for vectors, like :meth:`_create`; warns of a metric by default.
+
+        Args:
+            vectors: the first ``num_vectors x num_dims`` array of them
+            fields: the metadata fields
+        """
+        if self.config.metric == "dotproduct" and not self.config._metric_named:
+            lengths = np.linalg.norm(vectors, axis=1)
+            if lengths.max() > (1 + _SAME_LENGTH) * lengths.min():
+                logger.warning(
+                    "The vectors have different lengths, %.3g to %.3g, and no metric was named: by "
+                    "'dotproduct', the default, long vectors are similar to all others; pass "
+                    "metric='cosine' to compare directions, or metric='dotproduct' if you mean it",
+                    lengths.min(),
+                    lengths.max(),
+                )
+        return self._create(vectors.shape[1], fields)
 
     def _create(
         self, dimension: int, fields: SyncedFields, mark: Mapping[str, Any] | None = None

@@ -56,7 +56,7 @@ def keep_count(
         whole = decided == len(vectors)
         too_many = number > count
         said = f"{number}," if whole else "over" if too_many else "under"
-        logger.info("threshold: %f, kept: %s target: %d", thresh, said, count)
+        logger.debug("threshold: %f, kept: %s target: %d", thresh, said, count)
         if whole and (number == count or (narrow and number == last)):
             return kept, thresh
         last = number if whole else None

@@ -11,7 +11,10 @@ from bson import ObjectId
 from fiftyone_milvus.dataset.given_ids import is_id
 from fiftyone_milvus.errors import InvalidInputError, shown
 
-_EXPECTED = "an ID, a prompt, a vector, or an iterable of one of these"
+_EXPECTED = (
+    "a sample, a view, a label, an ID, a text, an image or its path, a vector, or an iterable of "
+    "one of these"
+)
 
 
 def texts_of(query: Any) -> list[str] | None:

@@ -15,6 +15,7 @@ from fiftyone_milvus.dataset import limits
 from fiftyone_milvus.dataset.availability import needs_database
 from fiftyone_milvus.metrics import Array
 from fiftyone_milvus.numbers import check_text
+from fiftyone_milvus.search import presentation
 
 
 class SearchResult(NamedTuple):
@@ -36,7 +37,8 @@ class SearchResults(Sequence[SearchResult]):
     """The results of a search, the best first: a sequence of :class:`SearchResult`.
 
     :meth:`MilvusSimilarityIndex.search()
-    <fiftyone_milvus.index.MilvusSimilarityIndex.search>` returns them.
+    <fiftyone_milvus.index.MilvusSimilarityIndex.search>` returns them. They are printed as a
+    table, and notebooks show them with thumbnails.
 
     Attributes:
         sample_ids: the sample ID of each result
@@ -73,6 +75,23 @@ class SearchResults(Sequence[SearchResult]):
         return replace(self, sample_ids=samples, label_ids=labels, distances=distances)
 
     def __repr__(self) -> str:
+        return self._title() if not len(self) else f"{self._title()}\n{presentation.table(self)}"
+
+    def _repr_html_(self) -> str:
+        return presentation.gallery(self, self._title())
+
+    @needs_database
+    def to_pandas(self) -> Any:
+        """Returns the results as a ``pandas.DataFrame``, the best first.
+
+        Its columns are ``distance``, ``sample_id``, ``label_id`` if these are patches, and
+        ``filepath``.
+        """
+        import pandas as pd
+
+        return pd.DataFrame(presentation.columns(self))
+
+    def _title(self) -> str:
         what = "samples" if self.label_ids is None else "patches"
         if not len(self):
             return f"{type(self).__name__}(no {what})"

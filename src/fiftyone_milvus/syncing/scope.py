@@ -9,6 +9,7 @@ from typing import Any
 from fiftyone_milvus.collection import MilvusCollection
 from fiftyone_milvus.dataset.users import User
 from fiftyone_milvus.fields.store import SyncedFields
+from fiftyone_milvus.metrics import Array
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,8 @@ class Target:
     Attributes:
         name: for messages
         collection: its collection, which may not exist yet
-        create: creates the collection for vectors of a dimension; returns False if another process
-            has just created it
+        create: creates the collection for vectors, of which it gets the first; returns False if
+            another process has just created it
         metric: its metric
         patches_field: the field of the patches, or None for samples
         fields: its metadata fields, of which there may be none
@@ -51,7 +52,7 @@ class Target:
 
     name: str
     collection: MilvusCollection
-    create: Callable[[int], bool]
+    create: Callable[[Array], bool]
     metric: str
     patches_field: str | None
     fields: SyncedFields

@@ -160,4 +160,5 @@ def _log(target: Target, report: SyncReport) -> None:
         logger.warning("No embedding of '%s': %s", key, why)
     if (more := len(failed) - _LOGGED_FAILURES) > 0:
         logger.warning("No embedding of %d more; see `failed` of the report", more)
-    logger.info("%s: %s", target.name, report)
+    # The caller prints the report; what is missing in it was said above
+    logger.debug("%s: %s", target.name, report)

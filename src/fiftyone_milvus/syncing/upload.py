@@ -117,7 +117,7 @@ class Upload:
         target = self._target
         if self._writer is None:
             if not target.collection.present():
-                self.created = target.create(batch.vectors.shape[1])
+                self.created = target.create(batch.vectors)
             self._writer = self._stack.enter_context(
                 Writer(target.collection, replace=True, on_written=self._bar.update)
             )

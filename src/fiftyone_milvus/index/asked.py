@@ -1,0 +1,120 @@
+"""What a person has to search by: samples, views, labels, images, beside IDs, texts and vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import fiftyone as fo
+import fiftyone.core.collections as foc
+import numpy as np
+from bson import ObjectId
+from fiftyone.core.labels import Label
+from fiftyone.core.sample import SampleView
+
+from fiftyone_milvus.dataset import images, object_ids
+from fiftyone_milvus.errors import InvalidInputError
+from fiftyone_milvus.metrics import Array
+from fiftyone_milvus.syncing import expected_rows
+
+_NUMBERS = (float, int, np.generic)
+
+
+def read(index: Any, query: Any) -> Any:
+    """Returns a query as IDs, texts or vectors, and anything else as it is.
+
+    Args:
+        index: the index to search
+        query: what :meth:`MilvusSimilarityIndex.search` takes
+
+    Raises:
+        InvalidInputError: if an image can't be read or embedded, or samples or labels can't be
+            queries of this index
+    """
+    if isinstance(query, Iterator):
+        query = list(query)
+    one = _one(index, query)
+    if one is not None:
+        return one
+    if not isinstance(query, (list, tuple)) or all(isinstance(i, _NUMBERS) for i in query):
+        return query
+    found = [_one(index, item) for item in query]
+    if all(item is None for item in found):
+        return query
+    if all(_are_ids(q if item is None else item) for q, item in zip(query, found)):
+        return [i for q, item in zip(query, found) for i in ([q] if item is None else item)]
+    # Images among IDs, texts or vectors
+    each = [q if item is None else item for q, item in zip(query, found)]
+    return np.concatenate([_vectors(index, item) for item in each])
+
+
+def _one(index: Any, query: Any) -> Any:
+    """Returns the vector of an image, or the IDs of samples or labels; None for anything else."""
+    if isinstance(query, (str, ObjectId, *_NUMBERS)) and not images.is_path(query):
+        return None
+    pixels = images.pixels(query)
+    if pixels is not None:
+        return images.embed(index, pixels)
+    ids = _ids(index, query)
+    if ids is not None and not ids:
+        raise InvalidInputError(
+            "There is nothing to search by: these samples, or this label, have nothing that the "
+            "index could hold; pass others"
+        )
+    return ids
+
+
+def _ids(index: Any, query: Any) -> list[str] | None:
+    """Returns the primary keys of samples or labels; None for anything else."""
+    field = index.config.patches_field
+    if isinstance(query, foc.SampleCollection):
+        index._check_samples(query)
+        return object_ids.to_strings(expected_rows.read(query, field).keys)
+    if isinstance(query, (fo.Sample, SampleView)):
+        # Patches and frames name the sample that they are of
+        of_patch = isinstance(query, SampleView) and query.has_field("sample_id")
+        sample_id = str(query["sample_id"] if of_patch else query.id)
+        if field is None:
+            return [sample_id]
+        if of_patch:
+            return [str(query.id)]
+        return index._lookup.find([sample_id], True, True, False)
+    if isinstance(query, Label):
+        if field is None:
+            raise InvalidInputError(
+                "A label can't be searched for in an index of samples; pass the sample, or use an "
+                "index of patches"
+            )
+        name = getattr(query, "_LABEL_LIST_FIELD", None)
+        return [str(label.id) for label in (query[name] if name else [query])]
+    return None
+
+
+def _are_ids(value: Any) -> bool:
+    values = [value] if isinstance(value, (str, ObjectId)) else value
+    return isinstance(values, list) and all(ObjectId.is_valid(i) for i in values)
+
+
+def _vectors(index: Any, query: Any) -> Array:
+    if isinstance(query, np.ndarray) and query.ndim == 1:
+        query = query[None, :]
+    parsed = index._parse_query([query] if isinstance(query, str) else query)
+    vectors: Array = index._parse_vectors(parsed)[0]
+    return vectors
+
+
+def check_text(index: Any, texts: Sequence[str]) -> None:
+    """Raises InvalidInputError if texts are given, and the index has no model that takes them."""
+    if not texts or ObjectId.is_valid(texts[0]) or index.supports_prompts:
+        return
+    what = f"can't be searched by the text '{texts[0][:60]}'"
+    if index.config.model is None and index._model is None:
+        raise InvalidInputError(
+            f"Index '{index.key}' has no model, so it {what}; attach the model of its embeddings "
+            "with index.use_model(), or pass an ID or a vector"
+        )
+    name = index.config.model or type(index._model).__name__
+    raise InvalidInputError(
+        f"The model '{name}' of index '{index.key}' takes no text, so it {what}; pass an image or "
+        "an ID"
+    )
