@@ -25,7 +25,13 @@ from tests.faults.model import Slow, make_dataset, make_files, truth  # noqa: E4
 COUNT = 120
 dataset = make_dataset("lost", make_files(Path(folder)), COUNT)
 index = fob.compute_similarity(
-    dataset, model=Slow(), embeddings=False, brain_key="key", backend="milvus", uri=path
+    dataset,
+    model=Slow(),
+    embeddings=False,
+    brain_key="key",
+    backend="milvus",
+    metric="dotproduct",
+    uri=path,
 )
 events = {70: lambda: os.kill(int(pid), signal.SIGKILL)}
 try:

@@ -190,6 +190,27 @@ def test_fiftyone_run_documents() -> None:
     assert type(RunDocument._fields["results"]).__name__ == "FileField"
 
 
+def test_fiftyone_visualizations() -> None:
+    import fiftyone as fo
+    import fiftyone.brain.visualization as fbv
+
+    expected = ["self", "samples", "config", "brain_key", "points", "sample_ids", "label_ids"]
+    assert parameters(fbv.VisualizationResults)[: len(expected) - 1] == expected[1:]
+    for cls, method in (
+        (fbv.PCAVisualizationConfig, "pca"),
+        (fbv.UMAPVisualizationConfig, "umap"),
+    ):
+        # What is needed to add to a map is stored with the config, as one more parameter
+        config = cls(similarity_index="similar", patches_field=None, seed=3, num_dims=2)
+        config.milvus_map = {"basis": "text"}
+        stored = config.serialize()
+        assert (stored["method"], stored["type"]) == (method, "visualization")
+        again = fbv.VisualizationConfig.from_dict(dict(stored))
+        assert type(again) is cls
+        assert again.milvus_map == {"basis": "text"}
+    assert fo.Detections._LABEL_LIST_FIELD == "detections"
+
+
 def test_fiftyone_log_texts() -> None:
     from fiftyone.core import models
 

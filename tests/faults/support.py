@@ -35,7 +35,13 @@ class World:
     @classmethod
     def make(cls, dataset: fo.Dataset, kwargs: dict[str, Any]) -> World:
         index = fob.compute_similarity(
-            dataset, embeddings=False, brain_key=KEY, backend="milvus", **kwargs
+            dataset,
+            embeddings=False,
+            brain_key=KEY,
+            backend="milvus",
+            # Named, as their lengths differ, which is said by default
+            metric="dotproduct",
+            **kwargs,
         )
         return cls(dataset, kwargs, index)
 
