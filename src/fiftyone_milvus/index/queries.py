@@ -71,19 +71,18 @@ class IndexQueries(IndexBase):
         reverse = check_flag("reverse", False if reverse is None else reverse)
         self._check_aggregation(aggregation)
         samples = self.view
-        # The base class fails to store distances on labels that are in a list
-        on_labels = dist_field if self._patches and not samples._is_patches else None
         with self._results_in(samples):
             view = super().sort_by_similarity(
                 query,
                 k=k,
                 reverse=reverse,
                 aggregation=aggregation,
-                dist_field=None if on_labels else dist_field,
+                dist_field=None,
                 _mongo=_mongo,
             )
-        if on_labels:
-            self._store_on_labels(samples, on_labels, self._found[0])
+        if dist_field is not None:
+            # The base class marks samples as edited, and fails on labels that are in a list
+            self._results(self._found[0], samples).store(dist_field)
         return view
 
     def search(
@@ -253,11 +252,6 @@ class IndexQueries(IndexBase):
         ids, sample_ids, distances = self._with_samples(found)
         labels = ids if self._patches else None
         return SearchResults(sample_ids, labels, distances, samples, self.config.patches_field)
-
-    def _store_on_labels(self, samples: Any, dist_field: str, found: Neighbors) -> None:
-        results.store_on_labels(
-            samples, self.config.patches_field, dist_field, self._results(found, samples)
-        )
 
     @contextmanager
     def _results_in(self, samples: Any) -> Iterator[None]:

@@ -12,9 +12,12 @@ from fiftyone_milvus.errors import InvalidInputError
 from fiftyone_milvus.index import MilvusSimilarityIndex
 from fiftyone_milvus.inventory import lifecycle
 from fiftyone_milvus.inventory.stored_index import config_of
-from fiftyone_milvus.plugin.operator import Report
+from fiftyone_milvus.plugin import searches
+from fiftyone_milvus.plugin.operator import Report, from_app
+from fiftyone_milvus.plugin.places import Place
 
-TARGETS = ("dataset", "view", "selection")
+TARGETS = ("dataset", "view", "before", "selection")
+"""What can be searched; "before" is what was searched before the result that the App shows."""
 
 
 def choose_index(ctx: Any, inputs: Any) -> str | None:
@@ -35,6 +38,10 @@ def choose_index(ctx: Any, inputs: Any) -> str | None:
         inputs.view("no_index", types.Warning(label=label))
         inputs.str("brain_key", required=True, view=types.HiddenView())
         return None
+    if len(keys) == 1:
+        # Nothing to choose; and a form with one box of text is sent by Enter
+        inputs.str("brain_key", default=keys[0], view=types.HiddenView())
+        return keys[0]
     inputs.enum(
         "brain_key",
         keys,
@@ -54,9 +61,11 @@ def key_of(ctx: Any) -> str:
     Raises:
         InvalidInputError: if it is none of this dataset's Milvus indexes
     """
-    key = ctx.params.get("brain_key")
+    key, keys = ctx.params.get("brain_key"), inventory.keys(ctx.dataset)
+    if not key and len(keys) == 1 and from_app(ctx):
+        key = keys[0]
     if not key:
-        known = ", ".join(map(repr, inventory.keys(ctx.dataset))) or "none: create one first"
+        known = ", ".join(map(repr, keys)) or "none: create one first"
         raise InvalidInputError(f"Give brain_key; the Milvus indexes of this dataset are {known}")
     inventory.stored_index.open_index(ctx.dataset, key)
     return str(key)
@@ -72,24 +81,59 @@ def index_of(ctx: Any) -> MilvusSimilarityIndex:
 
 
 def choose_target(ctx: Any, inputs: Any, *, verb: str, default: str = "dataset") -> None:
-    """Adds the choice of dataset, view or selection, unless there is only the dataset."""
+    """Adds the choice of what to search, or to index, unless there is only the dataset.
+
+    Where the App shows the result of a search, "view" is no default: what was searched before is.
+
+    Args:
+        ctx: the execution context
+        inputs: the :class:`fiftyone.operators.types.Object` of the form
+        verb: such as "Search"
+        default ("dataset"): the target of a call without one
+    """
     choices = types.RadioGroup(orientation="horizontal")
-    choices.add_choice("dataset", label="Dataset", description=f"{verb} the whole dataset")
-    if ctx.view is not None and ctx.view != ctx.dataset.view():
-        choices.add_choice("view", label="Current view", description=f"{verb} the current view")
-    if ctx.selected:
-        what = f"{verb} the {len(ctx.selected)} selected samples"
-        choices.add_choice("selection", label="Selected samples", description=what)
+    for name, label in _targets(ctx):
+        choices.add_choice(name, label=label)
     keys = choices.values()
     if len(keys) > 1:
         inputs.enum(
             "target",
             keys,
             required=True,
-            default=default if default in keys else "dataset",
-            label="Samples",
+            default=_default_target(ctx, default),
+            label=f"{verb} in" if verb == "Search" else "Samples",
             view=choices,
         )
+
+
+def _targets(ctx: Any) -> list[tuple[str, str]]:
+    """Returns what can be searched, with a label that counts it; the narrowest first."""
+    found, dataset = searches.shown(ctx), ctx.dataset
+    patches = bool(getattr(ctx.view, "_is_patches", False))
+    targets = []
+    if ctx.selected:
+        targets.append(("selection", f"{len(ctx.selected):,} selected"))
+    if found.place.stages:
+        shown = f"{found.place.count(dataset):,}"
+        what = "results" if found.result else "filtered"
+        targets.append(("view", f"{shown} {'patches' if patches and not found.result else what}"))
+    if found.searched.stages and found.searched != found.place:
+        targets.append(("before", f"{found.searched.count(dataset):,} filtered"))
+    return [*targets, ("dataset", f"{Place().count(dataset):,} samples")]
+
+
+def _default_target(ctx: Any, default: str) -> str:
+    found = searches.shown(ctx)
+    if default == "view" and found.result and found.searched != found.place:
+        default = "before"
+    place = {"view": found.place, "before": found.searched}.get(default)
+    there = bool(ctx.selected) if default == "selection" else place is not None and place.stages
+    return default if there else "dataset"
+
+
+def target_name(ctx: Any, default: str = "dataset") -> Any:
+    """Returns the target that the caller chose, or the default that the form shows."""
+    return ctx.params.get("target") or (_default_target(ctx, default) if from_app(ctx) else default)
 
 
 def target_of(ctx: Any, default: str = "dataset") -> Any:
@@ -98,17 +142,31 @@ def target_of(ctx: Any, default: str = "dataset") -> Any:
     Raises:
         InvalidInputError: if the choice is unknown, or nothing is selected
     """
-    target = ctx.params.get("target") or default
+    target = target_name(ctx, default)
     if target not in TARGETS:
         raise InvalidInputError(f"Unknown target {target!r}; expected one of {TARGETS}")
     if target == "dataset":
         return ctx.dataset
+    if target == "before":
+        return searches.shown(ctx).searched.view(ctx.dataset)
     if target == "view":
-        return ctx.view
+        return Place.of(ctx).view(ctx.dataset) if from_app(ctx) else ctx.view
     if not ctx.selected:
         raise InvalidInputError("No samples are selected; select some, or choose another target")
     # In a view of patches, the selected IDs are those of patches
     return (ctx.view if ctx.view._is_patches else ctx.dataset).select(ctx.selected)
+
+
+def within(ctx: Any, default: str = "dataset") -> Place:
+    """Returns the place that :func:`target_of` has the samples of."""
+    target, shown = target_name(ctx, default), searches.shown(ctx)
+    if target == "dataset":
+        return Place()
+    if target == "before":
+        return shown.searched
+    if target == "view":
+        return shown.place
+    return shown.place.selecting(ctx.selected)
 
 
 def name_key(ctx: Any, inputs: Any, name: str, *, default: str, label: str) -> None:
@@ -162,7 +220,8 @@ def bar(report: Report) -> Any:
     def update(pb: Any) -> None:
         done, total = pb.iteration, pb.total
         rate = done / max(time.monotonic() - start, 1e-6)
-        share = min(done / total, 1.0) if total else None
+        # All are embedded before all are stored
+        share = min(done / total, 0.99) if total else None
         report(share, f"{done:,} of {total or 0:,} ({rate:,.0f} per second)")
 
     return update

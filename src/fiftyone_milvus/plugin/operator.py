@@ -23,6 +23,9 @@ logger = logging.getLogger(__name__)
 Report = Callable[[float | None, str], None]
 """Takes the share that is done, in [0, 1] or None, and what is being done."""
 
+_NOT_TYPED = ("problem", "panel_id", "panel_state")
+"""Parameters that the App adds, or that were not typed."""
+
 _TICK = 0.25
 """Seconds between two updates of a progress bar."""
 
@@ -78,6 +81,8 @@ class MilvusOperator(foo.Operator):
     def resolve_input(self, ctx: Any) -> Any:
         """Returns the form; see the base class."""
         inputs = types.Object()
+        if ctx.params.get("problem"):
+            inputs.view("problem_shown", types.Error(label=str(ctx.params["problem"])))
         with availability.answering():
             self.form(ctx, inputs)
         return types.Property(inputs, view=types.View(label=f"Milvus: {self.info.title}"))
@@ -116,16 +121,26 @@ class MilvusOperator(foo.Operator):
             return self._stream(ctx)
         try:
             result = self._run(ctx, ctx.set_progress)
+            if self.info.job is not None:
+                ctx.set_progress(1, self.message(result)[0])
             # The calls are queued in ctx; the App makes them at the end
             for _ in self._end(ctx, result):
                 pass
         except Exception as error:
             shown = one_line(error)
-            if from_app(ctx):
-                # The App hides a raised error in a traceback under "Error occurred"
-                ctx.ops.notify(str(shown), variant="error")
-            raise shown from error
+            if not from_app(ctx):
+                raise shown from error
+            logger.debug("%s failed", self.uri, exc_info=True)
+            # The App would hide it in a traceback, and forget what was typed
+            ctx.ops.notify(str(shown), variant="error")
+            self.ask_again(ctx, str(shown))
+            return {}
         return result
+
+    def ask_again(self, ctx: Any, problem: str) -> Any:
+        """Opens the form again, as it was typed, with the problem."""
+        typed = {n: v for n, v in ctx.params.items() if n not in _NOT_TYPED}
+        return ctx.prompt(self.uri, params={**typed, "problem": problem})
 
     def _run(self, ctx: Any, send: Callable[[float | None, str], Any]) -> dict[str, Any]:
         """Runs as a job that the panel lists."""
@@ -168,13 +183,14 @@ class MilvusOperator(foo.Operator):
         except Exception as error:
             # FiftyOne shows nothing of an error that a generator raises
             text = str(one_line(error))
-            yield ctx.ops.set_progress(progress=1, label=text)
             yield ctx.ops.notify(text, variant="error")
+            yield self.ask_again(ctx, text)
 
     def _end(self, ctx: Any, result: dict[str, Any]) -> Iterator[Any]:
         text, variant = self.message(result)
-        yield ctx.ops.notify(text, variant=variant)
         yield from self.follow_up(ctx, result)
+        # Last, as reloading the dataset closes it
+        yield ctx.ops.notify(text, variant=variant)
 
 
 def one_line(error: Exception) -> Exception:

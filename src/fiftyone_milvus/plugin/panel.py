@@ -21,6 +21,7 @@ from fiftyone_milvus.plugin import NAME
 from fiftyone_milvus.plugin import panel_texts as texts
 from fiftyone_milvus.plugin.jobs import jobs
 from fiftyone_milvus.plugin.operator import one_line
+from fiftyone_milvus.plugin.operators import leave
 
 logger = logging.getLogger(__name__)
 
@@ -119,6 +120,11 @@ class MilvusPanel(foo.Panel):
         return {**_UNCHOSEN, **self._read(ctx)}
 
     @_event
+    def on_change_view(self, ctx: Any) -> _State:
+        """Draws the panel again, with or without the button that leaves a result."""
+        return {}
+
+    @_event
     def refresh(self, ctx: Any) -> _State:
         """Asks Milvus and the dataset again."""
         return self._read(ctx)
@@ -211,6 +217,7 @@ class MilvusPanel(foo.Panel):
         head.btn("refresh", label="Refresh", icon="refresh", on_click=self.refresh)
         if state.problem:
             panel.view("problem", types.AlertView(severity="error", label=state.problem))
+        leave.draw(ctx, panel)
         if state.jobs:
             panel.md(state.jobs, name="jobs")
         buttons = panel.h_stack("buttons", gap=1)

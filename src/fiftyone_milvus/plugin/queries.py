@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from fiftyone_milvus.dataset import images
 from fiftyone_milvus.errors import InvalidInputError
@@ -15,20 +19,34 @@ from fiftyone_milvus.metrics import Array
 MAX_IMAGE_BYTES = 10 << 20
 """The largest uploaded image, as in FiftyOne's Similarity Search panel."""
 
+_SIDE = 160
+"""Pixels of the longer side of a thumbnail."""
 
-def selection(ctx: Any, index: MilvusSimilarityIndex) -> Array:
-    """Returns the query for the selected samples or labels.
 
-    It is the mean of their vectors. If some are selected as negatives (Alt-click), it is twice the
-    mean of the others minus the mean of the negatives, as in FiftyOne's Similarity Search panel.
+@dataclass(frozen=True)
+class Selection:
+    """What is selected in the App.
 
-    Returns:
-        a ``num_dims`` float64 array
-
-    Raises:
-        InvalidInputError: if nothing is selected, only negatives are, or none is in the index
+    Attributes:
+        of: ``"samples"``, or ``"labels"`` for label IDs
+        like: the IDs that results should resemble
+        unlike: those of the negatives (Alt-click)
     """
-    patches = index.config.patches_field is not None
+
+    of: str
+    like: Sequence[str] = ()
+    unlike: Sequence[str] = ()
+
+    @property
+    def words(self) -> str:
+        """How many are selected, such as "2 like, 1 unlike"; empty without a selection."""
+        if self.unlike:
+            return f"{len(self.like):,} like, {len(self.unlike):,} unlike"
+        return f"{len(self.like):,} {self.of}" if self.like else ""
+
+
+def selected(ctx: Any, *, patches: bool) -> Selection:
+    """Returns what is selected, for an index of patches or of samples."""
     in_patches = bool(getattr(ctx.view, "_is_patches", False))
     if patches and ctx.selected_labels:
         chosen = _by_kind(ctx.selected_labels, "label_id")
@@ -38,27 +56,55 @@ def selection(ctx: Any, index: MilvusSimilarityIndex) -> Array:
         if not items:
             items = [{**label, "id": label["sample_id"]} for label in ctx.selected_labels or ()]
         chosen = _by_kind(items, "id")
-    if not chosen:
+    labels = patches and (in_patches or bool(ctx.selected_labels))
+    of = "labels" if labels else "samples"
+    return Selection(of, chosen.get("default", ()), chosen.get("alt", ()))
+
+
+def check_selection(ctx: Any, index: MilvusSimilarityIndex, chosen: Selection) -> None:
+    """Checks that an index can be searched by what is selected.
+
+    Raises:
+        InvalidInputError: if nothing is selected, or something else than the index holds
+    """
+    if not chosen.like and not chosen.unlike:
         raise InvalidInputError(
             "Nothing is selected to search by; select samples in the grid, or labels in a sample"
         )
-    if in_patches and not patches:
+    if getattr(ctx.view, "_is_patches", False) and index.config.patches_field is None:
         raise InvalidInputError(
             f"Index '{index.key}' holds samples, and patches are selected; select samples, or "
             "choose an index of patches"
         )
-    labels = patches and (in_patches or bool(ctx.selected_labels))
-    means = {kind: _mean(index, ids, labels=labels) for kind, ids in chosen.items()}
-    if "default" not in means:
+
+
+def by_selection(index: MilvusSimilarityIndex, chosen: Selection) -> Array:
+    """Returns the query for selected samples or labels.
+
+    It is the mean of their vectors. If some are selected as negatives (Alt-click), it is twice the
+    mean of the others minus the mean of the negatives, as in FiftyOne's Similarity Search panel.
+
+    Returns:
+        a ``num_dims`` float64 array
+
+    Raises:
+        InvalidInputError: if there are only negatives, or none is in the index
+    """
+    labels = chosen.of == "labels"
+    if not chosen.like:
         raise InvalidInputError(
             "Only negatives are selected; also select what the results should resemble"
         )
-    query = means["default"]
-    return 2 * query - means["alt"] if "alt" in means else query
+    query = _mean(index, chosen.like, labels=labels)
+    return 2 * query - _mean(index, chosen.unlike, labels=labels) if chosen.unlike else query
 
 
-def uploaded(ctx: Any, index: MilvusSimilarityIndex) -> Array:
-    """Returns the embedding of the uploaded image.
+def uploaded(file: Any, index: MilvusSimilarityIndex) -> Array:
+    """Returns the embedding of an uploaded image.
+
+    Args:
+        file: a dict of its name and its base64 content
+        index: the index, which has a model
 
     Returns:
         a ``num_dims`` float array
@@ -67,7 +113,22 @@ def uploaded(ctx: Any, index: MilvusSimilarityIndex) -> Array:
         InvalidInputError: if it is no image, or too large, or the index has no model
     """
     images.check_model(index)
-    file = ctx.params.get("image") or {}
+    return images.embed(index, decoded(file))
+
+
+def decoded(file: Any) -> Array:
+    """Returns the pixels of an uploaded image.
+
+    Args:
+        file: a dict of its name and its base64 content
+
+    Returns:
+        a ``height x width x 3`` uint8 array
+
+    Raises:
+        InvalidInputError: if it is no image, or too large
+    """
+    file = file or {}
     if not isinstance(file, dict):
         raise InvalidInputError("Invalid image; expected a dict of its name and base64 content")
     content, name = file.get("content"), file.get("name", "image")
@@ -81,7 +142,20 @@ def uploaded(ctx: Any, index: MilvusSimilarityIndex) -> Array:
         data = base64.b64decode(content, validate=True)
     except ValueError:
         data = b""
-    return images.embed(index, images.decode(data, name))
+    return images.decode(data, name)
+
+
+def thumbnail(file: Any) -> str:
+    """Returns a small picture of an uploaded image, as a ``data:`` URL.
+
+    Raises:
+        InvalidInputError: if it is no image, or too large
+    """
+    picture = Image.fromarray(decoded(file))
+    picture.thumbnail((_SIDE, _SIDE))
+    stream = io.BytesIO()
+    picture.save(stream, "PNG")
+    return f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}"
 
 
 def _by_kind(items: Any, name: str) -> dict[str, list[str]]:
@@ -93,8 +167,8 @@ def _by_kind(items: Any, name: str) -> dict[str, list[str]]:
     return found
 
 
-def _mean(index: MilvusSimilarityIndex, ids: list[str], *, labels: bool) -> Array:
-    samples, label_ids = (None, ids) if labels else (ids, None)
+def _mean(index: MilvusSimilarityIndex, ids: Sequence[str], *, labels: bool) -> Array:
+    samples, label_ids = (None, list(ids)) if labels else (list(ids), None)
     vectors, _, _ = index.get_embeddings(samples, label_ids, allow_missing=True)
     if not len(vectors):
         raise InvalidInputError(

@@ -9,7 +9,7 @@ import numpy as np
 from fiftyone_milvus.collection import MilvusCollection
 from fiftyone_milvus.errors import EngineError, InvalidInputError
 from fiftyone_milvus.search.scope import Facts, Scope
-from fiftyone_milvus.search.user_filters import check, shown
+from fiftyone_milvus.search.user_filters import check, shown, with_columns
 
 _FEW = 20_000
 """Up to this many rows are looked up in a view; for more, all IDs of the view are read."""
@@ -20,7 +20,7 @@ class ExpressionScope(Scope):
 
     Args:
         collection: an existing collection
-        expression: a boolean expression over its fields
+        expression: a boolean expression over its fields, or over FiftyOne's metadata fields
 
     Attributes:
         size: the number of rows when the scope was made
@@ -34,15 +34,18 @@ class ExpressionScope(Scope):
 
     def __init__(self, collection: MilvusCollection, expression: str) -> None:
         expression = check(expression)
+        layout = collection.layout
+        columns = {c.path: c.name for c in layout.fields.columns} if layout.fields else {}
+        named = with_columns(expression, columns, {*layout.own_fields, *layout.others})
         self._collection = collection
         try:
             # Without our parentheses, which could balance unbalanced ones
-            self.size = collection.count(expression)
+            self.size = collection.count(named)
         except EngineError as error:
             raise InvalidInputError(
                 f"Invalid filter {shown(repr(expression))}; Milvus says: {error}"
             ) from error
-        super().__init__(f"({expression})", Facts(size=self.size))
+        super().__init__(f"({named})", Facts(size=self.size))
 
     @property
     def has_samples(self) -> bool:

@@ -15,7 +15,7 @@ from fiftyone_milvus.dataset import limits
 from fiftyone_milvus.dataset.availability import needs_database
 from fiftyone_milvus.metrics import Array
 from fiftyone_milvus.numbers import check_text
-from fiftyone_milvus.search import presentation
+from fiftyone_milvus.search import presentation, stored_distances
 
 
 class SearchResult(NamedTuple):
@@ -121,17 +121,28 @@ class SearchResults(Sequence[SearchResult]):
         samples, name = self._samples, self._patches_field
         selected, filtered = shown(samples, self.sample_ids, self.label_ids)
         limits.check_results(samples, len(selected), len(filtered))
-        if dist_field is not None and len(self):
-            if filtered:
-                store_on_labels(samples, str(name), dist_field, self)
-            else:
-                values = dict(zip(self.ids, self.distances.tolist()))
-                samples.set_values(dist_field, values, key_field="id")
+        if dist_field is not None:
+            self.store(dist_field)
         view = samples.add_stage(fos.Select(selected, ordered=True))
         if self.label_ids is not None and not isinstance(samples, fop.PatchesView):
             found = ViewField("_id").is_in([ObjectId(i) for i in filtered])
             view = view.add_stage(fos.FilterLabels(name, found))
         return view
+
+    def store(self, dist_field: str) -> None:
+        """Stores the distance of each result in a float field, without a view; see :meth:`view`.
+
+        It is no edit: metadata fields stay up to date.
+        """
+        distances, name = self.distances.tolist(), str(self._patches_field)
+        if not distances:
+            return
+        if self.label_ids is None or isinstance(self._samples, fop.PatchesView):
+            stored_distances.store(self._samples, dist_field, self.ids, distances)
+        else:
+            stored_distances.store_on_labels(
+                self._samples, name, dist_field, self.sample_ids, self.label_ids, distances
+            )
 
 
 def shown(
@@ -153,21 +164,3 @@ def shown(
     if isinstance(samples, fop.PatchesView):
         return label_ids, []
     return list(dict.fromkeys(sample_ids)), label_ids
-
-
-def store_on_labels(
-    samples: Any, patches_field: str, dist_field: str, results: SearchResults
-) -> None:
-    """Stores the distance of each result on its label, also if the label is in a list.
-
-    Args:
-        samples: the :class:`fiftyone.core.collections.SampleCollection` that was searched
-        patches_field: the field of the labels
-        dist_field: the name of a float attribute of the labels, which is created if necessary
-        results: results that are patches
-    """
-    _, path = samples._get_label_field_path(patches_field, dist_field)
-    values = [
-        {"sample_id": r.sample_id, "label_id": r.label_id, "value": r.distance} for r in results
-    ]
-    samples._root_dataset.set_label_values(path, values, dynamic=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from fiftyone_milvus.errors import InvalidInputError
 
@@ -27,6 +27,10 @@ _TOKEN = re.compile(
     |(?P<sign>\*\*|<<|>>|[<>=!]=|&&|\|\||[-+*/%<>!~&|^])
     |(?P<other>\S)""",
     re.VERBOSE | re.DOTALL,
+)
+_PATH = re.compile(
+    r"""(?:"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')|\$meta|(?P<path>(?<![\w.])[^\W\d]\w*(?:\.[^\W\d]\w*)*)""",
+    re.DOTALL,
 )
 _WORDS = frozenset({"and", "or", "not", "in", "like", "is", "exists"})
 _INT64 = 1 << 63
@@ -78,6 +82,43 @@ def check(expression: object) -> str:
                 "end a Milvus server: divide by another number"
             )
     return expression
+
+
+def with_columns(expression: str, columns: Mapping[str, str], others: Collection[str]) -> str:
+    """Returns a filter that names Milvus fields where the user named FiftyOne's.
+
+    Args:
+        expression: a filter, for example ``"ground_truth.label == 'moon'"``
+        columns: the Milvus field of each metadata field, for example
+            ``{"ground_truth.label": "ground_truth_label"}``
+        others: further Milvus fields of the collection
+
+    Raises:
+        InvalidInputError: if a name with dots, which Milvus knows nothing of, is no metadata field
+    """
+    known = {*columns.values(), *others}
+
+    def replaced(found: re.Match[str]) -> str:
+        name = found["path"]
+        if name is None:
+            return found[0]
+        if name in columns and (name not in known or "." in name):
+            return columns[name]
+        if "." not in name:
+            return name
+        raise InvalidInputError(
+            f"Invalid filter {shown(repr(expression))}; '{name}' is no metadata field of this "
+            f"index: {names(columns)}"
+        )
+
+    return _PATH.sub(replaced, expression)
+
+
+def names(columns: Collection[str]) -> str:
+    """Returns what a filter of an index can name, for messages."""
+    if not columns:
+        return "it has none; make an index with fields=[...] to filter by them"
+    return f"it has {', '.join(columns)}"
 
 
 def shown(text: str) -> str:

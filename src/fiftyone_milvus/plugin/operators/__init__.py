@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from fiftyone_milvus.plugin.operator import MilvusOperator
+from fiftyone_milvus.plugin.operators.choose_distance import ChooseDistance
 from fiftyone_milvus.plugin.operators.create_index import CreateIndex
 from fiftyone_milvus.plugin.operators.find import FindDuplicates, FindUnique
+from fiftyone_milvus.plugin.operators.leave import ForgetSearches, LeaveResults
 from fiftyone_milvus.plugin.operators.manage import (
     CleanUp,
     DeleteIndex,
@@ -16,5 +18,5 @@ from fiftyone_milvus.plugin.operators.sync import SyncFields, SyncIndex
 
 OPERATORS: tuple[type[MilvusOperator], ...] = (
     CreateIndex, SyncIndex, SyncFields, RemoveFromIndex, DeleteIndex, RenameIndex, Search,
-    FindDuplicates, FindUnique, CleanUp,
+    ChooseDistance, LeaveResults, ForgetSearches, FindDuplicates, FindUnique, CleanUp,
 )  # fmt: skip

@@ -97,7 +97,7 @@ class CreateIndex(MilvusOperator):
         options["progress"] = forms.bar(report)
         done = lifecycle.create(samples, key, **given, settings=settings, options=options)
         if source != "model":
-            report(1, "Done")
+            report(0.99, "Done")
         return {"brain_key": key, "vectors": done.vectors, "failed": dict(done.failed)}
 
     def message(self, result: dict[str, Any]) -> tuple[str, str]:

@@ -10,7 +10,7 @@ import fiftyone.operators.types as types
 from fiftyone_milvus.errors import FiftyOneMilvusError, InvalidInputError
 from fiftyone_milvus.index import MilvusSimilarityIndex
 from fiftyone_milvus.numbers import check_integer
-from fiftyone_milvus.plugin import forms, preview, results
+from fiftyone_milvus.plugin import forms, preview, results, searches
 from fiftyone_milvus.plugin.operator import Info, MilvusOperator, Report, from_app
 
 _RESULTS = ("view", "tag", "select")
@@ -78,6 +78,8 @@ class _FindOperator(MilvusOperator):
             return
         shown = result["shown"] if what == "view" else ids
         if what == "view" or result["patches_field"] is not None:
+            if from_app(ctx):
+                searches.keep_result(ctx, shown)
             yield ctx.ops.set_view(results.view_of(ctx.dataset, result["patches_field"], shown))
         if what == "select":
             yield ctx.ops.set_selected_samples(ids)
