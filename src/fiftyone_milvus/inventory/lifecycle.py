@@ -18,6 +18,7 @@ from fiftyone_milvus.errors import (
     FiftyOneMilvusError,
     InvalidInputError,
 )
+from fiftyone_milvus.inventory.network import network_problem
 from fiftyone_milvus.inventory.status import ask
 from fiftyone_milvus.inventory.stored_index import open_index
 
@@ -132,9 +133,21 @@ def create(
         failed: Mapping[str, str] = {}
         if model is not None:
             failed = _fill(index, samples, options or {})
-        return Created(brain_key, index.total_index_size, failed)
-    except BaseException:
+        size = index.total_index_size
+        if embeddings_field and not size:
+            raise InvalidInputError(
+                f"Field '{embeddings_field}' has no embeddings: 0 of {len(samples):,} samples have "
+                "any; choose another field, or a model"
+            )
+        return Created(brain_key, size, failed)
+    except BaseException as error:
         _undo(dataset, brain_key)
+        reason = None if model is None else network_problem(error)
+        if reason is not None:
+            raise InvalidInputError(
+                f"Model '{model}' could not be downloaded: {reason}; check the network, or choose "
+                "a model that is installed"
+            ) from error
         raise
 
 

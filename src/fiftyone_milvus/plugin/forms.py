@@ -198,9 +198,18 @@ def new_key(ctx: Any, name: str) -> str:
     return str(key)
 
 
-def confirm(inputs: Any, label: str) -> None:
-    """Adds a checkbox that the operator requires."""
-    inputs.bool("confirmed", required=True, default=False, label=label, view=types.CheckboxView())
+def confirm(ctx: Any, inputs: Any, label: str) -> None:
+    """Adds a checkbox that the operator requires: until it is ticked, the form can't be sent."""
+    ticked = ctx.params.get("confirmed") is True
+    inputs.bool(
+        "confirmed",
+        required=True,
+        default=False,
+        label=label,
+        view=types.CheckboxView(),
+        invalid=not ticked,
+        error_message="" if ticked else "Tick this first",
+    )
 
 
 def check_confirmed(ctx: Any, what: str) -> None:

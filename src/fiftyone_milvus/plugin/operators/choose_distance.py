@@ -50,14 +50,14 @@ class ChooseDistance(Search):
             return
         at = min(kept.count, len(distances)) - 1
         chosen = as_number(ctx.params.get("max_distance"))
-        chosen = float(distances[at]) if chosen is None else chosen
+        chosen = _above(distances[at]) if chosen is None else chosen
         inputs.view("distances", _plot(distances, chosen, kept.title))
         inputs.float(
             "max_distance",
             required=True,
-            default=_rounded(distances[at]),
+            default=_above(distances[at]),
             min=_rounded(distances[0]),
-            max=_rounded(distances[-1]),
+            max=_above(distances[-1]),
             label="Distance",
             view=types.SliderView(),
         )
@@ -131,3 +131,8 @@ def _plot(distances: Array, chosen: float, title: str) -> Any:
 
 def _rounded(distance: float) -> float:
     return float(f"{distance:.6g}")
+
+
+def _above(distance: float) -> float:
+    """Returns a rounded distance that is not smaller, so that what is that far is within it."""
+    return _rounded(distance + abs(distance) * 1e-5)

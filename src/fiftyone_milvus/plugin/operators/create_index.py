@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import suppress
 from typing import Any
 
 import fiftyone as fo
 import fiftyone.operators.types as types
+from bson import json_util
 
 from fiftyone_milvus import inventory, metrics
 from fiftyone_milvus.backend import CONSISTENCY_LEVELS
@@ -14,6 +16,7 @@ from fiftyone_milvus.errors import FiftyOneMilvusError, InvalidInputError
 from fiftyone_milvus.inventory import lifecycle
 from fiftyone_milvus.plugin import forms, models
 from fiftyone_milvus.plugin.operator import Info, MilvusOperator, Report
+from fiftyone_milvus.plugin.places import Place
 from fiftyone_milvus.schema.columns import resolve_columns
 
 _NEEDED = {
@@ -50,7 +53,7 @@ class CreateIndex(MilvusOperator):
         forms.name_key(ctx, inputs, "brain_key", default=_free_key(ctx), label="Brain key")
         source = _choose_source(ctx, inputs)
         if source == "model":
-            _choose_model(inputs)
+            _choose_model(ctx, inputs)
         elif source == "field":
             _choose_field(ctx, inputs)
         else:
@@ -126,23 +129,47 @@ def _choose_source(ctx: Any, inputs: Any) -> str:
     return str(ctx.params.get("source", "model"))
 
 
-def _choose_model(inputs: Any) -> None:
+def _choose_model(ctx: Any, inputs: Any) -> None:
     embeddings, others = models.names()
+    default = next((name for name in embeddings if "clip" in name), None)
     _suggest(
         inputs,
         "model",
         (*embeddings, *others),
-        default=next((name for name in embeddings if "clip" in name), None),
+        default=default,
         label="Model",
-        description="A CLIP model lets you search by text too",
+        description=f"Type to search the {len(embeddings) + len(others):,} models of the zoo; a "
+        "CLIP model lets you search by text too",
     )
+    name = str(ctx.params.get("model") or default or "")
+    known = models.describe(name) if name else ""
+    if known:
+        inputs.md(known, name="model_described")
+    elif known is None and "/" not in name:
+        inputs.view("model_unknown", types.Warning(label=f"The zoo has no model '{name}'"))
 
 
 def _choose_field(ctx: Any, inputs: Any) -> None:
-    fields = list(ctx.dataset.get_field_schema(ftype=(fo.VectorField, fo.ArrayField), flat=True))
+    counts = embeddings_fields(ctx.dataset)
+    total = f"{ctx.dataset.count():,} samples"
+    fields = [field for field, count in counts.items() if count]
     if not fields:
-        inputs.view("no_field", types.Warning(label="This dataset has no field of vectors"))
-    inputs.enum("embeddings_field", fields, required=True, label="Field")
+        text = ", ".join(f"0 of {total} have '{field}'" for field in counts)
+        label = f"This dataset has no field of vectors{': ' * bool(text)}{text}"
+        inputs.view("no_field", types.Warning(label=label))
+    chosen = ctx.params.get("embeddings_field")
+    description = f"{counts[chosen]:,} of {total} have it" if counts.get(chosen) else None
+    inputs.enum("embeddings_field", fields, required=True, label="Field", description=description)
+
+
+def embeddings_fields(dataset: Any) -> dict[str, int]:
+    """Returns how many samples have each field of vectors; some seconds old."""
+    fields = dataset.get_field_schema(ftype=(fo.VectorField, fo.ArrayField), flat=True)
+    found = {}
+    for field in fields:
+        stage = json.loads(json_util.dumps(fo.Exists(field)._serialize()))
+        found[field] = Place((stage,)).count(dataset)
+    return found
 
 
 def _choose_collection(inputs: Any) -> None:

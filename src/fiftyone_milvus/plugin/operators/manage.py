@@ -67,7 +67,7 @@ class DeleteIndex(MilvusOperator):
             except FiftyOneMilvusError as error:
                 text = f"Milvus does not answer: {error}"
             inputs.view("loss", types.Warning(label=text))
-        forms.confirm(inputs, "Yes, delete it")
+        forms.confirm(ctx, inputs, "Yes, delete it")
 
     def run(self, ctx: Any, report: Report) -> dict[str, Any]:
         key, what = forms.key_of(ctx), ctx.params.get("what", "both")
@@ -164,7 +164,7 @@ class CleanUp(MilvusOperator):
             description="Make sure that no other FiftyOne database uses them",
             view=choices,
         )
-        forms.confirm(inputs, "Yes, drop them with all their vectors")
+        forms.confirm(ctx, inputs, "Yes, drop them with all their vectors")
 
     def run(self, ctx: Any, report: Report) -> dict[str, Any]:
         names = ctx.params.get("collections")
