@@ -67,7 +67,7 @@ class DeleteIndex(MilvusOperator):
             except FiftyOneMilvusError as error:
                 text = f"Milvus does not answer: {error}"
             inputs.view("loss", types.Warning(label=text))
-        forms.confirm(ctx, inputs, "Yes, delete it")
+            forms.confirm(ctx, inputs, "Yes, delete it")
 
     def run(self, ctx: Any, report: Report) -> dict[str, Any]:
         key, what = forms.key_of(ctx), ctx.params.get("what", "both")
