@@ -6,7 +6,6 @@ says what is wrong and what to do, as the FiftyOne App shows only ``str(error)``
 
 from __future__ import annotations
 
-from importlib.metadata import requires, version
 from typing import Any
 
 _OURS = "fiftyone-milvus"
@@ -109,6 +108,9 @@ def incompatible(package: str, what: str) -> str:
     Returns:
         one line that names the versions that work, and the remedy
     """
+    # Not at the top, as the command line waits for it
+    from importlib.metadata import requires, version
+
     names = (text.partition(";")[0] for text in requires(_OURS) or ())
     works = next((name for name in names if name.rstrip("<>=.,0123456789 ") == package), package)
     # A wheel's metadata has the upper bound first

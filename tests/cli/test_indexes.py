@@ -39,6 +39,8 @@ def test_the_life_of_an_index(scans: Scans, digits: fo.Dataset, configured: Engi
     rows = read("search", name, "similar", "--text", TEXT, "-k", "7", "--filter", "number < 50")
     true = scans.distances(TEXT, range(50))
     oracle.check_ranking([ids[r["sample_id"]] for r in rows], true, 7)
+    # There is --image for paths
+    assert read("search", name, "similar", "--text", "seven.png", "-k", "1")
     first = rows[0]
     assert abs(first["distance"] - min(true.values())) < 1e-5
     assert first["filepath"] == digits[first["sample_id"]].filepath

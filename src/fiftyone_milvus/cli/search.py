@@ -179,8 +179,12 @@ def _everywhere(query: Any, k: int, chosen: Mapping[str, Any], as_json: bool) ->
 
 
 def _query(index: Any, ids: Sequence[str] | None, image: Path | None, text: str | None) -> Any:
+    if image is None and ids:
+        return list(ids)
     if image is None:
-        return list(ids) if ids else text
+        from fiftyone_milvus.index.asked import Text
+
+        return Text(text)  # --image is for paths
     from fiftyone_milvus.dataset import images
 
     images.check_model(index)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -13,19 +14,29 @@ from fiftyone.core.labels import Label
 from fiftyone.core.sample import SampleView
 
 from fiftyone_milvus.dataset import images, object_ids
-from fiftyone_milvus.errors import InvalidInputError
+from fiftyone_milvus.errors import InvalidInputError, shown
 from fiftyone_milvus.metrics import Array
 from fiftyone_milvus.syncing import expected_rows
+
+logger = logging.getLogger(__name__)
 
 _NUMBERS = (float, int, np.generic)
 
 
-def read(index: Any, query: Any) -> Any:
+class Text(str):
+    """A text that is never taken for the path of an image, as a stranger may have typed it."""
+
+    __slots__ = ()
+
+
+def read(index: Any, query: Any, *, files: bool = False) -> Any:
     """Returns a query as IDs, texts or vectors, and anything else as it is.
 
     Args:
         index: the index to search
         query: what :meth:`MilvusSimilarityIndex.search` takes
+        files (False): whether a string that is a path or an address names an image. If not, it is
+            a text, with a warning
 
     Raises:
         InvalidInputError: if an image can't be read or embedded, or samples or labels can't be
@@ -33,12 +44,12 @@ def read(index: Any, query: Any) -> Any:
     """
     if isinstance(query, Iterator):
         query = list(query)
-    one = _one(index, query)
+    one = _one(index, query, files)
     if one is not None:
         return one
     if not isinstance(query, (list, tuple)) or all(isinstance(i, _NUMBERS) for i in query):
         return query
-    found = [_one(index, item) for item in query]
+    found = [_one(index, item, files) for item in query]
     if all(item is None for item in found):
         return query
     if all(_are_ids(q if item is None else item) for q, item in zip(query, found)):
@@ -48,10 +59,29 @@ def read(index: Any, query: Any) -> Any:
     return np.concatenate([_vectors(index, item) for item in each])
 
 
-def _one(index: Any, query: Any) -> Any:
+def texts(query: Any) -> Any:
+    """Returns a query whose strings are no paths, as :func:`read` has looked at them."""
+    if isinstance(query, str):
+        return Text(query)
+    if isinstance(query, (list, tuple)):
+        return [Text(item) if isinstance(item, str) else item for item in query]
+    return query
+
+
+def _one(index: Any, query: Any, files: bool) -> Any:
     """Returns the vector of an image, or the IDs of samples or labels; None for anything else."""
-    if isinstance(query, (str, ObjectId, *_NUMBERS)) and not images.is_path(query):
+    if isinstance(query, (ObjectId, *_NUMBERS)):
         return None
+    # There may be many IDs, and to ask for a file takes longer than to look at a text
+    if isinstance(query, str):
+        if isinstance(query, Text) or ObjectId.is_valid(query) or not images.is_path(query):
+            return None
+        if not files:
+            # FiftyOne passes on what is typed in the App
+            logger.warning(
+                "%s is searched for as a text; index.search() takes it for an image", shown(query)
+            )
+            return None
     pixels = images.pixels(query)
     if pixels is not None:
         return images.embed(index, pixels)

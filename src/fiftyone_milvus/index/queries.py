@@ -12,6 +12,7 @@ import numpy as np
 from fiftyone_milvus import neighborhoods
 from fiftyone_milvus.dataset import limits
 from fiftyone_milvus.errors import InvalidInputError, MissingIDsError, shown
+from fiftyone_milvus.index import asked
 from fiftyone_milvus.index.base import IndexBase
 from fiftyone_milvus.metrics import Array
 from fiftyone_milvus.numbers import check_distance, check_flag, check_k, check_text
@@ -141,7 +142,7 @@ class IndexQueries(IndexBase):
             self._check_group_by(group_by)
         reverse = check_flag("reverse", reverse)
         filter = check_text("filter", filter, what="an expression in Milvus' language")
-        vectors, _ = self._parse_vectors(self._parse_query(query))
+        vectors = self._asked(query)
         vectors, combine = self._aggregate(vectors, aggregation)
         if negative is not None:
             vectors = self._away_from(vectors, negative, aggregation)
@@ -185,7 +186,7 @@ class IndexQueries(IndexBase):
         analyze = check_flag("analyze", analyze)
         if view is not None:
             self._check_samples(view)
-        vectors, _ = self._parse_vectors(self._parse_query(query))
+        vectors = self._asked(query)
         vectors, _ = self._aggregate(vectors, "mean")
 
         def make_scope() -> ViewScope | None:
@@ -198,13 +199,18 @@ class IndexQueries(IndexBase):
         print(found)
         return found
 
+    def _asked(self, query: Any) -> Array:
+        """Returns the vectors of a query, in which a path names an image."""
+        found = asked.texts(asked.read(self, query, files=True))
+        return self._parse_vectors(self._parse_query(found))[0]
+
     def _away_from(self, vectors: Array, negative: Any, aggregation: str) -> Array:
         """Returns the query vector for what resembles some vectors, and others not."""
         if aggregation != "mean":
             raise InvalidInputError(
                 f"negative needs aggregation='mean', not {aggregation!r}; leave one of them out"
             )
-        others, _ = self._parse_vectors(self._parse_query(negative))
+        others = self._asked(negative)
         found = 2 * vectors - others.mean(axis=0, keepdims=True)
         validation.check_values(found, self.config.metric)
         return found
