@@ -211,6 +211,21 @@ def test_fiftyone_visualizations() -> None:
     assert fo.Detections._LABEL_LIST_FIELD == "detections"
 
 
+def test_fiftyone_writes() -> None:
+    from fiftyone.core.dataset import Dataset
+
+    assert parameters(Dataset._bulk_write)[:3] == ["self", "ops", "ids"]
+
+
+def test_fiftyone_stages_as_the_app_sends_them() -> None:
+    from fiftyone.core import stages
+
+    stage = stages.Select(["0" * 24], ordered=True)._serialize()
+    assert stage["_cls"] == "fiftyone.core.stages.Select"
+    assert {"sample_ids": ["0" * 24], "ordered": True}.items() <= dict(stage["kwargs"]).items()
+    assert stages.SortBySimilarity.__module__ == "fiftyone.core.stages"
+
+
 def test_fiftyone_log_texts() -> None:
     from fiftyone.core import models
 

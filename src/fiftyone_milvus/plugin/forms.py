@@ -200,7 +200,8 @@ def new_key(ctx: Any, name: str) -> str:
 
 def confirm(ctx: Any, inputs: Any, label: str) -> None:
     """Adds a checkbox that the operator requires: until it is ticked, the form can't be sent."""
-    ticked = ctx.params.get("confirmed") is True
+    # From Python, check_confirmed() says what to pass
+    ticked = ctx.params.get("confirmed") is True or not from_app(ctx)
     inputs.bool(
         "confirmed",
         required=True,

@@ -96,7 +96,8 @@ class Place:
     def show(self, ctx: Any) -> Any:
         """Returns the call that makes the App show it."""
         # FiftyOne's own set_view() takes no empty view
-        named = {"name": self.name} if self.name is not None else {"view": list(self.stages)}
+        saved = self.name is not None and ctx.dataset.has_saved_view(self.name)
+        named = {"name": self.name} if saved else {"view": list(self.stages)}
         return ctx.trigger("set_view", named)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from fiftyone.operators.store import ExecutionStore
@@ -24,6 +24,9 @@ KEPT = 10
 
 MAX_BYTES = 2_000_000
 """The largest search that is kept; a larger image or view must be given again."""
+
+_REPEATED = "-search-"
+"""In the keys of searches that can be repeated."""
 
 PARAMS = ("brain_key", "query", "text", "k", "max_distance", "filter", "best_only", "reverse")
 """What of a search is kept as it was typed."""
@@ -60,7 +63,8 @@ class Search:
     @property
     def key(self) -> str:
         """Its key in the store, by which the newest comes last."""
-        return f"{int(self.when * 1e6):020d}-{self.found}"
+        kind = _REPEATED if self.title else "-left-"
+        return f"{int(self.when * 1e6):020d}{kind}{self.found}"
 
 
 def shown(ctx: Any) -> Shown:
@@ -91,19 +95,16 @@ def found(ids: Sequence[str]) -> str:
 def keep(dataset: Any, search: Search) -> None:
     """Keeps a search, in place of the same one before, and forgets the oldest."""
     store = _store(dataset)
-    value = asdict(search)
-    for name, nothing in (("image", None), ("selected", {}), ("within", Place().to_dict())):
-        if len(json.dumps(value)) > MAX_BYTES and value[name] != nothing:
-            # It can't be repeated, but left
-            value |= {name: nothing, "title": ""}
-    text = json.dumps(value)
-    if len(text) > MAX_BYTES:
+    if _size(search) > MAX_BYTES:
+        # It can't be repeated, but left
+        search = replace(search, title="", selected={}, image=None, within=Place().to_dict())
+    if _size(search) > MAX_BYTES:
         return
     for key, old in _read(store):
         if key != search.key and _same(old, search):
             store.delete(key)
     # As text: MongoDB takes no keys with dots, such as those of filters
-    store.set(search.key, {"search": text})
+    store.set(search.key, {"search": json.dumps(asdict(search))})
     for key in sorted(store.list_keys())[:-KEPT]:
         store.delete(key)
 
@@ -118,6 +119,11 @@ def keep_result(ctx: Any, ids: Sequence[str]) -> None:
     now = shown(ctx)
     searched, before = now.searched.to_dict(), now.before.to_dict()
     keep(ctx.dataset, Search("", {}, {}, None, len(ids), found(ids), searched, searched, before))
+
+
+def any_recent(dataset: Any) -> bool:
+    """Whether there is a search that can be repeated; without reading any."""
+    return any(_REPEATED in key for key in _store(dataset).list_keys())
 
 
 def recent(dataset: Any) -> list[Search]:
@@ -138,6 +144,10 @@ def forget(dataset: Any) -> int:
     for key in keys:
         store.delete(key)
     return len(keys)
+
+
+def _size(search: Search) -> int:
+    return len(json.dumps(asdict(search)))
 
 
 def _same(one: Search, other: Search) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 
 import fiftyone.operators.types as types
 
+from fiftyone_milvus import inventory
 from fiftyone_milvus.errors import FiftyOneMilvusError, InvalidInputError
 from fiftyone_milvus.inventory.stored_index import open_index
 from fiftyone_milvus.plugin import distance_field, forms, queries, results, searches
@@ -223,19 +224,21 @@ def _choose_query(ctx: Any, inputs: Any, config: Any) -> str:
         choices.add_choice("text", label="Text")
     if getattr(config, "model", None) is not None:
         choices.add_choice("image", label="Image")
-    recent = searches.recent(ctx.dataset)
-    if recent:
+    if searches.any_recent(ctx.dataset):
         choices.add_choice("recent", label="Recent")
     default = "text" if prompts and not words else "selection"
     inputs.enum("query", choices.values(), default=default, label="Search by", view=choices)
     query = str(ctx.params.get("query") or default)
     if query == "text":
-        inputs.str("text", required=True, label="Text", description="Enter starts the search")
+        # Browsers send a form with one box by Enter; the App sends any form by Ctrl+Enter
+        one_box = not ctx.params.get("advanced") and len(inventory.keys(ctx.dataset)) == 1
+        keys = "Enter" if one_box else "Ctrl+Enter"
+        inputs.str("text", required=True, label="Text", description=f"{keys} starts the search")
     elif query == "image":
         inputs.uploaded_file("image", required=True, label="Image")
         _show_image(ctx.params.get("image"), inputs)
     elif query == "recent":
-        _choose_recent(ctx, inputs, recent)
+        _choose_recent(ctx, inputs, searches.recent(ctx.dataset))
     elif not words:
         inputs.view(
             "nothing",
@@ -257,6 +260,9 @@ def _show_image(file: Any, inputs: Any) -> None:
 
 
 def _choose_recent(ctx: Any, inputs: Any, recent: list[searches.Search]) -> None:
+    if not recent:
+        inputs.view("no_recent", types.Warning(label="No recent search can be repeated"))
+        return
     choices = types.DropdownView()
     for one in recent:
         choices.add_choice(one.key, label=one.title, description=_describe(one))
