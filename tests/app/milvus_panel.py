@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from playwright.sync_api import Locator, expect
 
@@ -33,7 +35,7 @@ class MilvusPanelPage:
             self._tab.locator('[data-cy="new-panel-btn"]').first.click()
             self._tab.wait_for_timeout(250)
         option.click()
-        self.shows(re.compile("Create index"))
+        self.shows("Create index")
 
     @property
     def content(self) -> Locator:
@@ -56,21 +58,87 @@ class MilvusPanelPage:
         self.click("Refresh")
 
     def click(self, button: str) -> None:
-        self.content.get_by_role("button", name=button).click()
+        self.content.get_by_role("button", name=button, exact=True).first.click()
 
-    def row(self, key: str, *cells: str) -> Locator:
-        """Waits for the row of an index, with texts in it; returns it."""
-        row = self.content.locator("tbody tr").filter(
-            has=self._tab.get_by_role("cell", name=key, exact=True)
+    def go_home(self) -> None:
+        """Shows the indexes."""
+        back = self.content.get_by_role("button", name="Back to the indexes")
+        if back.count():
+            back.click()
+        self.shows("Create index")
+
+    def says(self, text: str | re.Pattern[str]) -> str:
+        """Waits for a message in the panel, which needs no click; returns it."""
+        said = self.content.get_by_role("alert").filter(has_text=text).first
+        expect(said).to_be_visible(timeout=_SECONDS)
+        expect(self._dialog).to_have_count(0)
+        return said.inner_text().strip()
+
+    @contextmanager
+    def window(self, width: int, height: int, theme: str = "dark") -> Iterator[None]:
+        """Makes the window as large as others are, with the panel beside the grid."""
+        before = self._tab.viewport_size
+        assert before is not None
+        self._tab.set_viewport_size({"width": width, "height": height})
+        self._show_theme(theme)
+        # Both have half of what the sidebar leaves, as the App opens a panel
+        expect(self.content).to_be_visible()
+        try:
+            yield
+        finally:
+            self._show_theme("dark")
+            self._tab.set_viewport_size(before)
+
+    def _show_theme(self, theme: str) -> None:
+        # The button has the icon of the theme that it changes to
+        wanted = self._tab.locator(f'[data-testid="{theme.title()}ModeIcon"]')
+        if wanted.count():
+            wanted.first.click()
+            expect(wanted).to_have_count(0)
+
+    def in_sight(self, button: Locator) -> None:
+        """Fails unless a button is in the window, without scrolling."""
+        expect(button).to_be_in_viewport(ratio=1)
+
+    def outside(self) -> list[str]:
+        """Returns the buttons of the panel that can't be seen without scrolling sideways."""
+        size = self._tab.viewport_size
+        assert size is not None
+        found = self.content.evaluate(
+            """(panel, width) => {
+                const area = panel.getBoundingClientRect()
+                const right = Math.min(area.right, width)
+                return [...panel.querySelectorAll("button, table, img, .js-plotly-plot")]
+                    .filter(one => one.offsetParent !== null)
+                    .filter(one => {
+                        const box = one.getBoundingClientRect()
+                        return box.left < area.left - 1 || box.right > right + 1
+                    })
+                    .map(one => one.innerText || one.tagName)
+            }""",
+            size["width"],
         )
-        for cell in cells:
-            expect(row).to_contain_text(cell, timeout=_SECONDS)
-        return row
+        return [str(one) for one in found]
+
+    def card(self, key: str, *texts: str) -> Locator:
+        """Waits for the card of an index, with texts in it; returns it."""
+        card = self.content.locator("div", has_text=re.compile(rf"^{key} — "))
+        # The innermost that has the title and the buttons
+        card = (
+            card.filter(has=self._tab.get_by_role("button", name="More"))
+            .or_(card.filter(has=self._tab.get_by_role("button", name="Less")))
+            .last
+        )
+        for text in texts:
+            expect(card).to_contain_text(text, timeout=_SECONDS)
+        return card
 
     def act(self, key: str, action: str) -> None:
-        """Chooses an action of the menu in the row of an index."""
-        self.row(key).first.get_by_role("button").click()
-        self._tab.get_by_role("menuitem", name=action).click()
+        """Presses a button of the card of an index; opens its upkeep where the button is there."""
+        button = self.card(key).get_by_role("button", name=action, exact=True)
+        if not button.count():
+            self.card(key).get_by_role("button", name="More").click()
+        button.first.click()
 
     def field(self, label: str) -> Locator:
         """Returns the text box under a label of the form."""

@@ -74,8 +74,8 @@ def test_an_index_is_created(
     panel.field("Brain key").fill(KEY)
     panel.choose("Model", MODEL)
     panel.execute()
-    assert panel.told("has 300 vectors") == f"Index '{KEY}' has {COUNT} vectors"
-    panel.row(KEY, str(COUNT), "up to date", "cosine", "AUTOINDEX")
+    assert panel.says("has 300 vectors").endswith(f"Index '{KEY}' has {COUNT} vectors")
+    panel.card(KEY, str(COUNT), "up to date", "cosine", "AUTOINDEX")
 
     # It is FiftyOne's own search that finds it now, and Python
     scans.check(app.search_by_image(3), 3)
@@ -94,11 +94,12 @@ def test_a_creation_that_fails_leaves_nothing(panel: MilvusPanelPage, dataset: f
     box.fill("no-such-model")
     box.press("Tab")
     panel.execute()
-    # The form opens again, as it was typed
-    expect(panel.form).to_contain_text("not found in the zoo")
-    expect(panel.field("Brain key")).to_have_value("in_vain")
-    said = panel.told("no-such-model")
+    said = panel.says("no-such-model")
     assert "\n" not in said
+    # What was typed is not lost
+    panel.click("Open the form again")
+    expect(panel.field("Brain key")).to_have_value("in_vain")
+    panel.dismiss()
     dataset.reload()
     assert dataset.list_brain_runs() == [KEY]
     assert {info.name for info in inventory.collections()} == before
@@ -107,13 +108,33 @@ def test_a_creation_that_fails_leaves_nothing(panel: MilvusPanelPage, dataset: f
 def test_details_and_measures(panel: MilvusPanelPage, dataset: fo.Dataset, scans: Scans) -> None:
     # A refresh that takes longer must not remove the details
     panel.refresh()
-    panel.act(KEY, "Details")
+    panel.act(KEY, "More")
     panel.shows(MODEL)
     panel.click("Measure recall")
     panel.shows(re.compile(r"recall@10 1\.0000"))
     panel.click("Nearest distances")
     panel.shows("Distance to the nearest neighbor")
     panel.shows(re.compile(r"recall@10 1\.0000"))
+    panel.click("Compare")
+    panel.shows(re.compile(r"\d index types on 300 vectors; the star is AUTOINDEX"))
+    expect(panel.content.locator(".scatterlayer .points path").first).to_be_visible()
+    assert panel.outside() == []
+    panel.act(KEY, "Less")
+
+
+@pytest.mark.parametrize("theme", ["dark", "light"])
+@pytest.mark.parametrize("size", [(1280, 800), (1600, 900)], ids=str)
+def test_everything_is_in_sight(panel: MilvusPanelPage, size: tuple[int, int], theme: str) -> None:
+    with panel.window(*size, theme):
+        for button in ("Search", "Duplicates", "Map", "Unique", "More"):
+            panel.in_sight(panel.card(KEY).get_by_role("button", name=button, exact=True))
+        panel.in_sight(panel.content.get_by_role("button", name="Create index"))
+        assert panel.outside() == []
+        panel.act(KEY, "More")
+        panel.shows(MODEL)
+        panel.in_sight(panel.content.get_by_role("button", name="Compare", exact=True))
+        assert panel.outside() == []
+        panel.act(KEY, "Less")
 
 
 def test_a_search_by_text_with_distances(
@@ -169,28 +190,100 @@ def test_a_search_by_an_uploaded_image(panel: MilvusPanelPage, app: AppPage, sca
     app.clear()
 
 
-def test_near_duplicates_are_tagged(
+def test_duplicates_are_reviewed(
     panel: MilvusPanelPage, app: AppPage, dataset: fo.Dataset, scans: Scans
 ) -> None:
     distances = oracle.distances("cosine", scans.vectors, scans.vectors)
     np.fill_diagonal(distances, np.inf)
-    thresh = round(float(np.percentile(distances.min(axis=1), 10)), 4)
-    panel.click("Near-duplicates")
-    panel.field("Distance").fill(str(thresh))
-    near = int((distances.min(axis=1) <= thresh).sum())
-    row = panel.form.get_by_role("row", name=f"{thresh:.3g} {near} of {COUNT}", exact=True)
-    expect(row.first).to_be_visible()
-    panel.form.get_by_text("Tag", exact=True).click()
-    # The only text box of this form, once the App has drawn it
-    panel.form.get_by_role("textbox").fill("twin")
-    panel.execute()
-    panel.told("near-duplicates")
+    panel.act(KEY, "Duplicates")
+    # A click on a bar takes its upper end
+    bar = panel.content.locator(".bars .point").nth(4)
+    box = bar.bounding_box()
+    assert box is not None
+    panel.content.page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] - 2)
+    chosen = panel.content.locator("tbody tr", has_text="◀").get_by_role("cell")
+    expect(chosen.first).not_to_have_text(re.compile("^$"))
+    panel.content.locator("tbody tr").nth(1).click()
+    expect(panel.content.locator("tbody tr").nth(1)).to_contain_text("◀")
+    text = chosen.first.inner_text().split()[0]
+    near = int((distances.min(axis=1) <= float(text)).sum())
+    expect(chosen.nth(1)).to_have_text(f"{near} of {COUNT}")
+    assert panel.outside() == []
+
+    for size in ((1280, 800), (1600, 900)):
+        with panel.window(*size):
+            panel.in_sight(panel.content.get_by_role("button", name="Find groups"))
+            assert panel.outside() == []
+    panel.click("Find groups")
+    panel.shows(re.compile(r"Group 1 of \d+"))
+    expect(panel.content.get_by_role("img").nth(1)).to_be_visible()
+    for size in ((1280, 800), (1600, 900)):
+        with panel.window(*size):
+            for button in ("Previous", "Next", "Delete duplicates", "Keep duplicates", "Undo"):
+                panel.in_sight(panel.content.get_by_role("button", name=button, exact=True))
+            assert panel.outside() == []
+    panel.click("Next")
+    panel.shows("Group 2 of")
+    panel.click("Previous")
+    panel.shows("Group 1 of")
+    panel.click("Delete duplicates")
+    panel.shows("Group 2 of")
+    panel.click("Undo")
+    panel.shows(" 0 to delete")
+    panel.click("Delete all undecided")
+    panel.says("are tagged to be deleted; Undo takes it back")
+    assert panel.outside() == []
+    panel.click("In the grid")
+    expect(panel.content.page.locator('[data-cy="entry-counts"]')).to_contain_text("groups")
     dataset.reload()
-    tagged = dataset.match_tags("twin").values("number")
+    tagged = dataset.match_tags("duplicate-delete").values("number")
     rest = sorted({*range(COUNT)} - {*tagged})
     assert tagged
-    assert distances[np.ix_(rest, rest)].min() > thresh
-    assert distances[np.ix_(tagged, rest)].min(axis=1).max() <= thresh
+    assert distances[np.ix_(rest, rest)].min() > float(text)
+    assert distances[np.ix_(tagged, rest)].min(axis=1).max() <= float(text)
+
+    # A real one asks; so few that the others stay for the next tests
+    panel.click("Undo")
+    panel.shows(" 0 to delete")
+    panel.content.get_by_role("button", name="Delete this one").last.click()
+    panel.shows(" 1 to delete")
+    panel.click("Delete 1 from the dataset ...")
+    expect(panel.form).to_contain_text("Deletes 1 samples with the tag")
+    panel.dismiss()
+    app.clear()
+    panel.go_home()
+
+
+def test_the_map_opens_in_fiftyones_panel(panel: MilvusPanelPage, dataset: fo.Dataset) -> None:
+    panel.act(KEY, "Map")
+    tab = panel.content.page
+    run = tab.get_by_text(f"{KEY}_map", exact=True)
+    expect(run.first).to_be_visible()
+    dataset.reload()
+    points = dataset.load_brain_results(f"{KEY}_map")
+    assert {*points.sample_ids} == {*dataset.values("id")}
+    panel.says("300 points")
+    dataset.delete_brain_run(f"{KEY}_map")
+    tab.get_by_text("Samples", exact=True).first.click()
+
+
+def test_an_index_is_connected_to_a_collection(
+    panel: MilvusPanelPage, dataset: fo.Dataset, scans: Scans
+) -> None:
+    name = dataset.get_brain_info(KEY).config.collection_name
+    panel.click("Create index")
+    panel.field("Brain key").fill("second")
+    panel.form.get_by_text("A collection", exact=True).click()
+    panel.choose("Collection", name)
+    panel.execute()
+    panel.says(f"Index 'second' has {COUNT} vectors")
+    dataset.reload()
+    found = dataset.load_brain_results("second").search(scans.vectors[7], k=25)
+    numbers = dict(zip(*dataset.values(["id", "number"]), strict=True))
+    scans.check([numbers[i] for i in found.ids], 7)
+    dataset.delete_brain_run("second")
+    panel.refresh()
+    expect(panel.content.get_by_text(re.compile("^second — "))).to_have_count(0)
 
 
 def test_an_index_is_synced(panel: MilvusPanelPage, dataset: fo.Dataset, scans: Scans) -> None:
@@ -199,11 +292,11 @@ def test_an_index_is_synced(panel: MilvusPanelPage, dataset: fo.Dataset, scans: 
         [fo.Sample(filepath=path, number=i) for i, path in enumerate(scans.paths[:2])]
     )
     panel.refresh()
-    panel.row(KEY, "2 missing, 3 stale")
+    panel.card(KEY, "2 missing, 3 stale")
     panel.act(KEY, "Sync")
     panel.execute()
-    assert "2 added, 3 removed" in panel.told("2 added")
-    panel.row(KEY, "up to date", str(COUNT - 1))
+    assert "2 added, 3 removed" in panel.says("2 added")
+    panel.card(KEY, "up to date", str(COUNT - 1))
     index = dataset.load_brain_results(KEY)
     assert {*index.sample_ids} == {*dataset.values("id")}
 
@@ -215,10 +308,8 @@ def test_orphans_are_cleaned_up(panel: MilvusPanelPage, scans: Scans) -> None:
     other.delete()
     panel.refresh()
     panel.shows("its dataset 'soon-gone' was deleted")
-    panel.click("Clean up 1 orphaned collection")
-    panel.field("Collections").click()
-    panel.form.page.get_by_role("option").filter(has_text=name).click()
-    panel.form.page.keyboard.press("Tab")
+    panel.click("Clean up 1 ...")
+    expect(panel.form).to_contain_text(name)
     panel.form.get_by_label("Yes, drop them with all their vectors").check()
     panel.execute()
     panel.told(f"Dropped {name}")
@@ -230,7 +321,7 @@ def test_an_index_is_renamed_and_deleted(panel: MilvusPanelPage, dataset: fo.Dat
     panel.field("New brain key").fill("other")
     panel.execute()
     panel.told("is now 'other'")
-    panel.row("other", "up to date")
+    panel.card("other", "up to date")
     panel.act("other", "Delete")
     expect(panel.form).to_contain_text(f"has {len(dataset)} vectors in collection")
     panel.form.get_by_label("Yes, delete it").check()

@@ -66,12 +66,13 @@ def test_the_panel_says_so_until_the_server_is_back(
     panel = MilvusPanelPage(app)
     panel.shows("Milvus does not answer.")
     panel.shows(server.uri)
-    panel.row(KEY, "no answer")
+    panel.card(KEY, "no answer")
 
     server.restart()
     panel.refresh()
     panel.shows("answers in")
-    panel.row(KEY, str(COUNT), "up to date", "HNSW")
+    panel.card(KEY, str(COUNT), "up to date", "HNSW")
+    panel.click("Show 1 collection of this Milvus")
     panel.shows("fiftyone_handwritten_digits_similar")
 
 

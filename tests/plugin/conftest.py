@@ -10,6 +10,7 @@ import fiftyone.brain as fob
 import fiftyone.operators as foo
 import pytest
 
+from fiftyone_milvus import inventory
 from fiftyone_milvus.plugin import NAME, installation
 from tests.app.conftest import scans  # noqa: F401
 from tests.app.digits import Scans
@@ -36,7 +37,7 @@ def digits(scans: Scans, request: pytest.FixtureRequest) -> Iterator[fo.Dataset]
     """The first sixty digits."""
     dataset = scans.dataset(f"digits-{request.node.name[:60]}-{id(request)}", 60)
     yield dataset
-    for key in dataset.list_brain_runs():
+    for key in inventory.keys(dataset):
         dataset.load_brain_results(key).cleanup()
     dataset.delete()
 

@@ -86,6 +86,18 @@ class IndexDuplicates(IndexBase):
             time.monotonic() - start,
         )
 
+    def _by_uniqueness(self, found: list[str]) -> list[str]:
+        """Returns primary keys in another order: those with the farthest neighbors first."""
+        ids = self._current_ids()
+        positions = {i: position for position, i in enumerate(ids)}
+        rows = np.array(sorted(positions[i] for i in found), dtype=np.int64)
+        if len(rows) < 2:
+            return found
+        with self._vectors(ids) as points:
+            _, distances = neighborhoods.nearest_others(points, rows, 1)
+        order = np.argsort(-distances[:, 0], kind="stable")
+        return [ids[i] for i in rows[order]]
+
     def _set_unique(self, ids: list[str], kept: Array, thresh: float | None, groups: Any) -> None:
         self._thresh = thresh
         self._unique_ids = [ids[i] for i in kept]

@@ -15,8 +15,8 @@ import fiftyone.operators as foo
 import fiftyone.operators.types as types
 
 from fiftyone_milvus.dataset import availability
-from fiftyone_milvus.errors import FiftyOneMilvusError
-from fiftyone_milvus.plugin.jobs import Job, running
+from fiftyone_milvus.plugin.jobs import Job, Outcome, running, start
+from fiftyone_milvus.plugin.one_line import one_line
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +25,9 @@ Report = Callable[[float | None, str], None]
 
 _NOT_TYPED = ("problem", "panel_id", "panel_state")
 """Parameters that the App adds, or that were not typed."""
+
+PANEL = "panel"
+"""The parameter with the ID of the panel that shows progress and result of the work."""
 
 _TICK = 0.25
 """Seconds between two updates of a progress bar."""
@@ -85,6 +88,8 @@ class MilvusOperator(foo.Operator):
             inputs.view("problem_shown", types.Error(label=str(ctx.params["problem"])))
         with availability.answering():
             self.form(ctx, inputs)
+        if ctx.params.get(PANEL):
+            inputs.str(PANEL, view=types.HiddenView())
         return types.Property(inputs, view=types.View(label=f"Milvus: {self.info.title}"))
 
     def form(self, ctx: Any, inputs: Any) -> None:
@@ -118,7 +123,7 @@ class MilvusOperator(foo.Operator):
     def execute(self, ctx: Any) -> Any:
         """Runs the operator; see the base class."""
         if self.info.job is not None and from_app(ctx):
-            return self._stream(ctx)
+            return self._in_panel(ctx) if ctx.params.get(PANEL) else self._stream(ctx)
         try:
             result = self._run(ctx, ctx.set_progress)
             if self.info.job is not None:
@@ -153,6 +158,26 @@ class MilvusOperator(foo.Operator):
         todo = Job(ctx.dataset_name, ctx.params.get("brain_key"), title)
         with availability.answering(), running(todo) as job:
             return self.run(ctx, report)
+
+    def _in_panel(self, ctx: Any) -> Iterator[Any]:
+        """Works for a panel, which shows progress and result; so the form closes at once.
+
+        A progress bar would stay open until the user has closed it.
+        """
+
+        def work(job: Job) -> Outcome:
+            result = self.run(ctx, job.report)
+            text, variant = self.message(result)
+
+            def follow_up(event: Any) -> None:
+                for _ in self.follow_up(event, result):
+                    pass
+
+            return Outcome(text, variant, follow_up=follow_up)
+
+        job = Job(ctx.dataset_name, ctx.params.get("brain_key"), str(self.info.job))
+        start(str(ctx.params[PANEL]), job, work, again=(self.name, dict(ctx.params)))
+        yield from ()
 
     def _stream(self, ctx: Any) -> Iterator[Any]:
         """Yields progress, while a thread works that goes on if the browser is closed."""
@@ -191,17 +216,6 @@ class MilvusOperator(foo.Operator):
         yield from self.follow_up(ctx, result)
         # Last, as reloading the dataset closes it
         yield ctx.ops.notify(text, variant=variant)
-
-
-def one_line(error: Exception) -> Exception:
-    """Returns an error whose text is one line that a user can read."""
-    error = availability.explain(error) or error
-    if isinstance(error, FiftyOneMilvusError):
-        return error
-    text = " ".join(str(error).split())
-    if isinstance(error, ValueError) and text:
-        return ValueError(text)
-    return RuntimeError(f"{type(error).__name__}: {text}" if text else type(error).__name__)
 
 
 def from_app(ctx: Any) -> bool:

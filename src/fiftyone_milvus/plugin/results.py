@@ -37,7 +37,7 @@ def view_of(dataset: Any, patches_field: str | None, ids: Sequence[str]) -> Any:
         InvalidInputError: if there are more than a view can hold, about 420,000
     """
     limits.check_results(dataset, len(ids), 0 if patches_field is None else len(ids))
-    samples = _all_samples(dataset)
+    samples = all_samples(dataset)
     if patches_field is not None:
         # FiftyOne stores a document for each patch of the view: only for these
         samples = samples.select_labels(ids=list(ids), fields=patches_field)
@@ -57,12 +57,12 @@ def tag(dataset: Any, patches_field: str | None, ids: Sequence[str], name: str) 
     if not ids:
         return
     if patches_field is None:
-        _all_samples(dataset).select(ids).tag_samples(name)
+        all_samples(dataset).select(ids).tag_samples(name)
     else:
-        dataset.select_labels(ids=list(ids), fields=patches_field).tag_labels(name)
+        all_samples(dataset).select_labels(ids=list(ids), fields=patches_field).tag_labels(name)
 
 
-def _all_samples(dataset: Any) -> Any:
+def all_samples(dataset: Any) -> Any:
     """Returns a dataset with the samples of all group slices, if it is grouped."""
     if dataset.media_type == "group":
         return dataset.select_group_slices(_allow_mixed=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fiftyone_milvus.plugin.operator import MilvusOperator
 from fiftyone_milvus.plugin.operators.choose_distance import ChooseDistance
 from fiftyone_milvus.plugin.operators.create_index import CreateIndex
+from fiftyone_milvus.plugin.operators.duplicates import DeleteDuplicates, TagDuplicates
 from fiftyone_milvus.plugin.operators.find import FindDuplicates, FindUnique
 from fiftyone_milvus.plugin.operators.leave import ForgetSearches, LeaveResults
 from fiftyone_milvus.plugin.operators.manage import (
@@ -18,5 +19,6 @@ from fiftyone_milvus.plugin.operators.sync import SyncFields, SyncIndex
 
 OPERATORS: tuple[type[MilvusOperator], ...] = (
     CreateIndex, SyncIndex, SyncFields, RemoveFromIndex, DeleteIndex, RenameIndex, Search,
-    ChooseDistance, LeaveResults, ForgetSearches, FindDuplicates, FindUnique, CleanUp,
+    ChooseDistance, LeaveResults, ForgetSearches, FindDuplicates, FindUnique, TagDuplicates,
+    DeleteDuplicates, CleanUp,
 )  # fmt: skip

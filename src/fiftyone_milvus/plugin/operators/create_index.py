@@ -18,6 +18,7 @@ from fiftyone_milvus.plugin import forms, models
 from fiftyone_milvus.plugin.operator import Info, MilvusOperator, Report
 from fiftyone_milvus.plugin.places import Place
 from fiftyone_milvus.schema.columns import resolve_columns
+from fiftyone_milvus.schema.scale import MAX_PARTITIONS, MAX_SHARDS
 
 _NEEDED = {
     "model": ("model", "the name of a zoo model"),
@@ -210,6 +211,7 @@ def _advanced(ctx: Any, inputs: Any, source: str) -> None:
             description="Stored with each vector, so that Milvus can filter by them",
             view=_field_choices(ctx),
         )
+        _scale(ctx, inputs)
     inputs.enum(
         "consistency_level",
         CONSISTENCY_LEVELS,
@@ -239,6 +241,34 @@ def _advanced(ctx: Any, inputs: Any, source: str) -> None:
             label="Collection",
             description="The name of the new collection; by default, a free one",
         )
+
+
+def _scale(ctx: Any, inputs: Any) -> None:
+    """Adds shards, replicas and partitions, which only a server has."""
+    inputs.int(
+        "num_shards",
+        min=1,
+        max=MAX_SHARDS,
+        label="Shards",
+        description="On a server: channels for writes, which speed up large uploads",
+    )
+    inputs.int(
+        "replicas",
+        min=1,
+        label="Replicas",
+        description="On a cluster: query nodes that hold each row",
+    )
+    fields = ctx.params.get("fields") or []
+    if fields:
+        inputs.enum(
+            "partition_key",
+            fields,
+            label="Partition key",
+            description="On a server: the metadata field, of strings or integers, whose values "
+            "have partitions of their own",
+        )
+    if ctx.params.get("partition_key"):
+        inputs.int("num_partitions", min=1, max=MAX_PARTITIONS, label="Partitions")
 
 
 def _field_choices(ctx: Any) -> Any:

@@ -10,12 +10,15 @@ import fiftyone.operators.types as types
 from fiftyone_milvus.errors import FiftyOneMilvusError, InvalidInputError
 from fiftyone_milvus.index import MilvusSimilarityIndex
 from fiftyone_milvus.numbers import check_integer
-from fiftyone_milvus.plugin import forms, preview, results, searches
+from fiftyone_milvus.plugin import forms, preview, results, review, searches
 from fiftyone_milvus.plugin.operator import Info, MilvusOperator, Report, from_app
 
-_RESULTS = ("view", "tag", "select")
+_RESULTS = ("view", "tag", "select", "review")
 _DEFAULT_COUNT = 100
 """How many are found where neither a number nor a distance is given."""
+
+_ORDERED_UP_TO = 10_000
+"""Unique samples that are ordered: each is compared with the whole index once more."""
 
 
 class _FindOperator(MilvusOperator):
@@ -26,6 +29,9 @@ class _FindOperator(MilvusOperator):
 
     order: ClassVar[str]
     """The order of what is shown, for the form."""
+
+    reviewed: ClassVar[bool] = False
+    """Whether the result can be reviewed in the panel."""
 
     def find(self, index: MilvusSimilarityIndex, params: Any) -> tuple[list[str], list[str]]:
         """Returns the IDs that are found, and those to show, in their order.
@@ -42,7 +48,11 @@ class _FindOperator(MilvusOperator):
         choices.add_choice("view", label="Show", description=f"Show them {self.order}")
         choices.add_choice("tag", label="Tag", description="Tag them")
         choices.add_choice("select", label="Select", description="Select them in the grid")
-        inputs.enum("result", _RESULTS, default="view", label="Then", view=choices)
+        if self.reviewed:
+            choices.add_choice(
+                "review", label="Review", description="Review them in the Milvus panel"
+            )
+        inputs.enum("result", choices.values(), default="view", label="Then", view=choices)
         if ctx.params.get("result") == "tag":
             inputs.str("tag", default=self.tag, required=True, label="Tag")
         forms.choose_target(ctx, inputs, verb="Search")
@@ -50,14 +60,20 @@ class _FindOperator(MilvusOperator):
     def run(self, ctx: Any, report: Report) -> dict[str, Any]:
         index, params = forms.index_of(ctx), ctx.params
         result, tag = params.get("result") or "view", params.get("tag") or self.tag
-        if result not in _RESULTS:
-            raise InvalidInputError(f"Unknown result {result!r}; expected one of {_RESULTS}")
+        known = _RESULTS if self.reviewed else _RESULTS[:-1]
+        if result not in known:
+            raise InvalidInputError(f"Unknown result {result!r}; expected one of {known}")
         if not isinstance(tag, str):
             raise InvalidInputError(f"Invalid tag {tag!r}; expected a string")
         own = results.restricted(index, forms.target_of(ctx))
+        field = index.config.patches_field
+        if result == "review":
+            review.check(ctx.dataset, field)
         report(None, "Reading vectors and comparing")
         found, shown = self.find(own, params)
-        field = index.config.patches_field
+        if result == "review":
+            groups = own.neighbors_map or {}
+            review.store(ctx.dataset, field, groups, index.key, float(own.thresh or 0.0))
         if result == "tag":
             results.tag(ctx.dataset, field, found, tag)
         return {
@@ -67,13 +83,14 @@ class _FindOperator(MilvusOperator):
             "shown": shown,
             "thresh": None if own.thresh is None else float(own.thresh),
             "result": result,
+            "asked": params.get("count"),
         }
 
     def follow_up(self, ctx: Any, result: dict[str, Any]) -> Iterable[Any]:
         ids, what = result["ids"], result["result"]
         if not ids:
             return
-        if what == "tag":
+        if what in ("tag", "review"):
             yield ctx.ops.reload_dataset()
             return
         shown = result["shown"] if what == "view" else ids
@@ -98,6 +115,7 @@ class FindDuplicates(_FindOperator):
     )
     tag = "duplicate"
     order = "after their originals"
+    reviewed = True
 
     def form(self, ctx: Any, inputs: Any) -> None:
         key = forms.choose_index(ctx, inputs)
@@ -125,6 +143,8 @@ class FindDuplicates(_FindOperator):
         text = f"{len(result['ids']):,} near-duplicates"
         if result["thresh"] is not None:
             text += f" within {result['thresh']:.3g}"
+        if result["result"] == "review":
+            text += "; review them in the Milvus panel: Duplicates"
         return text, "success" if result["ids"] else "info"
 
 
@@ -163,7 +183,7 @@ class FindUnique(_FindOperator):
         job="Finding unique samples",
     )
     tag = "unique"
-    order = "in the order of the index"
+    order = "the most unique first"
 
     def form(self, ctx: Any, inputs: Any) -> None:
         forms.choose_index(ctx, inputs)
@@ -186,11 +206,21 @@ class FindUnique(_FindOperator):
         if count is not None and thresh is not None:
             raise InvalidInputError("Give count or thresh, not both")
         if thresh is None:
-            index.find_unique(_DEFAULT_COUNT if count is None else check_integer("count", count))
+            count = _DEFAULT_COUNT if count is None else check_integer("count", count)
+            index.find_unique(count)
         else:
             index.find_duplicates(thresh=thresh)
         found = [str(i) for i in index.unique_ids]
+        if len(found) <= _ORDERED_UP_TO:
+            # The least unique are those that are too many
+            found = index._by_uniqueness(found)[:count]
         return found, found
 
     def message(self, result: dict[str, Any]) -> tuple[str, str]:
-        return f"{len(result['ids']):,} unique samples", "success"
+        found, asked = len(result["ids"]), result["asked"]
+        text = f"{found:,} unique samples"
+        if found <= _ORDERED_UP_TO:
+            text += ", the most unique first"
+        if asked and found < asked:
+            text += f"; {asked:,} were asked for, but there are no more that differ from each other"
+        return text, "success"

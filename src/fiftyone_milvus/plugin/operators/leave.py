@@ -7,7 +7,7 @@ from typing import Any
 
 import fiftyone.operators.types as types
 
-from fiftyone_milvus.plugin import NAME, searches
+from fiftyone_milvus.plugin import searches
 from fiftyone_milvus.plugin.operator import Info, MilvusOperator, Report
 
 
@@ -45,27 +45,6 @@ class LeaveResults(MilvusOperator):
     def follow_up(self, ctx: Any, result: dict[str, Any]) -> Iterable[Any]:
         if result["left"]:
             yield searches.shown(ctx).before.show(ctx)
-
-
-def draw(ctx: Any, panel: Any) -> None:
-    """Adds buttons to a panel, if the App shows a result: to leave it, and to choose a distance.
-
-    Next to a panel, the buttons above the grid have no room.
-    """
-    label = back(ctx)
-    if label is None:
-        return
-    row = panel.h_stack("result", gap=1)
-    row.view(
-        "leave_results",
-        types.Button(label=label, icon="undo", operator=f"{NAME}/leave_results"),
-    )
-    row.view(
-        "choose_distance",
-        types.Button(
-            label="Distances", icon="bar_chart", operator=f"{NAME}/choose_distance", prompt=True
-        ),
-    )
 
 
 def back(ctx: Any) -> str | None:

@@ -1,8 +1,9 @@
-"""The panel's texts: rows of its tables, and Markdown."""
+"""The panel's texts, most of them Markdown."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fiftyone_milvus.inventory import CollectionInfo, IndexInfo, MilvusStatus
@@ -11,11 +12,6 @@ from fiftyone_milvus.plugin.jobs import Job
 
 UNKNOWN = "–"
 
-INDEX_COLUMNS = {
-    "brain_key": "Index", "of": "Contents", "vectors": "Vectors", "status": "Status",
-    "metric": "Metric", "index_type": "Index type", "built": "Built", "size": "Size",
-}  # fmt: skip
-COLLECTION_COLUMNS = {"name": "Collection", "vectors": "Vectors", "owner": "Owner", "why": "Why"}
 _OWNERS = {"index": "in use", "orphan": "orphaned", "other": "other"}
 
 
@@ -27,8 +23,8 @@ def status(found: MilvusStatus) -> str:
     return f"**{found.title}** answers in {latency} at `{found.address}`"
 
 
-def index_row(info: IndexInfo) -> dict[str, str]:
-    """Returns the row of an index, by :data:`INDEX_COLUMNS`."""
+def index_card(info: IndexInfo) -> dict[str, Any]:
+    """Returns what the card of an index shows."""
     return {
         "brain_key": info.brain_key,
         "of": info.patches_field or "samples",
@@ -36,9 +32,24 @@ def index_row(info: IndexInfo) -> dict[str, str]:
         "status": index_status(info),
         "metric": info.metric,
         "index_type": info.index_type or UNKNOWN,
-        "built": UNKNOWN if info.built is None else f"{info.built:.0%}",
+        "built": None if info.built is None else f"{info.built:.0%}",
         "size": size(info.bytes),
+        "usable": bool(info.vectors),
     }
+
+
+def card_title(card: Mapping[str, Any]) -> str:
+    """Returns the first line of the card of an index."""
+    what = "vectors of samples" if card["of"] == "samples" else f"vectors of `{card['of']}`"
+    return f"**{card['brain_key']}** — {card['vectors']} {what}, {card['status']}"
+
+
+def card_facts(card: Mapping[str, Any]) -> str:
+    """Returns the second line of the card of an index."""
+    facts = [card["metric"], card["index_type"], card["size"]]
+    if card["built"] is not None:
+        facts.append(f"{card['built']} built")
+    return " · ".join(facts)
 
 
 def index_status(info: IndexInfo) -> str:
@@ -50,19 +61,22 @@ def index_status(info: IndexInfo) -> str:
     return info.difference
 
 
-def collection_row(info: CollectionInfo) -> dict[str, str]:
-    """Returns the row of a collection, by :data:`COLLECTION_COLUMNS`."""
-    return {
-        "name": info.name,
-        "vectors": number(info.vectors),
-        "owner": _OWNERS[info.owner],
-        "why": info.why,
-    }
+def collections(found: Sequence[CollectionInfo]) -> str:
+    """Returns collections with what uses them, one in each line."""
+    return "\n".join(
+        f"- `{one.name}`: {number(one.vectors)} vectors, {_OWNERS[one.owner]}: {one.why}"
+        for one in found
+    )
 
 
-def orphans(count: int) -> str:
-    """Returns the label of the button that cleans up."""
-    return f"Clean up {count:,} orphaned collection{'s' * (count > 1)}"
+def orphans(found: Sequence[CollectionInfo]) -> str:
+    """Returns one line about orphaned collections."""
+    vectors = sum(one.vectors or 0 for one in found)
+    count = len(found)
+    return (
+        f"{count:,} orphaned collection{'s' * (count > 1)} with {vectors:,} vectors: "
+        f"{found[0].why}{f', and {count - 1:,} more' if count > 1 else ''}"
+    )
 
 
 def jobs(running: list[Job]) -> str:
@@ -78,7 +92,7 @@ def jobs(running: list[Job]) -> str:
 
 
 def details(info: IndexInfo) -> str:
-    """Returns the parameters of an index, as a table."""
+    """Returns the parameters of an index, one in each line."""
     parameters = ", ".join(f"{name} {value}" for name, value in info.index_params.items())
     rows: dict[str, Any] = {
         "Model": info.model,
@@ -91,8 +105,7 @@ def details(info: IndexInfo) -> str:
         "Address": info.address and f"`{info.address}`",
         "Problem": info.error,
     }
-    lines = [f"| {name} | {value} |" for name, value in rows.items() if value]
-    return "\n".join(["| | |", "| --- | --- |", *lines])
+    return "\n".join(f"- {name}: {value}" for name, value in rows.items() if value)
 
 
 def recall(found: Evaluation) -> str:

@@ -1,0 +1,70 @@
+"""The Milvus panel as the App's server and browser run it, without a browser."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+import fiftyone as fo
+from fiftyone.operators.executor import ExecutionContext, Executor
+
+from fiftyone_milvus.plugin import jobs
+from fiftyone_milvus.plugin.panel import MilvusPanel
+
+
+class Shown:
+    """The panel in the App: its state, its data and what it draws."""
+
+    def __init__(self, dataset: fo.Dataset) -> None:
+        self.state: dict[str, Any] = {}
+        self.data: dict[str, Any] = {}
+        self.prompts: list[dict[str, Any]] = []
+        self.calls: dict[str, Any] = {}
+        self.patches: list[dict[str, Any]] = []
+        self.drawn = ""
+        self.view: Any = None
+        self.id = f"panel-{id(self)}"
+        self._dataset = dataset
+
+    def on(self, event: str, /, **params: Any) -> Shown:
+        self.send(event, **params)()
+        return self
+
+    def done(self) -> Shown:
+        """Lets the panel look until nothing is being done; returns itself."""
+        deadline = time.monotonic() + 120
+        while jobs.jobs(self._dataset.name):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        return self.on("tick")
+
+    def send(self, event: str, /, **params: Any) -> Callable[[], None]:
+        """Lets an event happen; returns what takes its answer, and with it its changes."""
+        executor = Executor()
+        request = {
+            "dataset_name": self._dataset.name,
+            "view": self.view,
+            "params": {"panel_id": self.id, "panel_state": {**self.state}, **params},
+        }
+        panel = MilvusPanel()
+        panel.plugin_name = "@fiftyone-milvus/milvus"
+        ctx = ExecutionContext(request, executor=executor, operator_uri=panel.uri)
+        getattr(panel, event)(ctx)
+        drawn = json.dumps(panel.render(ctx).to_json())
+
+        def answer() -> None:
+            self.drawn, self.patches = drawn, []
+            for call in executor._requests:
+                if call.operator_uri == "patch_panel_state":
+                    self.patches.append(call.params["state"])
+                    self.state.update(call.params["state"])
+                elif call.operator_uri == "patch_panel_data":
+                    self.data.update(call.params["data"])
+                elif call.operator_uri == "prompt_user_for_operation":
+                    self.prompts.append(call.params)
+                else:
+                    self.calls[call.operator_uri] = call.params
+
+        return answer
