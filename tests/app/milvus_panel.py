@@ -80,16 +80,17 @@ class MilvusPanelPage:
         before = self._tab.viewport_size
         assert before is not None
         self._tab.set_viewport_size({"width": width, "height": height})
-        self._show_theme(theme)
+        self.show_theme(theme)
         # Both have half of what the sidebar leaves, as the App opens a panel
         expect(self.content).to_be_visible()
         try:
             yield
         finally:
-            self._show_theme("dark")
+            self.show_theme("dark")
             self._tab.set_viewport_size(before)
 
-    def _show_theme(self, theme: str) -> None:
+    def show_theme(self, theme: str) -> None:
+        """Shows the App light or dark."""
         # The button has the icon of the theme that it changes to
         wanted = self._tab.locator(f'[data-testid="{theme.title()}ModeIcon"]')
         if wanted.count():
@@ -136,9 +137,14 @@ class MilvusPanelPage:
     def act(self, key: str, action: str) -> None:
         """Presses a button of the card of an index; opens its upkeep where the button is there."""
         button = self.card(key).get_by_role("button", name=action, exact=True)
+        more = self.card(key).get_by_role("button", name="More", exact=True)
+        expect(button.or_(more).first).to_be_visible()
         if not button.count():
-            self.card(key).get_by_role("button", name="More").click()
+            more.click()
         button.first.click()
+        if action in ("More", "Less"):
+            other = "Less" if action == "More" else "More"
+            expect(self.card(key).get_by_role("button", name=other, exact=True)).to_be_visible()
 
     def field(self, label: str) -> Locator:
         """Returns the text box under a label of the form."""
@@ -164,6 +170,13 @@ class MilvusPanelPage:
     def execute(self) -> None:
         """Executes the form, once the App has checked what was typed."""
         self.checked().click()
+
+    def schedule(self) -> None:
+        """Schedules the work of the form, instead of executing it."""
+        self.checked()
+        self.form.get_by_role("button").last.click()
+        self._tab.get_by_role("menuitem").filter(has_text="Schedule").click()
+        self.form.get_by_role("button", name="Schedule").click()
 
     def told(self, text: str | re.Pattern[str]) -> str:
         """Waits for a message, in a toast or under the progress bar; returns it; closes both."""

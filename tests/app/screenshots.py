@@ -10,27 +10,52 @@ import pytest
 from playwright.sync_api import expect
 
 from fiftyone_milvus.plugin import installation
+from tests.app import tiles
 from tests.app.conftest import OpenApp, StartServer
 from tests.app.digits import KEY, Scans
 from tests.app.milvus_panel import MilvusPanelPage
 from tests.app.page import AppPage
+from tests.app.server import AppServer
 from tests.app.test_plugin import path  # noqa: F401
 
 IMAGES = Path(__file__).parents[2] / "docs" / "images"
+SIZE = {"width": 1600, "height": 900}
 
 
 @pytest.fixture(scope="module")
-def dataset(scans: Scans, path: Path) -> Iterator[fo.Dataset]:  # noqa: F811
+def digits(scans: Scans, path: Path) -> Iterator[fo.Dataset]:  # noqa: F811
     dataset = scans.dataset("handwritten-digits")
     scans.index(dataset, deployment="embedded")
     yield dataset
     dataset.delete()
 
 
-@pytest.fixture
-def app(dataset: fo.Dataset, start_server: StartServer, open_app: OpenApp) -> AppPage:
+@pytest.fixture(scope="module")
+def photos(path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[fo.Dataset]:  # noqa: F811
+    dataset = tiles.dataset("photos", tmp_path_factory.mktemp("tiles"))
+    yield dataset
+    dataset.delete()
+
+
+@pytest.fixture(scope="module")
+def server(path: Path, start_server: StartServer) -> AppServer:  # noqa: F811
     installation.install()
-    return open_app(start_server(), dataset)
+    return start_server()
+
+
+@pytest.fixture
+def app(digits: fo.Dataset, server: AppServer, open_app: OpenApp) -> AppPage:
+    return opened(open_app(server, digits))
+
+
+@pytest.fixture
+def photo_app(photos: fo.Dataset, server: AppServer, open_app: OpenApp) -> AppPage:
+    return opened(open_app(server, photos))
+
+
+def opened(app: AppPage) -> AppPage:
+    app.tab.set_viewport_size(SIZE)
+    return app
 
 
 def test_search(app: AppPage) -> None:
@@ -39,16 +64,43 @@ def test_search(app: AppPage) -> None:
 
 
 @pytest.mark.parametrize(("theme", "suffix"), [("dark", ""), ("light", "-light")])
-def test_panel(app: AppPage, theme: str, suffix: str) -> None:
-    if theme == "light":
-        app.tab.locator('[data-testid="LightModeIcon"]').first.click()
-    panel = MilvusPanelPage(app)
-    panel.act(KEY, "Details")
-    panel.click("Measure recall")
-    panel.shows("recall@10")
-    panel.click("Nearest distances")
-    panel.shows("Distance to the nearest neighbor")
-    app.screenshot(IMAGES / f"app-panel{suffix}.png")
+def test_panel(photo_app: AppPage, theme: str, suffix: str) -> None:
+    panel = MilvusPanelPage(photo_app)
+    panel.go_home()
+    panel.show_theme(theme)
+    panel.act(tiles.KEY, "More")
+    panel.click("Compare")
+    panel.shows("the star is")
+    expect(panel.content.locator(".scatterlayer .points path").first).to_be_visible()
+    photo_app.screenshot(IMAGES / f"app-panel{suffix}.png")
+    panel.act(tiles.KEY, "Less")
+    panel.show_theme("dark")
+
+
+def test_duplicates(photo_app: AppPage) -> None:
+    panel = MilvusPanelPage(photo_app)
+    panel.go_home()
+    panel.act(tiles.KEY, "Duplicates")
+    panel.shows("cumulative")
+    expect(panel.content.locator(".bars .point path").first).to_be_visible()
+    photo_app.screenshot(IMAGES / "app-distance.png")
+    panel.click("Find groups")
+    panel.shows("Group 1 of")
+    for _ in range(3):
+        panel.click("Delete duplicates")
+    panel.shows("Group 4 of")
+    photo_app.screenshot(IMAGES / "app-duplicates.png")
+    panel.go_home()
+
+
+def test_map(photo_app: AppPage) -> None:
+    panel = MilvusPanelPage(photo_app)
+    panel.go_home()
+    panel.act(tiles.KEY, "Map")
+    tab = photo_app.tab
+    tab.get_by_text(f"{tiles.KEY}_map", exact=True).first.click()
+    tab.wait_for_timeout(4000)
+    photo_app.screenshot(IMAGES / "app-map.png")
 
 
 def test_forms(app: AppPage) -> None:
@@ -59,14 +111,9 @@ def test_forms(app: AppPage) -> None:
     app.screenshot(IMAGES / "app-create.png")
     panel.dismiss()
     app.select(2, 4)
-    panel.click("Search")
-    panel.form.get_by_label("Options").check()
+    panel.act(KEY, "Search")
+    panel.form.get_by_label("Advanced").check()
     expect(panel.form).to_contain_text("Distance field")
     panel.checked()
     app.screenshot(IMAGES / "app-search.png")
-    panel.dismiss()
-    panel.click("Near-duplicates")
-    expect(panel.form).to_contain_text("with a neighbor")
-    panel.checked()
-    app.screenshot(IMAGES / "app-duplicates.png")
     panel.dismiss()

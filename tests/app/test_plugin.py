@@ -6,11 +6,13 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import fiftyone as fo
 import numpy as np
 import pytest
+from fiftyone.operators.delegated import DelegatedOperationService
 from playwright.sync_api import expect
 
 from fiftyone_milvus import embedded, inventory
@@ -48,7 +50,8 @@ def dataset(scans: Scans, path: Path) -> Iterator[fo.Dataset]:
 @pytest.fixture(scope="module")
 def app(dataset: fo.Dataset, start_server: StartServer, open_app: OpenApp) -> AppPage:
     installation.install()
-    return open_app(start_server(), dataset)
+    # Without an orchestrator of FiftyOne's Enterprise edition, "Schedule" must be allowed
+    return open_app(start_server({"FIFTYONE_ALLOW_LEGACY_ORCHESTRATORS": "true"}), dataset)
 
 
 @pytest.fixture(scope="module")
@@ -197,7 +200,8 @@ def test_duplicates_are_reviewed(
     np.fill_diagonal(distances, np.inf)
     panel.act(KEY, "Duplicates")
     # A click on a bar takes its upper end
-    bar = panel.content.locator(".bars .point").nth(4)
+    bar = panel.content.locator(".bars .point path").nth(4)
+    expect(bar).to_be_visible()
     box = bar.bounding_box()
     assert box is not None
     panel.content.page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] - 2)
@@ -284,6 +288,31 @@ def test_an_index_is_connected_to_a_collection(
     dataset.delete_brain_run("second")
     panel.refresh()
     expect(panel.content.get_by_text(re.compile("^second — "))).to_have_count(0)
+
+
+def test_work_is_scheduled(panel: MilvusPanelPage, dataset: fo.Dataset, scans: Scans) -> None:
+    panel.click("Create index")
+    panel.field("Brain key").fill("later")
+    panel.choose("Model", MODEL)
+    panel.schedule()
+    panel.told("Operation successfully scheduled")
+    dataset.reload()
+    assert "later" not in dataset.list_brain_runs()
+
+    # What `fiftyone delegated launch` does; in a thread, as the browser has this one's event loop
+    service = DelegatedOperationService()
+    run = {"dataset_name": dataset.name, "log": False}
+    with ThreadPoolExecutor() as pool:
+        pool.submit(service.execute_queued_operations, **run).result(120)
+    panel.refresh()
+    panel.card("later", str(COUNT), "up to date")
+    dataset.reload()
+    index = dataset.load_brain_results("later")
+    assert {*index.sample_ids} == {*dataset.values("id")}
+    index.cleanup()
+    dataset.delete_brain_run("later")
+    panel.refresh()
+    expect(panel.content.get_by_text(re.compile("^later — "))).to_have_count(0)
 
 
 def test_an_index_is_synced(panel: MilvusPanelPage, dataset: fo.Dataset, scans: Scans) -> None:

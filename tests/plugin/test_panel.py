@@ -53,8 +53,8 @@ def test_an_index(
     # What uses the collections of this Milvus is folded away
     name = digits.get_brain_info("mine").config.collection_name
     assert name not in shown.drawn
-    assert f"`{name}`: 60 vectors, in use: used by" in shown.on("on_others").drawn
-    assert name not in shown.on("on_others").drawn
+    assert f"`{name}`: 60 vectors, in use: used by" in shown.on("on_others", opens=True).drawn
+    assert name not in shown.on("on_others", opens=False).drawn
 
     shown.on("on_button", operator="sync_index", brain_key="mine")
     assert shown.prompts[-1]["operator_uri"] == f"{NAME}/sync_index"
@@ -62,7 +62,7 @@ def test_an_index(
     run("sync_index", digits, brain_key="mine")
     assert shown.on("refresh").state["cards"][0]["status"] == "up to date"
 
-    shown.on("on_more", brain_key="mine")
+    shown.on("on_more", brain_key="mine", opens=True)
     assert MODEL in shown.state["details"]
     shown.on("evaluate").done()
     # FLAT is exact, and 57 queries prove less of a graph
@@ -74,8 +74,8 @@ def test_an_index(
     assert sum(bars["y"]) == 57
     assert "recall@10" in shown.drawn
     assert "Distance to the nearest neighbor" in shown.drawn
-    assert "Measure recall" not in shown.on("on_more", brain_key="mine").drawn
-    shown.on("on_more", brain_key="gone")
+    assert "Measure recall" not in shown.on("on_more", brain_key="mine", opens=False).drawn
+    shown.on("on_more", brain_key="gone", opens=True)
     assert "no brain run 'gone'" in shown.state["problem"]
 
     # A large dataset is compared when one asks for it
@@ -160,7 +160,7 @@ def test_orphans_are_chosen_for_the_clean_up(
 
 def test_recall_over_latency_is_drawn(digits: fo.Dataset, engine: Engine, run: Run) -> None:
     run("create_index", digits, brain_key="mine", model=MODEL, metric="cosine")
-    shown = Shown(digits).on("on_load").on("on_more", brain_key="mine")
+    shown = Shown(digits).on("on_load").on("on_more", brain_key="mine", opens=True)
     shown.on("tune").done()
     assert "nothing to tune" in shown.state["drawn"]["note"]
     shown.on("compare_types").done()
@@ -220,7 +220,7 @@ def test_a_slow_refresh_keeps_what_a_click_has_shown(
         context.setattr(home.inventory, "milvus_status", slow)
         refresh = pool.submit(shown.send, "refresh")
         assert asked.wait(60)
-        shown.on("on_more", brain_key="mine")
+        shown.on("on_more", brain_key="mine", opens=True)
         assert "Measure recall" in shown.drawn
         answers.set()
         refresh.result(60)()
@@ -242,6 +242,6 @@ def test_nothing_is_drawn_again_without_a_change(
     drawn = shown.drawn
     assert shown.on("refresh").patches == []
     assert shown.drawn == drawn
-    (changes,) = shown.on("on_more", brain_key="mine").patches
+    (changes,) = shown.on("on_more", brain_key="mine", opens=True).patches
     assert changes["key"] == "mine"
     assert "problem" not in changes

@@ -128,6 +128,8 @@ def test_decisions_are_tags_that_can_be_undone(indexed: fo.Dataset) -> None:
     assert tagged(indexed, DELETE) == {*ids["1"][1:]}
 
     shown.on("on_decide_all", decision=DELETE)
+    # Nothing is left to decide: the review still opens
+    assert shown.on("on_duplicates", brain_key="mine").state["group"]["number"] == 1
     assert len(tagged(indexed, DELETE)) == len(found.duplicates)
     assert f"{len(found.duplicates):,} to delete" in shown.state["group"]["counts"]
     shown.on("on_undo")
@@ -219,9 +221,18 @@ def test_deleting_asks_and_takes_the_vectors_too(indexed: fo.Dataset, run: Run) 
     left = {*indexed.values("id")}
     assert left.isdisjoint(gone)
     assert {*indexed.load_brain_results("mine").sample_ids} == left
+    number = shown.state["group"]["number"]
     shown.on("refresh")
     assert shown.state["page"] == "review"
     assert shown.state["group"]["deleted"] == 0
+    assert shown.state["group"]["number"] == number
+    found = review.load(indexed, "mine")
+    assert found is not None
+    assert 1 not in found.numbers, "a group without duplicates"
+    for _ in found.numbers:
+        shown.on("on_decide_group", decision=DELETE)
+    run("delete_duplicates", indexed, brain_key="mine", confirmed=True)
+    assert shown.on("refresh").done().state["page"] == "distance"
 
 
 @one_engine
@@ -245,7 +256,7 @@ def test_patches(patched: fo.Dataset, run: Run) -> None:
     assert patched.values("last_modified_at") == before
     found = review.load(patched, "mine")
     assert found is not None
-    assert found.count >= 10
+    assert len(found.numbers) >= 10
     parts = [f"objects.detections.duplicates.{part}" for part in ("group", "duplicate_of")]
     groups, originals = patched.values(parts, unwind=True)
     labels = patched.values("objects.detections.id", unwind=True)
@@ -354,9 +365,10 @@ def test_groups_of_slices(scans: Scans, run: Run) -> None:
     shown = reviewed(dataset, 1e-4)
     found = review.load(dataset, "mine")
     assert found is not None
-    assert (found.count, len(found.duplicates)) == (10, 10)
+    assert (len(found.numbers), len(found.duplicates)) == (10, 10)
     assert shown.drawn.count("data:image/jpeg;base64,") == 2
     shown.on("on_decide_all", decision=DELETE).on("on_grid", all=True)
+    assert not shown.state["problem"]
     assert len(both.match_tags(DELETE)) == 10
     assert run("delete_duplicates", dataset, brain_key="mine", confirmed=True)["deleted"] == 10
     assert len(dataset.select_group_slices(_allow_mixed=True)) == 10

@@ -106,15 +106,19 @@ def start(
 
     def run() -> None:
         try:
-            with running(job), availability.answering():
+            with availability.answering():
                 outcome = work(job)
         except Exception as error:
             logger.debug("%s failed", job.title, exc_info=True)
             outcome = Outcome(str(one_line(error)), "error", state={"again": again})
+        # At once: a panel that sees neither job nor outcome would look no more
         with _lock:
             _outcomes.append((panel_id, outcome))
             del _outcomes[:-_KEPT]
+            _jobs.remove(job)
 
+    with _lock:
+        _jobs.append(job)
     thread = threading.Thread(target=run, name=job.title, daemon=True)
     thread.start()
     thread.join(seconds)

@@ -69,14 +69,9 @@ class Review:
     _undo: list[dict[int, str]] = field(default_factory=list)
 
     @property
-    def count(self) -> int:
-        """The number of groups."""
-        return int(self.groups[-1]) if len(self.groups) else 0
-
-    @property
     def numbers(self) -> list[int]:
-        """The numbers of the groups that are left, ascending: deleting may have removed some."""
-        return np.unique(self.groups).tolist()
+        """The numbers of the groups that still have a duplicate, ascending."""
+        return np.unique(self.groups[~self.kept]).tolist()
 
     @property
     def duplicates(self) -> list[int]:
@@ -92,14 +87,15 @@ class Review:
         """Returns the positions of a group."""
         return np.flatnonzero(self.groups == group).tolist()
 
-    def is_decided(self, group: int) -> bool:
-        """Whether something was decided for all duplicates of a group."""
-        return all(self.decisions[i] for i in self.members(group) if not self.kept[i])
-
     def next_undecided(self, group: int) -> int:
-        """Returns the next group with a duplicate that nothing was decided for, or the same."""
+        """Returns the next group with a duplicate that nothing was decided for, or the same.
+
+        Args:
+            group: the number of a group, or 0 to begin
+        """
         open_ = {int(self.groups[i]) for i in self.duplicates if not self.decisions[i]}
-        return min(open_, key=lambda other: (other <= group, other), default=group)
+        same = group or self.numbers[0]
+        return min(open_, key=lambda other: (other <= group, other), default=same)
 
     def decide(self, positions: Sequence[int], decision: str) -> None:
         """Decides for some, which can be undone.

@@ -203,7 +203,7 @@ class Duplicates(Home):
         size = preview.size_of(ctx.dataset, key)
         known: State = {"key": key, "thresh": None, "rows": [], "edges": [], "size": size}
         known["in_view"] = in_view
-        state: State = {"page": "distance", "duplicates": known, "group": None}
+        state: State = {"page": "distance", "duplicates": known, "group": None, **_typed(None)}
         if size <= preview.AT_ONCE:
             self._read_distances(ctx, key, known)
         return state
@@ -217,7 +217,8 @@ class Duplicates(Home):
             thresh = found.suggestion
             read = {**known, "thresh": thresh, "edges": edges, "counts": counts}
             read["rows"] = _rows(found, thresh)
-            return Outcome(state={"duplicates": read}, data={"counts": read["rows"]})
+            shown = {"duplicates": read, **_typed(thresh)}
+            return Outcome(state=shown, data={"counts": read["rows"]})
 
         return work(ctx, key, "Reading", read)
 
@@ -226,7 +227,7 @@ class Duplicates(Home):
         if known["edges"]:
             known["rows"] = _rows(preview.of(ctx.dataset, known["key"]), thresh)
             ctx.panel.data.set("counts", known["rows"])
-        return {"duplicates": known}
+        return {"duplicates": known, **_typed(thresh)}
 
     # -- what it shows -----------------------------------------------------------------------------
 
@@ -377,6 +378,11 @@ def _loaded(dataset: Any, key: str) -> Review:
     if found is None:
         raise InvalidInputError("The groups were removed meanwhile; search for duplicates again")
     return found
+
+
+def _typed(thresh: float | None) -> State:
+    """Returns the state that shows a distance in the box, in place of what was typed there."""
+    return {"find_row": {"thresh": thresh}}
 
 
 def _reload(ctx: Any) -> None:

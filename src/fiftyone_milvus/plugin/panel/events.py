@@ -51,6 +51,8 @@ def event(handler: Callable[..., State]) -> Callable[..., None]:
         try:
             with answering():
                 changes |= handler(self, ctx)
+                # First: what ends meanwhile is looked for again
+                changes["jobs"] = texts.jobs(jobs(ctx.dataset_name))
                 ended = outcomes(ctx.panel.id)
                 for outcome in ended:
                     changes |= _shown(ctx, outcome)
@@ -60,9 +62,12 @@ def event(handler: Callable[..., State]) -> Callable[..., None]:
             logger.debug("The Milvus panel failed", exc_info=True)
             changes["problem"] = str(one_line(error))
         finally:
-            changes["jobs"] = texts.jobs(jobs(ctx.dataset_name))
             with _lock:
                 panel_id, meanwhile = _running.pop(running)
+                for name in ("problem", "message", "again"):
+                    # The click was on what was shown before
+                    if name in meanwhile and not changes.get(name):
+                        changes.pop(name, None)
                 for other_id, missed in _running.values():
                     if other_id == panel_id:
                         missed |= changes

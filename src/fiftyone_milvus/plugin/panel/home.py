@@ -86,7 +86,7 @@ class Home(Measures):
     def on_more(self, ctx: Any) -> State:
         """Shows upkeep and details of an index, or hides them."""
         key = ctx.params["brain_key"]
-        if ctx.panel.state.key == key:
+        if not ctx.params["opens"]:
             return dict(UNCHOSEN)
         info = inventory.index_info(ctx.dataset, key, compare=False)
         return {**UNCHOSEN, "key": key, "details": texts.details(info)}
@@ -94,7 +94,7 @@ class Home(Measures):
     @event
     def on_others(self, ctx: Any) -> State:
         """Shows the collections of this Milvus, or hides them."""
-        return {"others_shown": not ctx.panel.state.others_shown}
+        return {"others_shown": bool(ctx.params["opens"])}
 
     @event
     def on_map(self, ctx: Any) -> State:
@@ -183,7 +183,8 @@ class Home(Measures):
             label = f"{what} {count:,} collection{'s' * (count > 1)} of this Milvus"
             icon = "expand_less" if state.others_shown else "expand_more"
             buttons = layout.row(panel, "others")
-            layout.button(buttons, "others_button", label, icon, self.on_others)
+            given = {"opens": not state.others_shown}
+            layout.button(buttons, "others_button", label, icon, self.on_others, params=given)
             if state.others_shown:
                 panel.md(state.collections, name="collections")
 
@@ -230,7 +231,8 @@ class Home(Measures):
                 primary=not card["usable"], params={**of_key, "operator": "sync_index"},
             )  # fmt: skip
         label, icon = ("Less", "expand_less") if opened else ("More", "expand_more")
-        layout.button(buttons, "more", label, icon, self.on_more, params=of_key)
+        given = {**of_key, "opens": not opened}
+        layout.button(buttons, "more", label, icon, self.on_more, params=given)
         if opened:
             upkeep = layout.row(box, "upkeep")
             for operator, label, icon in _UPKEEP:
