@@ -112,7 +112,7 @@ def test_forms(app: AppPage) -> None:
     panel.dismiss()
     app.select(2, 4)
     panel.act(KEY, "Search")
-    panel.form.get_by_label("Advanced").check()
+    panel.form.get_by_label("Options").check()
     expect(panel.form).to_contain_text("Distance field")
     panel.checked()
     app.screenshot(IMAGES / "app-search.png")

@@ -86,7 +86,7 @@ class DeleteDuplicates(MilvusOperator):
             inputs.view("none", types.Warning(label=label))
         else:
             inputs.view("loss", types.Warning(label=_loss(found)))
-        forms.confirm(inputs, "Yes, delete them")
+        forms.confirm(ctx, inputs, "Yes, delete them")
 
     def run(self, ctx: Any, report: Report) -> dict[str, Any]:
         key = forms.key_of(ctx)
