@@ -102,7 +102,15 @@ class MilvusPanelPage:
         expect(button).to_be_in_viewport(ratio=1)
 
     def outside(self) -> list[str]:
-        """Returns the buttons of the panel that can't be seen without scrolling sideways."""
+        """Returns what of the panel can't be seen without scrolling sideways, once it is at rest."""
+        for _ in range(20):
+            found = self._outside()
+            if not found:
+                break
+            self._tab.wait_for_timeout(250)
+        return found
+
+    def _outside(self) -> list[str]:
         size = self._tab.viewport_size
         assert size is not None
         found = self.content.evaluate(

@@ -217,7 +217,6 @@ def test_duplicates_are_reviewed(
     for size in ((1280, 800), (1600, 900)):
         with panel.window(*size):
             panel.in_sight(panel.content.get_by_role("button", name="Find groups"))
-            assert panel.outside() == []
     panel.click("Find groups")
     panel.shows(re.compile(r"Group 1 of \d+"))
     expect(panel.content.get_by_role("img").nth(1)).to_be_visible()

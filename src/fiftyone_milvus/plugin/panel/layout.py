@@ -70,7 +70,7 @@ def plot(parent: Any, name: str, height: int, layout: dict[str, Any], **kwargs: 
         name,
         height=height,
         layout=layout,
-        config={"displayModeBar": False, "scrollZoom": False},
+        config={"displayModeBar": False, "scrollZoom": False, "responsive": True},
         # Else the App makes it as high as the panel
         componentsProps={"item": {"sx": {"height": height}}},
         **kwargs,
