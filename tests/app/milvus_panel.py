@@ -102,7 +102,7 @@ class MilvusPanelPage:
         expect(button).to_be_in_viewport(ratio=1)
 
     def outside(self) -> list[str]:
-        """Returns what of the panel can't be seen without scrolling sideways, once it is at rest."""
+        """Returns what of the panel needs scrolling sideways to be seen, once it is at rest."""
         for _ in range(20):
             found = self._outside()
             if not found:

@@ -120,6 +120,14 @@ def test_by_text_and_by_image(scans: Scans, indexed: fo.Dataset, run: Run, tmp_p
     check(run("search", indexed, brain_key=KEY, query="image", image=image, k=9), true, 9)
 
 
+@one_engine
+def test_a_path_that_is_typed_is_text(scans: Scans, indexed: fo.Dataset, run: Run) -> None:
+    # Whoever uses the App may not read the files of the machine that it runs on
+    path = scans.paths[70]
+    true = truth(scans, indexed.values("id"), scans.model.embed_prompt(path))
+    check(run("search", indexed, brain_key=KEY, text=path, k=9), true, 9)
+
+
 def test_what_restricts_a_search(scans: Scans, indexed: fo.Dataset, run: Run) -> None:
     ids, labels = indexed.values(["id", "ground_truth.label"])
     text, query = "a three", scans.model.embed_prompt("a three")

@@ -11,6 +11,7 @@ import fiftyone.operators.types as types
 
 from fiftyone_milvus import inventory
 from fiftyone_milvus.errors import FiftyOneMilvusError, InvalidInputError
+from fiftyone_milvus.index.asked import Text
 from fiftyone_milvus.inventory.stored_index import open_index
 from fiftyone_milvus.plugin import distance_field, forms, queries, results, searches
 from fiftyone_milvus.plugin.operator import Info, MilvusOperator, Report, from_app
@@ -80,7 +81,8 @@ class Asked:
                 f"Index '{index.key}' can't be searched by text: its model embeds no prompts; "
                 "create one with a CLIP model"
             )
-        return text
+        # Whoever types here may not read the files and addresses that this process can
+        return Text(text)
 
     @property
     def title(self) -> str:
