@@ -158,6 +158,12 @@ def test_steps_go_through_the_groups(indexed: fo.Dataset) -> None:
         1,
     ]
     assert shown.on("on_step", by=-1).state["group"]["number"] == count
+    # A click that arrives late is for what was seen
+    shown.on("on_decide_group", decision=DELETE, group=2)
+    found = review.load(indexed, "mine")
+    assert found is not None
+    assert {int(found.groups[i]) for i in found.deleted} == {2}
+    assert '"params": {"decision": "duplicate-delete", "group": 3}' in shown.drawn
     assert shown.on("on_back").state["page"] is None
     assert "Create index" in shown.drawn
 

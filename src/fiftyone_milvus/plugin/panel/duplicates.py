@@ -116,7 +116,7 @@ class Duplicates(Home):
     def on_step(self, ctx: Any) -> State:
         """Shows the next group, or the one before."""
         found = self._review(ctx)
-        numbers, group = found.numbers, ctx.panel.state.group["number"]
+        numbers, group = found.numbers, _seen(ctx)
         at = int(np.searchsorted(numbers, group)) + int(ctx.params["by"])
         return _shown(ctx, found, numbers[at % len(numbers)])
 
@@ -133,7 +133,7 @@ class Duplicates(Home):
     @event
     def on_decide_group(self, ctx: Any) -> State:
         """Decides for all duplicates of a group, and shows the next one."""
-        found, number = self._review(ctx), ctx.panel.state.group["number"]
+        found, number = self._review(ctx), _seen(ctx)
         members = [i for i in found.members(number) if not found.kept[i]]
         found.decide(members, ctx.params["decision"])
         return _shown(ctx, found, found.next_undecided(number))
@@ -289,11 +289,19 @@ class Duplicates(Home):
         self.draw_messages(panel, state)
         steps = layout.row(panel, "steps")
         for name, icon, by in (("previous", "chevron_left", -1), ("next", "chevron_right", 1)):
-            layout.button(steps, name, name.title(), icon, self.on_step, params={"by": by})
+            layout.button(
+                steps,
+                name,
+                name.title(),
+                icon,
+                self.on_step,
+                params={"by": by, "group": group["number"]},
+            )
         layout.text(steps, "where", group["where"])
         buttons = self._draw_decisions(
-            panel, "group_buttons", self.on_decide_group, "duplicates", primary=True
-        )
+            panel, "group_buttons", self.on_decide_group, "duplicates",
+            primary=True, group=group["number"],
+        )  # fmt: skip
         layout.button(buttons, "undo", "Undo", "undo", self.on_undo, disabled=not group["can_undo"])
         pictures = layout.row(panel, "members")
         for member in group["members"]:
@@ -312,14 +320,15 @@ class Duplicates(Home):
         layout.button(buttons, "distance", "Other distance", "bar_chart", self.on_choose)
 
     def _draw_decisions(
-        self, panel: Any, name: str, handler: Any, what: str, primary: bool = False
+        self, panel: Any, name: str, handler: Any, what: str, primary: bool = False, **seen: Any
     ) -> Any:
         buttons = layout.row(panel, name)
         layout.button(
             buttons, "delete", f"Delete {what}", "delete_outline", handler,
-            primary=primary, params={"decision": DELETE},
+            primary=primary, params={"decision": DELETE, **seen},
         )  # fmt: skip
-        layout.button(buttons, "keep", f"Keep {what}", "check", handler, params={"decision": KEEP})
+        keep = {"decision": KEEP, **seen}
+        layout.button(buttons, "keep", f"Keep {what}", "check", handler, params=keep)
         return buttons
 
     def _draw_member(self, parent: Any, member: Any) -> None:
@@ -378,6 +387,11 @@ def _loaded(dataset: Any, key: str) -> Review:
     if found is None:
         raise InvalidInputError("The groups were removed meanwhile; search for duplicates again")
     return found
+
+
+def _seen(ctx: Any) -> int:
+    """Returns the group that the user saw, which another event may have changed meanwhile."""
+    return int(ctx.params.get("group") or ctx.panel.state.group["number"])
 
 
 def _typed(thresh: float | None) -> State:
