@@ -15,7 +15,11 @@ _HEAD = """\
 
 <!-- Written by `make reference`, from benchmarks.json; run `make bench` to measure again. -->
 
-The numbers are ratios: how many times longer the other one takes. 3x means that fiftyone-milvus is three times faster.
+{glance}
+
+## What the numbers below are
+
+They are ratios: how many times longer the other one takes. 3x means that fiftyone-milvus is three times faster.
 **Bold** means that fiftyone-milvus is slower. Ratios carry over to other machines better than milliseconds do.
 
 Measured with 100,000 vectors of 512 dimensions on two cores, with a Milvus 2.3.5 server on the same machine. Times
@@ -78,7 +82,7 @@ def page() -> str:
     """Returns the page."""
     record = Record()
     parts = [
-        _HEAD,
+        _HEAD.replace("{glance}", _at_a_glance(record)),
         "## Compared with FiftyOne's built-in `milvus` backend\n\n" + _built_in(record),
         "## Compared with FiftyOne's default, sklearn\n\n" + _sklearn(record),
         "## Compared with LanceDB\n\n" + _lancedb(record),
@@ -88,6 +92,60 @@ def page() -> str:
         _WHY_SLOWER,
     ]
     return "\n\n".join(part.rstrip() for part in parts) + "\n"
+
+
+_CHOICE = """\
+**Which engine:** the embedded one for yourself, on one machine, up to some millions of vectors: there is nothing to set
+up. A Milvus server for several users or machines, or where a query must take 10 ms. A cluster, or Zilliz Cloud,
+beyond 10 million. [Sizing](sizing.md) has the memory and the disk, and what to write."""
+
+
+def _at_a_glance(r: Record) -> str:
+    """What takes how long at which size."""
+
+    def ms(cell: Sequence[float]) -> str:
+        return f"{cell[0]:.0f} ms"
+
+    rows = [
+        (
+            "100,000",
+            engine,
+            *(ms(r.cells("views", f"ours, {engine}", view)) for view in ("all", "10%", "50%")),
+            f"{r.cells('building-' + engine, 's (min)', 'ours')[0]:.0f} s",
+            "",
+        )
+        for engine in ("embedded", "server")
+    ]
+    facts = "from vectors to the first answer, s", "from start to the first answer, s"
+    million = [r.cells("codes_facts", "AUTOINDEX", fact)[0] for fact in facts]
+    rows.append(
+        (
+            "1,000,000",
+            "embedded",
+            *(ms(r.cells("codes", "AUTOINDEX", view)) for view in ("all", "10%", "50%")),
+            f"{million[0]:.0f} s",
+            f"{million[1]:.1f} s",
+        )
+    )
+    built, first = (r.cells("millions", 1, fact)[0] for fact in facts)
+    rows.append(
+        (
+            "5,000,000",
+            "embedded",
+            ms(r.cells("millions", 1, "search, whole index")),
+            ms(r.cells("millions", 1, "search, view of 10%")),
+            "",
+            f"{built:.0f} s",
+            f"{first:.1f} s",
+        )
+    )
+    head = ("vectors, x 512", "engine", "a query", "in a 10 % view", "in a 50 % view",
+            "from vectors to the first answer", "from start to the first answer")  # fmt: skip
+    said = (
+        'A query is `view.sort_by_similarity(vector, k=25).values("id")`, at recall 0.99 or more, in a view that'
+        " was searched before;\nthe first search of a view waits for MongoDB to name its IDs."
+    )
+    return f"{_table(head, rows)}\n\n{said}\n\n{_CHOICE}"
 
 
 def _power_loss(r: Record) -> str:
