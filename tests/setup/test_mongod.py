@@ -5,10 +5,12 @@ import json
 import platform
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from fiftyone_milvus import fiftyone_config
 from fiftyone_milvus.errors import FiftyOneMilvusError
 from fiftyone_milvus.setup import mongod
 
@@ -16,6 +18,8 @@ from fiftyone_milvus.setup import mongod
 @pytest.fixture
 def no_uri(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """No database is named; returns FiftyOne's config file, which does not exist."""
+    # As in a process that has not imported FiftyOne
+    monkeypatch.setattr(fiftyone_config, "sys", SimpleNamespace(modules={}))
     monkeypatch.delenv("FIFTYONE_DATABASE_URI", raising=False)
     config = tmp_path / "config.json"
     monkeypatch.setenv("FIFTYONE_CONFIG_PATH", str(config))

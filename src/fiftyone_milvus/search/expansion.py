@@ -21,6 +21,7 @@ Search = Callable[[Array, "int | None"], "list[Neighbors]"]
 """Takes queries and k (None for all); returns all rows there are, up to k, of each query."""
 
 _FIRST = 256
+_ROUNDING = 4 * float(np.finfo(np.float32).eps)
 _GROWTH = 4
 
 
@@ -95,7 +96,9 @@ def expand(
         for i, found in zip(waiting, search(queries[waiting], size)):
             best = _best(found, k, max_distance, one_per_sample)
             exhausted = size is None or len(found.ids) < size
-            beyond = max_distance is not None and (found.distances[-1:] > max_distance).any()
+            beyond = (
+                max_distance is not None and (found.distances[-1:] > _widened(max_distance)).any()
+            )
             if exhausted or beyond or len(best.ids) == k:
                 answers[i] = best
         waiting = [i for i in waiting if i not in answers]
@@ -109,11 +112,19 @@ def _best(
 ) -> Neighbors:
     """Returns the first ``k`` rows within a distance, of each sample the first if asked for."""
     if max_distance is not None:
-        found = found.where(found.distances <= max_distance)
+        found = found.where(found.distances <= _widened(max_distance))
     if one_per_sample:
         firsts = np.unique(np.asarray(found.sample_ids, dtype=str), return_index=True)[1]
         found = found.take(np.sort(firsts))
     return found.first(k)
+
+
+def _widened(max_distance: float) -> float:
+    """The distance, and what float32 sums of another order differ by.
+
+    So a distance that a search has returned is within itself, whichever index answers next.
+    """
+    return max_distance + _ROUNDING * max(1.0, abs(max_distance))
 
 
 def _sizes(k: int | None, max_distance: float | None, one_per_sample: bool) -> Iterator[int | None]:
