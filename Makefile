@@ -102,6 +102,10 @@ reference: $(VENV)/.package $(VENV)/.dev  ## Generate the pages that come from t
 screenshots: test-env  ## Take the documentation's pictures of the App again
 	@$(BIN)/python -m pytest -q -n 0 tests/app/screenshots.py
 
+.PHONY: tasks
+tasks: test-env  ## Count the clicks and seconds of common tasks in the App
+	@$(BIN)/python -m pytest -q -s -n 0 tests/app/tasks.py
+
 .PHONY: clean
 clean:  ## Remove everything that these commands made
 	@rm -rf $(VENV) $(LOWEST) $(OUT) $(SITE) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -97,7 +97,7 @@ class _Run:
     @classmethod
     def of(cls, index: Any, ask: Callable[[Any], object]) -> _Run:
         gc.collect()
-        with _Memory() as memory:
+        with Memory() as memory:
             seconds = timed(lambda: ask(index))()
         total = len(index.duplicate_ids) + len(index.unique_ids)
         held = index.embeddings.nbytes if hasattr(index, "embeddings") else 0
@@ -112,10 +112,10 @@ class _Run:
         return both / max(1, either)
 
 
-class _Memory:
+class Memory:
     """Samples this process' memory."""
 
-    def __enter__(self) -> _Memory:
+    def __enter__(self) -> Memory:
         self._process = psutil.Process()
         self._start = self._peak = self._process.memory_info().rss
         self._done = threading.Event()

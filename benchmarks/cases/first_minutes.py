@@ -1,7 +1,8 @@
 """Views on a server right after an upload, and when it has indexed: recall and time.
 
 With 5 to 5,000 clusters, a view has more and fewer rows of the query's cluster than are asked for.
-In the latter case, the rest of the answer is far. 50,000 vectors at most.
+In the latter case, the rest of the answer is far. 100,000 vectors at most. Beside them, what Milvus
+finds by itself in the whole index.
 """
 
 from __future__ import annotations
@@ -14,13 +15,15 @@ import numpy as np
 
 from benchmarks.report import Goal, Table, ms
 from benchmarks.vectors import Array, clustered, near, nearest, recall
-from benchmarks.world import Engine, World, new_index, wait_indexed
+from benchmarks.world import METRIC, Engine, World, new_index
 
 K = 25
 QUERIES = 10
 CLUSTERS = (5, 50, 500, 5_000)
-SHARES = (0.01, 0.1, 0.5)
-MOST = 50_000
+SHARES = (0.01, 0.1, 0.5, 0.9)
+MOST = 100_000
+PART = 4_000
+"""An upload of so many rows does not have them sealed."""
 
 
 def run(world: World) -> list[Table]:
@@ -36,29 +39,47 @@ def _table(world: World, engine: Engine) -> Table:
         vectors = clustered(count, world.dim, clusters=clusters)[0]
         queries = near(vectors, QUERIES, seed=54)
         index = new_index(world.dataset, f"minutes_{clusters}", engine.kwargs())
-        index.add_to_index(vectors, ids)
+        for start in range(0, count, PART):
+            index.add_to_index(vectors[start : start + PART], ids[start : start + PART])
         for state in ("growing", "indexed"):
             if state == "indexed":
-                wait_indexed(engine.client, index.config.collection_name, count)
-            cells = []
-            for share in (*SHARES, None):
-                seconds, found = _searched(index, queries, share)
-                inside = np.full(count, True) if share is None else shares < share
+                index._collection.wait_until_built()
+            cells, promised = [], []
+            for share in (*SHARES, None, "Milvus"):
+                inside = np.full(count, True) if share in (None, "Milvus") else shares < share
+                if share == "Milvus":
+                    seconds, found = _by_itself(index, queries)
+                else:
+                    seconds, found = _searched(index, queries, share)
                 right = recall(
                     [[world.row_of[i] for i in f] for f in found],
                     nearest(vectors, queries, K, inside),
                 )
                 cells.append(f"{ms(statistics.median(seconds))} ms, {right:.3f}")
                 raw[f"{clusters}, {state}, {share}"] = {"seconds": seconds, "recall": right}
-                if share is not None:
-                    text = f"recall@{K}, {clusters} clusters, {state}, view of {share:.0%}"
-                    goals.append(Goal(text, ">= 0.99", right, right, unit=""))
+                if share != "Milvus" and (state == "growing" or share is not None):
+                    promised.append(right)
+            text = f"least recall@{K} of views of data in {clusters:,} clusters, {state}"
+            goals.append(Goal(text, ">= 0.99", min(promised), min(promised), unit=""))
             rows.append((f"{clusters:,}", state, *cells))
         world.dataset.delete_brain_run(index.key)
         index.cleanup()
-    views = (*(f"{share:.0%} view" for share in SHARES), "whole index")
+    views = (*(f"{share:.0%} view" for share in SHARES), "whole index", "Milvus by itself")
     title = f"clusters of {count:,} x {world.dim}"
     return Table("first-minutes", (title, "rows are", *views), rows, goals, raw)
+
+
+def _by_itself(index: Any, queries: Array) -> tuple[list[float], list[list[str]]]:
+    from fiftyone_milvus.search.calls import Calls
+
+    calls = Calls(index._collection, METRIC)
+    seconds, found = [], []
+    for query in queries:
+        start = time.perf_counter()
+        (answer,) = calls.search(query[None], K)
+        seconds.append(time.perf_counter() - start)
+        found.append(answer.ids)
+    return seconds, found
 
 
 def _searched(

@@ -20,7 +20,10 @@ from benchmarks.world import World, finish_lite, wait_indexed
 from fiftyone_milvus.schema.scale import MMAP
 
 KINDS: dict[str, tuple[tuple[str, bool], ...]] = {
-    "embedded": (("AUTOINDEX", False), ("FLAT", False), ("IVF_SQ8", False), ("HNSW", False)),
+    "embedded": (
+        ("AUTOINDEX", False), ("FLAT", False), ("IVF_RABITQ", False), ("IVF_SQ8", False),
+        ("HNSW", False),
+    ),
     "server": (("FLAT", False), ("IVF_SQ8", False), ("HNSW", False), ("HNSW", True)),
 }  # fmt: skip
 """Index types, and whether they are mapped."""
@@ -107,6 +110,11 @@ def _measure(host: Host, kind: str, mapped: bool, vectors: Array) -> dict[str, f
     full = _memory(pid)
     client.drop_collection(name)
     return {"seconds": seconds, "disk": disk, **full}
+
+
+def anonymous(pid: int) -> int:
+    """The memory of a process, in bytes, without the files that it maps."""
+    return _memory(pid)["anon"]
 
 
 def _memory(pid: int) -> dict[str, int]:

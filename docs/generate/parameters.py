@@ -44,6 +44,19 @@ number of results. [Sizing](sizing.md) says which index fits which size. If an e
 error before anything is created.
 """
 
+_EMBEDDED = """\
+On the embedded engine:
+
+- `FLAT` compares every vector at any size.
+- `IVF_RABITQ` finds candidates by codes of a bit for each dimension, and re-ranks them by the vectors themselves, so that distances
+  are exact. `refine` is on unless you say `False`, and `refine_k` is 10, because re-ranking takes no memory there;
+  `refine_type` makes no difference. With `refine` off, only as many candidates as results are found, and re-ranked. `rbq_query_bits` 0 is
+  answered as 8, which finds the same candidates in a fiftieth of the time. Segments of less than 1,024 vectors, searches in views,
+  and vectors that still wait for their codes are compared exactly. Recall grows with `nprobe` and `refine_k`: `index.tune()` finds `nprobe`.
+- `HNSW`, `HNSW_SQ`, `IVF_FLAT` and `IVF_SQ8` are kept in memory while a collection has less than 256 MB of vectors. From then on
+  they are answered by the codes of `AUTOINDEX`, in bounded memory, with a recall of at least 0.99 whatever `ef` or `nprobe` is.
+"""
+
 _METHODS = """\
 ## Methods of an index
 
@@ -54,7 +67,9 @@ their arguments.
 
 _OWN = (
     "search", "explain", "sync", "sync_fields", "iter_embeddings", "evaluate", "tune", "compare",
-    "nearest_distances", "map", "use_model",
+    "nearest_distances", "find_groups", "find_leaks", "check_new",
+    "predict_labels", "find_label_errors", "compute_uniqueness",
+    "compute_representativeness", "map", "use_model",
 )  # fmt: skip
 _MOVING = ("adoptable", "adopt", "revert", "migrate", "export_index", "import_index")
 
@@ -66,6 +81,7 @@ def page() -> str:
         _HEAD + "\n" + _table(a for a in entries if a.name not in CREDENTIALS),
         _CONNECTION + "\n" + _table(a for a in entries if a.name in CREDENTIALS),
         _TYPES + "\n" + "\n".join(_types()),
+        _EMBEDDED,
         _METHODS + "\n" + "\n".join(_methods()),
         "With several queries, `aggregation=` is one of "
         + ", ".join(f"`{name}`" for name in AGGREGATIONS)

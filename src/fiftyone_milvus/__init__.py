@@ -20,14 +20,24 @@ from fiftyone_milvus._version import __version__
 from fiftyone_milvus.setup import takeover
 
 if TYPE_CHECKING:
-    from fiftyone_milvus import embedded, errors, everywhere, inventory, moving, plugin
+    from fiftyone_milvus import (
+        embedded,
+        errors,
+        everywhere,
+        inventory,
+        moving,
+        plugin,
+        selections,
+    )
     from fiftyone_milvus.backend import MilvusSimilarity, MilvusSimilarityConfig
+    from fiftyone_milvus.dataset.crops import Crop
     from fiftyone_milvus.errors import FiftyOneMilvusError
     from fiftyone_milvus.everywhere import search_everywhere
     from fiftyone_milvus.index import MilvusSimilarityIndex
     from fiftyone_milvus.setup.takeover import disable, enable, is_enabled
 
 __all__ = [
+    "Crop",
     "FiftyOneMilvusError",
     "MilvusSimilarity",
     "MilvusSimilarityConfig",
@@ -43,9 +53,11 @@ __all__ = [
     "moving",
     "plugin",
     "search_everywhere",
+    "selections",
 ]
 
 _MODULES = {
+    "Crop": "dataset.crops",
     "FiftyOneMilvusError": "errors",
     "MilvusSimilarity": "backend",
     "MilvusSimilarityConfig": "backend",

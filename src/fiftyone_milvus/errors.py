@@ -92,6 +92,10 @@ class NotLoadedError(EngineError):
     """The collection is not loaded; somebody released it."""
 
 
+class WorkerError(FiftyOneMilvusError):
+    """Workers of ``sync(workers=...)`` or ``sync(ray=...)`` can't start, or end again and again."""
+
+
 def shown(value: Any) -> str:
     """Returns a value that a caller passed for a message: one line, not too long."""
     text = " ".join(repr(value).split())

@@ -83,11 +83,29 @@ def check_distance(value: Any, name: str = "thresh") -> float:
     return number
 
 
-def check_fraction(value: Any) -> float:
+def check_fraction(value: Any, name: str = "fraction") -> float:
     """Returns a fraction as a ``float`` in ``[0, 1]``; raises InvalidInputError."""
     number = _float(value)
     if not 0 <= number <= 1:
-        raise InvalidInputError(f"Invalid fraction {shown(value)}; expected a number from 0 to 1")
+        raise InvalidInputError(f"Invalid {name} {shown(value)}; expected a number from 0 to 1")
+    return number
+
+
+def check_weight(name: str, value: Any) -> float:
+    """Returns a weight as a finite ``float`` of at least 0; raises InvalidInputError."""
+    number = _float(value)
+    if not 0 <= number < math.inf:
+        raise InvalidInputError(
+            f"Invalid {name} {shown(value)}; expected a number of at least 0, such as 1"
+        )
+    return number
+
+
+def check_share(name: str, value: Any) -> float:
+    """Returns a share as a ``float`` in ``[0, 1]``; raises InvalidInputError."""
+    number = _float(value)
+    if not 0 <= number <= 1:
+        raise InvalidInputError(f"Invalid {name} {shown(value)}; expected a number from 0 to 1")
     return number
 
 

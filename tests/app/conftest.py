@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -13,19 +15,25 @@ import fiftyone.zoo.models as fozm
 import pytest
 from playwright.sync_api import Browser, expect, sync_playwright
 
+from fiftyone_milvus import embedded
 from fiftyone_milvus.demo import model
 from tests.app.digits import Scans
 from tests.app.page import VIEWPORT, AppPage
 from tests.app.server import AppServer
 from tests.conftest import Engine
+from tests.faults.wire import Wire
 from tests.support import environment
 from tests.support.indexes import credentials
+from tests.support.servers import MilvusServer
 from tests.support.trained import trained_once
 
 # The App's switch for tests: no analytics, no hints that cover the grid. Nothing moves: what does
-# must come to rest before it can be clicked
+# must come to rest before it can be clicked. The App asks for a frame after each other one, even
+# where nothing changes: some of them a second are enough, and cost a third less where it waits
 _INIT = """
 window.IS_PLAYWRIGHT = true
+window.requestAnimationFrame = draw => setTimeout(() => draw(performance.now()), 60)
+window.cancelAnimationFrame = clearTimeout
 document.addEventListener("DOMContentLoaded", () => {
     const style = document.createElement("style")
     style.textContent =
@@ -38,6 +46,10 @@ document.addEventListener("DOMContentLoaded", () => {
 _PATIENCE = 60_000
 expect.set_options(timeout=_PATIENCE)
 
+# FiftyOne loads each plugin again for each request, which is most of what a click costs, unless it
+# is told to look first whether they have changed. The server's App does as FiftyOne does by itself
+_CACHED = {"FIFTYONE_PLUGINS_CACHE_ENABLED": "true"}
+
 StartServer = Callable[..., AppServer]
 OpenApp = Callable[..., AppPage]
 
@@ -48,11 +60,18 @@ def _panel() -> None:
         pytest.skip(f"the App of FiftyOne {fo.__version__} has no Similarity Search panel")
 
 
+@pytest.fixture(scope="package")
+def wire(milvus_server: MilvusServer) -> Wire:
+    """What the App reaches the server by, to be cut."""
+    return Wire(milvus_server.port)
+
+
 @pytest.fixture(scope="package", params=["embedded", "server"])
 def engine(request: pytest.FixtureRequest) -> Engine:
     """Each engine in turn, for all modules that test both."""
     if request.param == "server":
-        return Engine("server", request.getfixturevalue("milvus_server").kwargs)
+        server, wire = (request.getfixturevalue(name) for name in ("milvus_server", "wire"))
+        return Engine("server", {**server.kwargs, "uri": wire.uri})
     return Engine("embedded", {"uri": str(request.getfixturevalue("_embedded_session_path"))})
 
 
@@ -105,7 +124,30 @@ def start_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartServ
 @pytest.fixture(scope="package")
 def engine_server(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AppServer]:
     """An App's server whose environment names the engine, for all modules that test both."""
-    server = AppServer(credentials(engine.kwargs), tmp_path_factory.mktemp("app") / "server.log")
+    environment = {**credentials(engine.kwargs), **(_CACHED if engine.name == "embedded" else {})}
+    server = AppServer(environment, tmp_path_factory.mktemp("app") / "server.log")
+    server.wait_ready()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="package")
+def path() -> Iterator[Path]:
+    """The default place of the embedded engine, for this process and those that it starts."""
+    folder = Path(tempfile.mkdtemp(prefix="fom-"))
+    with pytest.MonkeyPatch.context() as context:
+        context.setenv("FIFTYONE_MILVUS_PATH", str(folder / "app.db"))
+        yield folder / "app.db"
+    embedded.stop(folder / "app.db")
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="package")
+def default_server(path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AppServer]:
+    """An App's server that knows of Milvus only the default place of the embedded engine."""
+    # Without an orchestrator of FiftyOne's Enterprise edition, "Schedule" must be allowed
+    environment = {**_CACHED, "FIFTYONE_ALLOW_LEGACY_ORCHESTRATORS": "true"}
+    server = AppServer(environment, tmp_path_factory.mktemp("app") / "server.log")
     server.wait_ready()
     yield server
     server.stop()

@@ -24,6 +24,12 @@ class MilvusPanelPage:
     def __init__(self, app: AppPage) -> None:
         self._app = app
         self._tab = app.tab
+        # The App's server remembers for a while which panels were open
+        if not self.content.count():
+            self._open()
+        self.shows("Create index")
+
+    def _open(self) -> None:
         option = self._tab.locator('[data-cy="new-panel-option-milvus_panel"]')
         self._tab.locator('[data-cy="new-panel-btn"]').first.click()
         # The App lists its panels some time after it has shown the samples
@@ -35,7 +41,6 @@ class MilvusPanelPage:
             self._tab.locator('[data-cy="new-panel-btn"]').first.click()
             self._tab.wait_for_timeout(250)
         option.click()
-        self.shows("Create index")
 
     @property
     def content(self) -> Locator:
@@ -59,6 +64,15 @@ class MilvusPanelPage:
 
     def click(self, button: str) -> None:
         self.content.get_by_role("button", name=button, exact=True).first.click()
+
+    def click_at_the_foot(self, bar: Locator) -> None:
+        """Clicks on a bar of a plot as soon as it rests: what is drawn last moves the plot."""
+        box, before = bar.bounding_box(), None
+        while box != before:
+            self._tab.wait_for_timeout(500)
+            box, before = bar.bounding_box(), box
+        assert box is not None
+        self._tab.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] - 2)
 
     def go_home(self) -> None:
         """Shows the indexes."""

@@ -16,14 +16,13 @@ from tests.app.digits import KEY, Scans
 from tests.app.milvus_panel import MilvusPanelPage
 from tests.app.page import AppPage
 from tests.app.server import AppServer
-from tests.app.test_plugin import path  # noqa: F401
 
 IMAGES = Path(__file__).parents[2] / "docs" / "images"
 SIZE = {"width": 1600, "height": 900}
 
 
 @pytest.fixture(scope="module")
-def digits(scans: Scans, path: Path) -> Iterator[fo.Dataset]:  # noqa: F811
+def digits(scans: Scans, path: Path) -> Iterator[fo.Dataset]:
     dataset = scans.dataset("handwritten-digits")
     scans.index(dataset, deployment="embedded")
     yield dataset
@@ -31,14 +30,14 @@ def digits(scans: Scans, path: Path) -> Iterator[fo.Dataset]:  # noqa: F811
 
 
 @pytest.fixture(scope="module")
-def photos(path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[fo.Dataset]:  # noqa: F811
+def photos(path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[fo.Dataset]:
     dataset = tiles.dataset("photos", tmp_path_factory.mktemp("tiles"))
     yield dataset
     dataset.delete()
 
 
 @pytest.fixture(scope="module")
-def server(path: Path, start_server: StartServer) -> AppServer:  # noqa: F811
+def server(path: Path, start_server: StartServer) -> AppServer:
     installation.install()
     return start_server()
 
@@ -83,12 +82,15 @@ def test_duplicates(photo_app: AppPage) -> None:
     panel.act(tiles.KEY, "Duplicates")
     panel.shows("cumulative")
     expect(panel.content.locator(".bars .point path").first).to_be_visible()
+    row = panel.content.locator("tbody tr").nth(3)
+    row.click()
+    expect(row).to_contain_text("◀")
     photo_app.screenshot(IMAGES / "app-distance.png")
     panel.click("Find groups")
-    panel.shows("Group 1 of")
-    for _ in range(3):
+    for number in range(1, 7):
+        panel.shows(f"Group {number} of")
         panel.click("Delete duplicates")
-    panel.shows("Group 4 of")
+    panel.shows("Group 7 of")
     photo_app.screenshot(IMAGES / "app-duplicates.png")
     panel.go_home()
 
@@ -100,7 +102,7 @@ def test_map(photo_app: AppPage) -> None:
     tab = photo_app.tab
     tab.get_by_text(f"{tiles.KEY}_map", exact=True).first.click()
     tab.wait_for_timeout(4000)
-    photo_app.screenshot(IMAGES / "app-map.png")
+    tab.screenshot(path=IMAGES / "app-map.png")
 
 
 def test_forms(app: AppPage) -> None:

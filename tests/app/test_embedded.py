@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,9 +12,10 @@ import fiftyone as fo
 import pytest
 
 from fiftyone_milvus import embedded
-from tests.app.conftest import OpenApp, StartServer
+from tests.app.conftest import OpenApp
 from tests.app.digits import COUNT, KEY, Scans
 from tests.app.page import AppPage
+from tests.app.server import AppServer
 from tests.app.writers import WriterProcess, WriterThread
 
 pytestmark = pytest.mark.app
@@ -29,17 +28,6 @@ TEXT = "a handwritten seven"
 
 
 @pytest.fixture(scope="module")
-def path() -> Iterator[Path]:
-    """The default place of the embedded engine, for this process and those that it starts."""
-    folder = Path(tempfile.mkdtemp(prefix="fom-"))
-    with pytest.MonkeyPatch.context() as context:
-        context.setenv("FIFTYONE_MILVUS_PATH", str(folder / "app.db"))
-        yield folder / "app.db"
-    embedded.stop(folder / "app.db")
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-@pytest.fixture(scope="module")
 def dataset(scans: Scans, path: Path) -> Iterator[fo.Dataset]:
     dataset = scans.dataset("shared-digits")
     yield dataset
@@ -47,13 +35,15 @@ def dataset(scans: Scans, path: Path) -> Iterator[fo.Dataset]:
 
 
 @pytest.fixture(scope="module")
-def index(scans: Scans, dataset: fo.Dataset) -> Any:
-    return scans.index(dataset, deployment="embedded")
+def index(scans: Scans, dataset: fo.Dataset) -> Iterator[Any]:
+    index = scans.index(dataset, deployment="embedded")
+    yield index
+    index.cleanup()
 
 
 @pytest.fixture(scope="module")
-def app(dataset: fo.Dataset, index: Any, start_server: StartServer, open_app: OpenApp) -> AppPage:
-    return open_app(start_server(), dataset)
+def app(dataset: fo.Dataset, index: Any, default_server: AppServer, open_app: OpenApp) -> AppPage:
+    return open_app(default_server, dataset)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""FiftyOne's own similarity search in the App, on each engine."""
+"""FiftyOne's own similarity search in the App; ``test_server`` has what a server may change."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.conftest import Engine
 from tests.support import oracle
 from tests.support.once import one_engine
 
-pytestmark = pytest.mark.app
+pytestmark = [pytest.mark.app, one_engine]
 
 TEXT = "a handwritten seven"
 OTHER = "by_length"
@@ -66,7 +66,6 @@ def true(scans: Scans, query: np.ndarray) -> dict[int, float]:
     return dict(enumerate(oracle.distances("cosine", query, scans.vectors)[0].tolist()))
 
 
-@one_engine
 def test_several_images_and_a_name(app: AppPage, form: SearchForm, scans: Scans) -> None:
     app.select(2, 4)
     found = form.search(index=KEY, k=12, name="two and four")
@@ -74,7 +73,6 @@ def test_several_images_and_a_name(app: AppPage, form: SearchForm, scans: Scans)
     app.clear()
 
 
-@one_engine
 def test_negatives(app: AppPage, form: SearchForm, scans: Scans) -> None:
     app.select(3)
     app.select(5, negative=True)
@@ -83,7 +81,6 @@ def test_negatives(app: AppPage, form: SearchForm, scans: Scans) -> None:
     app.clear()
 
 
-@one_engine
 def test_another_index(app: AppPage, form: SearchForm, scans: Scans) -> None:
     app.select(4)
     found = form.search(index=OTHER, metric="euclidean")
@@ -93,7 +90,6 @@ def test_another_index(app: AppPage, form: SearchForm, scans: Scans) -> None:
     app.clear()
 
 
-@one_engine
 def test_least_similar_with_distances(
     form: SearchForm, app: AppPage, dataset: fo.Dataset, scans: Scans
 ) -> None:
@@ -106,7 +102,6 @@ def test_least_similar_with_distances(
     app.clear()
 
 
-@one_engine
 def test_an_uploaded_image(
     form: SearchForm, app: AppPage, scans: Scans, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

@@ -1,4 +1,4 @@
-"""FiftyOne's own similarity search of patches, groups and videos in the App, on each engine."""
+"""Similarity search of patches, groups and videos in the App: FiftyOne's own, and the plugin's."""
 
 from __future__ import annotations
 
@@ -11,16 +11,20 @@ import fiftyone.brain as fob
 import pytest
 
 from fiftyone_milvus.demo.model import NAME as MODEL
+from fiftyone_milvus.plugin import installation
 from tests.app.conftest import OpenApp
 from tests.app.digits import KEY, Scans
+from tests.app.milvus_panel import MilvusPanelPage
+from tests.app.page import AppPage
 from tests.app.server import AppServer
 from tests.conftest import Engine
 from tests.support import oracle
 from tests.support.once import one_engine
 
-pytestmark = pytest.mark.app
+pytestmark = [pytest.mark.app, one_engine]
 
 SHOWN = 25
+TEXT = "a handwritten seven"
 SAMPLES = 40
 FIELD = "objects"
 BOXES = ([0.1, 0.1, 0.35, 0.8], [0.55, 0.1, 0.35, 0.8])
@@ -44,6 +48,24 @@ def keep(request: pytest.FixtureRequest) -> Iterator[Callable[[fo.Dataset], fo.D
 def check(scans: Scans, shown: list[int], query: int, count: int) -> None:
     """Fails unless the nearest of the first numbers are shown, nearest first."""
     oracle.check_ranking(shown, scans.distances(query, range(count)), SHOWN)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _plugin() -> None:
+    installation.install()
+
+
+def check_panel(app: AppPage, scans: Scans, kind: str, numbers: range) -> None:
+    """Searches by text with a button of the Milvus panel; fails unless the nearest are shown."""
+    panel = MilvusPanelPage(app)
+    panel.act(KEY, "Search")
+    panel.field("Text").last.fill(TEXT)
+    panel.execute()
+    panel.told(f"{SHOWN} {kind}")
+    # FiftyOne's own panel is where it would be, so it covers the grid
+    app.tab.get_by_text("Samples", exact=True).first.click()
+    true = scans.distances(TEXT, numbers)
+    oracle.check_ranking(app.numbers(sorted(true, key=true.__getitem__)[:SHOWN]), true, SHOWN)
 
 
 def test_patches_in_the_grid_and_a_label_in_a_sample(
@@ -74,7 +96,6 @@ def test_patches_in_the_grid_and_a_label_in_a_sample(
     check(scans, app.search_by_label(3, (0.725, 0.5)), 7, 2 * SAMPLES)
 
 
-@one_engine
 def test_groups(
     scans: Scans, engine: Engine, engine_server: AppServer, open_app: OpenApp, keep: Callable
 ) -> None:
@@ -104,6 +125,8 @@ def test_groups(
     oracle.check_ranking(
         app.search_by_image(6), scans.distances(6, range(0, 2 * SAMPLES, 2)), SHOWN
     )
+    app.clear()
+    check_panel(app, scans, "samples", range(0, 2 * SAMPLES, 2))
 
 
 def write_video(image: str, path: Path) -> fo.VideoMetadata:
@@ -124,7 +147,6 @@ def write_video(image: str, path: Path) -> fo.VideoMetadata:
     )
 
 
-@one_engine
 def test_videos(
     scans: Scans,
     engine: Engine,
@@ -154,3 +176,5 @@ def test_videos(
     )
     app = open_app(engine_server, dataset)
     check(scans, app.search_by_image(3), 3, count)
+    app.clear()
+    check_panel(app, scans, "samples", range(count))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import fiftyone as fo
+import numpy as np
 import pytest
 from playwright.sync_api import expect
 
@@ -14,6 +15,7 @@ from tests.app.digits import COUNT, KEY, Scans
 from tests.app.milvus_panel import MilvusPanelPage
 from tests.app.server import AppServer
 from tests.conftest import Engine
+from tests.support import oracle
 from tests.support.once import one_engine
 
 pytestmark = pytest.mark.app
@@ -96,3 +98,18 @@ def test_searches_in_a_small_window(
     expect(panel.form).to_contain_text(f"Distances to “{SEVEN}”")
     expect(panel.form).to_contain_text("25 results within")
     panel.dismiss()
+
+    # One click above the grid goes on from this search, by what is selected among its results
+    liked = nearest(SEVEN)[3:5]
+    for number in liked:
+        app.select(number)
+    # Next to a panel, there is no room for its button in a small window
+    app.tab.set_viewport_size({"width": 2600, "height": 900})
+    app.tab.locator('[data-item-id="@fiftyone-milvus/milvus/more_like"]').click()
+    vectors = scans.vectors[:COUNT] / np.linalg.norm(scans.vectors[:COUNT], axis=1, keepdims=True)
+    text = scans.model.embed_prompt(SEVEN)
+    query = text / np.linalg.norm(text) + vectors[liked].mean(axis=0)
+    true = dict(enumerate(oracle.distances("cosine", query, vectors)[0]))
+    del true[2]
+    expected = sorted(true, key=true.__getitem__)[:25]
+    assert app.numbers(expected) == expected

@@ -9,85 +9,71 @@ import fiftyone as fo
 import pytest
 
 from fiftyone_milvus.plugin import installation
-from tests.app.conftest import OpenApp, StartServer
+from tests.app.conftest import OpenApp
 from tests.app.digits import COUNT, KEY, Scans
 from tests.app.milvus_panel import MilvusPanelPage
 from tests.app.page import AppPage
-from tests.support.servers import MilvusServer
+from tests.app.server import AppServer
+from tests.conftest import Engine
+from tests.faults.wire import Wire
 
-pytestmark = pytest.mark.app
+pytestmark = [pytest.mark.app, pytest.mark.parametrize("engine", ["server"], indirect=True)]
 
 TEXT = "a handwritten seven"
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MilvusServer]:
-    """A server of this module's own, which ends it."""
-    server = MilvusServer.start("plain", tmp_path_factory.mktemp("milvus") / "data")
-    yield server
-    server.stop()
-
-
-@pytest.fixture(scope="module")
-def dataset(scans: Scans, server: MilvusServer) -> Iterator[fo.Dataset]:
+def dataset(scans: Scans, engine: Engine) -> Iterator[fo.Dataset]:
     dataset = scans.dataset("handwritten-digits")
-    scans.index(dataset, **server.kwargs)
+    index = scans.index(dataset, **engine.kwargs)
     yield dataset
+    index.cleanup()
     dataset.delete()
 
 
 @pytest.fixture(scope="module")
-def app(
-    dataset: fo.Dataset, server: MilvusServer, start_server: StartServer, open_app: OpenApp
-) -> AppPage:
+def app(dataset: fo.Dataset, engine_server: AppServer, open_app: OpenApp) -> AppPage:
     installation.install()
-    app_server = start_server({"FIFTYONE_BRAIN_SIMILARITY_MILVUS_URI": server.uri})
-    return open_app(app_server, dataset)
+    return open_app(engine_server, dataset)
 
 
 def test_the_app_searches_the_server_that_its_environment_names(app: AppPage, scans: Scans) -> None:
     scans.check(app.search_by_image(3), 3)
+
+
+def test_it_finds_what_python_has_just_written(
+    app: AppPage, dataset: fo.Dataset, scans: Scans
+) -> None:
+    index = dataset.load_brain_results(KEY)
+    ids = dict(zip(*dataset.values(["number", "id"]), strict=True))
+    true = scans.distances(TEXT)
+    gone = sorted(true, key=true.__getitem__)[:3]
+    index.remove_from_index(sample_ids=[ids[n] for n in gone])
+    scans.check(app.search_by_text(TEXT), TEXT, {*range(COUNT)} - {*gone})
+    index.add_to_index(scans.vectors[gone], [ids[n] for n in gone])
     scans.check(app.search_by_text(TEXT), TEXT)
 
 
-def test_a_server_that_is_gone_is_one_line_in_the_panel(app: AppPage, server: MilvusServer) -> None:
-    server.kill()
-    toast, card = app.fail_to_search(TEXT, server.uri)
+def test_a_server_that_is_gone_is_one_line_in_the_panel(app: AppPage, wire: Wire) -> None:
+    wire.cut()
+    toast, card = app.fail_to_search(TEXT, wire.uri)
     for message in (toast, card):
-        assert server.uri in message
+        assert wire.uri in message
         assert "\n" not in message
         assert "Traceback" not in message
 
 
-def test_the_panel_says_so_until_the_server_is_back(
-    app: AppPage, server: MilvusServer, scans: Scans
-) -> None:
-    """The server is down, from the test before."""
+def test_the_panel_says_so_until_the_server_is_back(app: AppPage, wire: Wire) -> None:
+    """The server is gone, from the test before."""
     panel = MilvusPanelPage(app)
     panel.shows("Milvus does not answer.")
-    panel.shows(server.uri)
+    panel.shows(wire.uri)
     panel.card(KEY, "no answer")
 
-    server.restart()
+    wire.mend()
     panel.refresh()
     panel.shows("answers in")
     panel.card(KEY, str(COUNT), "up to date", "HNSW")
-    panel.click("Show 1 collection of this Milvus")
+    show = re.compile(r"Show \d+ collections? of this Milvus")
+    panel.content.get_by_role("button", name=show).click()
     panel.shows("fiftyone_handwritten_digits_similar")
-
-
-def test_wrong_credentials_are_one_line_in_the_panel(
-    scans: Scans, auth_server: MilvusServer, start_server: StartServer, open_app: OpenApp
-) -> None:
-    dataset = scans.dataset("locked-out")
-    app_server = start_server(
-        {
-            "FIFTYONE_BRAIN_SIMILARITY_MILVUS_URI": auth_server.uri,
-            "FIFTYONE_BRAIN_SIMILARITY_MILVUS_USER": "root",
-            "FIFTYONE_BRAIN_SIMILARITY_MILVUS_PASSWORD": "not-the-password",
-        }
-    )
-    panel = MilvusPanelPage(open_app(app_server, dataset))
-    panel.shows(re.compile(r"Milvus does not answer\. [^\n]*(user|password|token)"))
-    assert "not-the-password" not in panel.content.inner_text()
-    dataset.delete()

@@ -1,8 +1,8 @@
 """Takes samples out of an index and puts them back, again and again.
 
-``python writer.py DATASET KEY FIRST LAST`` does so with the samples of these numbers. It prints a
-line per round until it reads one; then it takes them out for good, says so, and puts them back
-when it reads the next line.
+It does so with the samples of the numbers from a first to a last one. It prints a line per round
+until it reads one; then it takes them out for good, says so, and puts them back when it reads the
+next line. It rests in between, as the App needs a processor too.
 """
 
 from __future__ import annotations
@@ -24,14 +24,12 @@ def main(name: str, key: str, first: str, last: str) -> None:
     threading.Thread(target=lambda: (sys.stdin.readline(), stop.set()), daemon=True).start()
     while not stop.is_set():
         index.remove_from_index(sample_ids=ids)
+        stop.wait(0.1)
         index.add_to_index(vectors, ids)
         print("round", flush=True)
+        stop.wait(0.1)
     index.remove_from_index(sample_ids=ids)
     print("removed", flush=True)
     sys.stdin.readline()
     index.add_to_index(vectors, ids)
     print("added", flush=True)
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import queue
-import subprocess
-import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
-_SCRIPT = Path(__file__).with_name("writer.py")
+from tests.support.warm import WARM
+
+_ROOT = Path(__file__).parents[2]
 
 
 class WriterProcess:
@@ -24,13 +24,11 @@ class WriterProcess:
     def __init__(self, dataset: str, key: str, numbers: range) -> None:
         self.rounds = 0
         self._said: queue.SimpleQueue[str] = queue.SimpleQueue()
-        self._process = subprocess.Popen(
-            [sys.executable, str(_SCRIPT), dataset, key, str(numbers[0]), str(numbers[-1])],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        threading.Thread(target=self._listen, daemon=True).start()
+        code = "import sys; from tests.app import writer; writer.main(*sys.argv[1:])"
+        arguments = [dataset, key, str(numbers[0]), str(numbers[-1])]
+        self._process = WARM.start(code, *arguments, cwd=_ROOT)
+        self._thread = threading.Thread(target=self._listen, daemon=True)
+        self._thread.start()
         self._expect("round")
 
     def take_out(self) -> None:
@@ -43,10 +41,10 @@ class WriterProcess:
 
     def kill(self) -> None:
         self._process.kill()
-        self._process.wait(10)
+        self._thread.join(10)
+        self._process.close()
 
     def _listen(self) -> None:
-        assert self._process.stdout is not None
         for line in self._process.stdout:
             said = line.strip()
             self.rounds += said == "round"
@@ -55,7 +53,6 @@ class WriterProcess:
                 self._said.put(said)
 
     def _go_on(self, answer: str) -> None:
-        assert self._process.stdin is not None
         self._process.stdin.write("\n")
         self._process.stdin.flush()
         self._expect(answer)
@@ -65,7 +62,7 @@ class WriterProcess:
 
 
 class WriterThread:
-    """Repeats something in a thread of this process until it is ended, and counts.
+    """Repeats something in a thread of this process until it is ended, with rests, and counts.
 
     Args:
         action: what to repeat
@@ -92,5 +89,6 @@ class WriterThread:
             while not self._stop.is_set():
                 self._action()
                 self.rounds += 1
+                self._stop.wait(0.2)
         except BaseException as error:
             self._problem = error

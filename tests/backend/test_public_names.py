@@ -16,13 +16,14 @@ from tests.support.indexes import python
 ROOT = Path(__file__).parents[2]
 PAGES = [*sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md", *(ROOT / "examples").glob("*")]
 CLASSES = {
+    "Crop",
     "FiftyOneMilvusError",
     "MilvusSimilarity",
     "MilvusSimilarityConfig",
     "MilvusSimilarityIndex",
 }
 FUNCTIONS = {"disable", "enable", "is_enabled", "search_everywhere"}
-MODULES = {"embedded", "errors", "everywhere", "inventory", "moving", "plugin"}
+MODULES = {"embedded", "errors", "everywhere", "inventory", "moving", "plugin", "selections"}
 STORED = [
     "backend.MilvusSimilarityConfig",
     "backend.MilvusSimilarity",

@@ -30,12 +30,15 @@ def add_samples(name: str) -> None:
     embedding = dataset.first().embedding
     more = [fo.Sample(filepath=f"more-{i}.png", embedding=embedding + i) for i in range(5)]
     dataset.add_samples(more, progress=False)
+    # Parts that share nothing, and labels for most
+    dataset[:20].tag_samples("one")
+    dataset[20:40].tag_samples("two")
+    dataset[:40].set_values("kind", ["a", "b"] * 20, progress=False)
 
 
-def steps(name: str, folder: str, json_flag: list[str]) -> Iterator[list[str]]:
+def steps(name: str, folder: str) -> Iterator[list[str]]:
     """Yields command lines; between some, changes the dataset."""
-    kind = "json" if json_flag else "text"
-    key, parquet = f"made_{kind}", os.path.join(folder, f"{kind}.parquet")
+    key, parquet = "made", os.path.join(folder, "made.parquet")
     yield ["setup"]
     yield ["doctor"]
     yield ["enable"]
@@ -51,14 +54,21 @@ def steps(name: str, folder: str, json_flag: list[str]) -> Iterator[list[str]]:
     yield ["duplicates", name, key, "--thresh", "0.1"]
     yield ["groups", name, key, "--thresh", "0.1"]
     yield ["unique", name, key, "5"]
+    yield ["leaks", name, key, "one", "two", "--thresh=-1000000"]
+    yield ["select", name, key, "5"]
+    yield ["label", name, key, "kind", "--dry-run"]
+    yield ["create", name, "other", "--embeddings-field", "embedding"]
+    yield ["compare-datasets", name, key, name, "other"]
+    yield ["rate", name, key, "representativeness"]
+    yield ["delete", name, "other", "--yes"]
     yield ["map", name, key]
     yield ["evaluate", name, key]
     yield ["tune", name, key]
     yield ["compare", name, key, "--type", "FLAT"]
     yield ["adopt", name]
-    yield ["migrate", name, key, "--to", f"moved_{kind}"]
+    yield ["migrate", name, key, "--to", "moved"]
     yield ["export", name, key, parquet]
-    yield ["import", parquet, name, f"imported_{kind}"]
+    yield ["import", parquet, name, "imported"]
     yield ["rename", name, key, f"{key}_2"]
     yield ["delete", name, f"{key}_2", "--yes"]
     yield ["cleanup", "--yes"]
@@ -150,10 +160,10 @@ def run(capture: Any, arguments: list[str]) -> dict[str, Any]:
 def main() -> None:
     how, name, folder = sys.argv[1:]
     capture = terminals if how == "terminal" else files
+    # Every other one with --json; into a terminal, those which had none into a pipe
     done = [
-        run(capture, [*step, *flag])
-        for flag in ([], ["--json"])
-        for step in steps(name, folder, flag)
+        run(capture, [*step, *(["--json"] if number % 2 == (how == "terminal") else [])])
+        for number, step in enumerate(steps(name, folder))
     ]
     os.write(1, json.dumps(done).encode())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from fiftyone_milvus.setup import takeover
 from tests.cli.conftest import Configure
 from tests.cli.support import Call, call, enter, read
 from tests.conftest import Engine
+from tests.plugin.shown import Shown
 from tests.support.servers import MilvusServer
 
 
@@ -159,6 +161,16 @@ def test_permissions(auth_server: MilvusServer, enabled: Path, configure: Config
     assert found["round trip"]["level"] == "problem"
     assert "CreateCollection" in found["round trip"]["remedy"]
     assert "secret-123" not in json.dumps(found)
+
+
+@pytest.mark.parametrize("engine", ["embedded"], indirect=True)
+def test_wrong_credentials_are_one_line_in_the_panel(
+    auth_server: MilvusServer, digits: fo.Dataset, configure: Configure
+) -> None:
+    configure(uri=auth_server.uri, user="root", password="not-the-password")
+    shown = Shown(digits).on("on_load")
+    assert re.fullmatch(r"\*\*Milvus does not answer\.\*\* .*password.*", shown.state["status"])
+    assert "not-the-password" not in f"{shown.drawn}{shown.state}{shown.data}"
 
 
 def test_damaged_files(

@@ -16,6 +16,7 @@ from fiftyone_milvus import cli, inventory
 from fiftyone_milvus.cli import completion
 from fiftyone_milvus.dataset import media_paths
 from fiftyone_milvus.demo.model import NAME as MODEL
+from fiftyone_milvus.selections import Diverse, Novel
 from tests.app.digits import Scans
 from tests.cli.conftest import COUNT
 from tests.cli.support import PROGRAM, call, enter, read, refused
@@ -61,8 +62,32 @@ def test_the_life_of_an_index(scans: Scans, digits: fo.Dataset, configured: Engi
     oracle.check_ranking([ids[r["sample_id"]] for r in rows], true, 7)
     digits.reload()
     assert {*digits.match_tags("liked").values("id")} == {r["sample_id"] for r in rows}
+    # Several parts, of which one is a region of a file
+    index = digits.load_brain_results("similar")
+    index.reload()
+    given = ("--image", scans.paths[70], "--region", "0.1,0,0.8,1", "--like", unlike)
+    rows = read("search", name, "similar", "--text", TEXT, *given, "--unlike", scans.paths[3],
+                "--diverse", "0.4", "-k", "7")  # fmt: skip
+    box = {"image": scans.paths[70], "region": [0.1, 0, 0.8, 1]}
+    found = index.search(text=TEXT, **box, like=[unlike], unlike=[scans.paths[3]], diverse=0.4, k=7)
+    assert [r["sample_id"] for r in rows] == found.ids
+    assert "Invalid --region" in refused("search", name, "similar", *given[:2], "--region", "1,b")
     said = refused("search", name, "similar", "--text", TEXT, "--best-per-image")
     assert "needs an index of patches" in said
+
+    digits.save_view("few", digits.limit(20))
+    given = ("--diverse", "1", "--novel", "few", "--novelty", "0.5", "--seed", "3")
+    told = read("select", name, "similar", "6", *given, "--tag", "to-label", "--field", "rank")
+    strategies = [Diverse(), Novel(digits.limit(20), 0.5)]
+    chosen = index.select(6, strategies, seed=3)
+    assert [one["id"] for one in told["selected"]] == chosen.ids
+    assert told["selected"][1]["why"] == chosen.reasons[1]
+    assert told["radius"] == chosen.radius
+    digits.reload()
+    assert digits.match_tags("to-label").sort_by("rank").values("id") == chosen.ids
+    shown, _ = enter("select", name, "similar", "6", "--balanced", "ground_truth.label")
+    assert f"6 of {COUNT}, all within" in shown
+    assert "no field 'nothing'" in refused("select", name, "similar", "6", "--balanced", "nothing")
 
     read("rename", name, "similar", "looks")
     assert "already exists" in refused("rename", name, "looks", "looks")
@@ -92,8 +117,7 @@ def test_the_life_of_an_index(scans: Scans, digits: fo.Dataset, configured: Engi
 def test_as_a_shell_calls_it(scans: Scans, digits: fo.Dataset) -> None:
     name = digits.name
     digits.persistent = True
-    made = read("create", name, "similar", "--model", MODEL, how=call)
-    assert made["vectors"] == COUNT
+    assert read("create", name, "similar", "--model", MODEL)["vectors"] == COUNT
     rows = read("search", name, "similar", "--text", TEXT, "-k", "7", how=call)
     ids = dict(zip(*digits.values(["id", "number"]), strict=True))
     oracle.check_ranking(

@@ -52,7 +52,7 @@ def test_results_alone_are_on_stdout(how: str) -> None:
         )
         assert done.returncode == 0, done.stderr
         assert SECRET not in done.stdout + done.stderr
-        assert len([file for file in folder.rglob("*") if file.is_file()]) > 20
+        assert len([file for file in folder.rglob("*") if file.is_file()]) > 10
         assert not holders(SECRET, folder)
     finally:
         embedded.stop(uri)
@@ -74,4 +74,5 @@ def test_results_alone_are_on_stdout(how: str) -> None:
     tried = {
         " ".join(run["arguments"][: 2 if run["arguments"][0] == "plugin" else 1]) for run in runs
     }
-    assert tried == {name for name, _ in commands()} - {"demo", "serve"}
+    # A model embeds for `check-new`, which test_curation has
+    assert tried == {name for name, _ in commands()} - {"check-new", "demo", "serve"}

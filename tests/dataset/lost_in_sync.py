@@ -11,18 +11,31 @@ import signal
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import fiftyone as fo
 
-uri, pid, path, folder = sys.argv[1:]
+uri, pid, path, folder, reads = sys.argv[1:]
 fo.config.database_uri = uri
 
 import fiftyone.brain as fob  # noqa: E402
+import fiftyone.core.models as fom  # noqa: E402
 import numpy as np  # noqa: E402
 
 from tests.faults.model import Slow, make_dataset, make_files, truth  # noqa: E402
 
 COUNT = 120
+
+
+class OfSamples(Slow, fom.SamplesMixin):
+    """Is given samples, so they are read from the database while it embeds."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        Slow.__init__(self, **kwargs)
+        fom.SamplesMixin.__init__(self)
+
+
+kind = OfSamples if reads == "samples" else Slow
 dataset = make_dataset("lost", make_files(Path(folder)), COUNT)
 index = fob.compute_similarity(
     dataset,
@@ -35,7 +48,7 @@ index = fob.compute_similarity(
 )
 events = {70: lambda: os.kill(int(pid), signal.SIGKILL)}
 try:
-    said = str(index.sync(model=Slow(events=events), batch_size=10, progress=False))
+    said = str(index.sync(model=kind(events=events), batch_size=10, progress=False))
 except Exception as error:
     said = f"{type(error).__name__}: {error}"
 kept = index._collection.count()
@@ -44,7 +57,7 @@ print(json.dumps({"said": said, "kept": kept}), flush=True)
 (Path(folder) / "lost").touch()
 while not (Path(folder) / "back").exists():
     time.sleep(0.05)
-report = index.sync(model=Slow(), progress=False)
+report = index.sync(model=kind(), progress=False)
 vectors, ids, _ = index.get_embeddings()
 numbers = dict(zip(*dataset.values(["id", "number"])))
 right = np.allclose(vectors, [truth(numbers[key]) for key in ids])

@@ -62,7 +62,10 @@ def test_every_call_ends_with_one_line(mongo: Mongo, embedded_path: Path, tmp_pa
         assert found["warnings"] == [f"{host}; still waiting"], fault
 
 
-def test_lost_while_a_model_embeds(mongo: Mongo, embedded_path: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("reads", ["samples", "columns"])
+def test_lost_while_a_model_embeds(
+    mongo: Mongo, embedded_path: Path, tmp_path: Path, reads: str
+) -> None:
     def bring_back() -> None:
         wait_until((tmp_path / "lost").exists, 60)
         mongo.start_again()
@@ -76,6 +79,7 @@ def test_lost_while_a_model_embeds(mongo: Mongo, embedded_path: Path, tmp_path: 
             str(mongo.pid),
             str(embedded_path),
             str(tmp_path),
+            reads,
         )
         back.result()
     assert done.returncode == 0, done.stderr
@@ -83,8 +87,12 @@ def test_lost_while_a_model_embeds(mongo: Mongo, embedded_path: Path, tmp_path: 
     lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
     lost, found = map(json.loads, lines)
     host = f"FiftyOne's database at 127.0.0.1:{mongo.port} does not answer"
-    assert lost["said"].startswith(f"FiftyOneDatabaseError: {host}")
-    assert "\n" not in lost["said"]
+    if reads == "samples":
+        assert lost["said"].startswith(f"FiftyOneDatabaseError: {host}")
+        assert "\n" not in lost["said"]
+    else:
+        # IDs and paths were read before: nothing more is asked of the database
+        assert lost["said"].startswith("120 added")
     # What was uploaded stays, and only the rest is embedded again
     assert found == {"added": 120 - lost["kept"], "right": True, "ids": True}
 
@@ -114,6 +122,17 @@ def test_a_long_call_is_not_the_databases_fault(silent: str, monkeypatch: Any) -
     assert not availability._watcher.running
     names = [thread.name for thread in threading.enumerate()]
     assert names.count("fiftyone-milvus-database") == 1
+
+
+def test_nothing_is_said_of_a_call_that_has_ended(silent: str, monkeypatch: Any) -> None:
+    asked, ended, said = threading.Event(), threading.Event(), list[str]()
+    monkeypatch.setattr(availability, "_answers", lambda: asked.set() or not ended.wait(20))
+    with availability.answering(say=said.append):
+        assert asked.wait(20)
+    ended.set()
+    wait_until(lambda: availability._next, 20)
+    wait_until(lambda: not availability._watcher._awake.is_set(), 20)
+    assert not said
 
 
 def test_a_child_watches_its_own_calls(silent: str) -> None:

@@ -157,7 +157,9 @@ def test_it_leaves_a_picture_a_page_and_code(demo: Any) -> None:
 
 def test_what_it_printed_runs_when_pasted(demo: Any) -> None:
     _, out = demo
-    printed = run(sys.executable, str(out / "demo.py"))
+    done = WARM.run((out / "demo.py").read_text(encoding="utf-8"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    printed = done.stdout
     assert "1797 images" in printed
     assert "searched 597 of 1797" in printed
 

@@ -41,6 +41,9 @@ def test_protections(need: str) -> None:
     [
         "adapter.grpc:MilvusServicer",
         "db:MilvusLite.get_collection(self, name, database_name)",
+        "db:MilvusLite#_collections",
+        "engine.collection:Collection._wait_for_bg(self, timeout)",
+        "engine.collection:Collection.close(self)",
         "db:MilvusLite.create_collection(self, name, schema, properties, database_name)",
         "db:MilvusLite.drop_collection(self, name, database_name)",
         "db:MilvusLite.alter_collection_properties"
@@ -212,9 +215,11 @@ def test_fiftyone_visualizations() -> None:
 
 
 def test_fiftyone_writes() -> None:
+    import fiftyone as fo
     from fiftyone.core.dataset import Dataset
 
-    assert parameters(Dataset._bulk_write)[:3] == ["self", "ops", "ids"]
+    assert isinstance(Dataset._sample_collection, property)
+    assert parameters(fo.Sample._reload_docs)[:2] == ["collection_name", "sample_ids"]
 
 
 def test_fiftyone_stages_as_the_app_sends_them() -> None:

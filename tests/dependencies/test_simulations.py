@@ -419,11 +419,12 @@ def test_runs_are_stored_elsewhere(data: Path) -> None:
         "owner._get_run_doc = get\n"
         "import fiftyone.core.odm as foo\n"
         "runs = foo.get_db_conn().runs\n"
-        "runs.update_one({'key': 'similar'}, {'$rename': {'config': 'settings'}})\n"
-        "found = runs.find_one({'key': 'similar'})\n"
+        "mine = {'key': 'similar', '_dataset_id': dataset._doc.id}\n"
+        "runs.update_one(mine, {'$rename': {'config': 'settings'}})\n"
+        "found = runs.find_one(mine)\n"
         "print(outcome(lambda: moving.runs.rewrite(dataset, 'similar', {}, {})))\n"
-        "assert runs.find_one({'key': 'similar'}) == found\n"
-        "runs.update_one({'key': 'similar'}, {'$rename': {'settings': 'config'}})\n",
+        "assert runs.find_one(mine) == found\n"
+        "runs.update_one(mine, {'$rename': {'settings': 'config'}})\n",
     )
     assert "EngineError: fiftyone" in output
     assert "no BrainMethod._get_run_doc" in output

@@ -92,10 +92,18 @@ def anchors(page: Path) -> set[str]:
 
 @pytest.fixture(scope="module")
 def prepared(common: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """What the pages take for granted: the datasets and the model of ``fiftyone-milvus demo``."""
+    """What the pages take for granted: the model and a sixth of the ``fiftyone-milvus demo``.
+
+    Each page embeds it again.
+    """
     folder = tmp_path_factory.mktemp("demo")
-    digits.build_images(folder / "images")
-    digits.build_pages(folder / "pages")
+    sixth = [part[::6] for part in digits.scans()]
+    with pytest.MonkeyPatch.context() as context:
+        context.setattr(digits, "scans", lambda: sixth)
+        context.setattr(digits, "NUM_TRAIN", digits.NUM_TRAIN // 6)
+        context.setattr(digits, "_NUM_PAGES", digits._NUM_PAGES // 6)
+        digits.build_images(folder / "images")
+        digits.build_pages(folder / "pages")
     with trained_once(common):
         model.install()
     yield

@@ -16,6 +16,7 @@ import pytest
 
 from fiftyone_milvus import embedded
 from fiftyone_milvus.errors import EmbeddedServiceError
+from tests.embedded.served import Served
 from tests.embedded.support import service_pids
 
 CHILD = Path(__file__).with_name("child.py")
@@ -65,3 +66,17 @@ def child() -> Iterator[Callable[..., subprocess.Popen[str]]]:
     for process in started:
         process.kill()
         process.communicate()
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[Served]:
+    served = Served(tmp_path / "data.db", fast=True)
+    yield served
+    served.close()
+
+
+@pytest.fixture
+def plain(tmp_path: Path) -> Iterator[Served]:
+    served = Served(tmp_path / "data.db", fast=False)
+    yield served
+    served.close()

@@ -13,11 +13,12 @@ from pymilvus import MilvusClient
 
 from fiftyone_milvus.collection.index_build import SCANNED_BYTES
 from fiftyone_milvus.embedded.database import Database
-from fiftyone_milvus.embedded.executor import candidates, scan
+from fiftyone_milvus.embedded.executor import candidates, near_lists, scan
 from fiftyone_milvus.embedded.executor.candidates import Coded
 from fiftyone_milvus.embedded.executor.parts import LivePart, Part
 from fiftyone_milvus.embedded.storage import automatic_index, codes
 from fiftyone_milvus.embedded.storage.keys import AnyKeys
+from fiftyone_milvus.embedded.storage.lists import Lists
 
 from .test_executor import Engine
 
@@ -104,15 +105,27 @@ def made():
     return make
 
 
+@pytest.fixture
+def without_lists(monkeypatch):
+    monkeypatch.setattr(near_lists, "FEW_BYTES", -1)
+    monkeypatch.setattr(near_lists, "_SHARE_OF_BATCH", -1)
+
+
+@pytest.mark.parametrize("way", ["codes", "lists", "lists of a batch"])
 @pytest.mark.parametrize("metric", ["COSINE", "IP", "L2"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_recall(made, kind, metric):
+def test_recall(made, kind, metric, way, request, monkeypatch):
+    if way == "codes":
+        request.getfixturevalue("without_lists")
+    monkeypatch.setattr(near_lists, "_FIRST", 64)
+    monkeypatch.setattr(near_lists, "_EVERY_BYTES", -1)
+    count = 3 if way == "lists" else 9
     vectors, found = data(kind), made(kind, metric)
     if found is None:
         assert kind in ("lengths", "outliers", "zeros")  # which codes say too little about
         return
     rng = np.random.default_rng(2)
-    queries = vectors[rng.integers(0, ROWS, 6)] + 0.1 * rng.standard_normal((6, DIM))
+    queries = vectors[rng.integers(0, ROWS, count)] + 0.1 * rng.standard_normal((count, DIM))
     queries = queries.astype(np.float32)
     if metric == "COSINE":
         queries = scan.normalize(queries)
@@ -126,7 +139,7 @@ def test_recall(made, kind, metric):
         parts = [Coded(part, 0, allowed, found)]
         for k in (1, 25, 150):
             hits = candidates.search(parts, "vector", queries, k, metric)
-            assert hits.rows.shape == (6, k)
+            assert hits.rows.shape == (count, k)
             assert mask[hits.rows].all()
             best = -np.sort(-np.where(mask, scores, -np.inf), axis=1)[:, :k]
             reported = -hits.scores if metric == "L2" else hits.scores
@@ -137,6 +150,83 @@ def test_recall(made, kind, metric):
             # With ties, any of them
             enough = mine >= best[:, -1:] - 1e-6 * size
             assert enough.mean() >= 0.99, (kind, metric, k, enough.mean())
+
+
+def test_lists_that_are_far_are_not_read(made):
+    """Where rows are in few clusters; a search of uniform data may need all."""
+    vectors, found = data("clusters"), made("clusters", "COSINE")
+    rng = np.random.default_rng(5)
+    chosen = scan.normalize(vectors[rng.integers(0, ROWS, 300)] + 0.05)
+    _, bounds = found.lists.bounds(chosen, "COSINE")
+    exact = exact_scores(vectors, chosen, "COSINE")
+    kth = -np.sort(-exact, axis=1)[:, 24:25]
+    sizes = np.diff(found.lists.ends, prepend=0)
+    assert ((bounds >= kth) @ sizes).mean() < 0.2 * ROWS
+    # And the best row of each list is as good as its bound says, but for some of a thousand
+    tops = np.maximum.reduceat(exact[:, found.lists.rows], found.lists.starts, axis=1)
+    assert (tops <= bounds + 1e-6).mean() > 0.98
+    assert sorted(found.lists.rows.tolist()) == list(range(ROWS))
+
+
+@pytest.mark.parametrize("every", [1 << 20, -1])
+@pytest.mark.parametrize("count", [1, 9])
+def test_of_few_rows_all_are_compared(made, monkeypatch, count, every):
+    """How far lists reach is not known to a query that is far from all of them."""
+    vectors, found = data("clusters"), made("clusters", "IP")
+    monkeypatch.setattr(near_lists, "_EVERY_BYTES", every)
+    monkeypatch.setattr(near_lists, "_FIRST", 64)
+    bounds = Lists.bounds
+
+    def too_low(self, queries, metric):
+        centers, bound = bounds(self, queries, metric)
+        bound[:] = -np.inf
+        if every < 0:  # then many lists seem to be needed
+            bound[:, ::2] = np.inf
+        return centers, bound
+
+    monkeypatch.setattr(Lists, "bounds", too_low)
+    rng = np.random.default_rng(6)
+    queries = rng.standard_normal((count, DIM)).astype(np.float32)
+    scores = exact_scores(vectors, queries, "IP")
+    hits = candidates.search(
+        [Coded(LivePart(Rows(vectors), ROWS, None), 0, None, found)], "vector", queries, 25, "IP"
+    )
+    assert np.sort(hits.rows).tolist() == np.sort(np.argsort(-scores)[:, :25]).tolist()
+
+
+def test_small_distances_keep_their_digits(made):
+    vectors, found = data("far from the origin"), made("far from the origin", "L2")
+    part = LivePart(Rows(vectors), ROWS, None)
+    queries = vectors[:20].copy()
+    hits = candidates.search([Coded(part, 0, None, found)], "vector", queries, 3, "L2")
+    assert hits.rows[:, 0].tolist() == list(range(20))
+    assert (hits.scores[:, 0] == 0).all()
+
+
+@pytest.mark.parametrize("faster", ["codes", "scan"])
+def test_many_queries_take_the_faster_way(made, without_lists, monkeypatch, faster):
+    vectors, found = data("uniform"), made("uniform", "COSINE")
+    monkeypatch.setattr(candidates, "_QUERY_CHUNK", 8)
+    asked = {"codes": 0, "scan": 0}
+    ways = {"codes": candidates._search_chunk, "scan": candidates._scanned}
+
+    def way(name):
+        def search(parts, field, queries, k, metric):
+            asked[name] += len(queries)
+            time.sleep(0 if name == faster else 0.3)
+            return ways[name](parts, field, queries, k, metric)
+
+        return search
+
+    monkeypatch.setattr(candidates, "_search_chunk", way("codes"))
+    monkeypatch.setattr(candidates, "_scanned", way("scan"))
+    queries = scan.normalize(vectors[:100] + 0.1)
+    part = LivePart(Rows(vectors), ROWS, None)
+    hits = candidates.search([Coded(part, 0, None, found)], "vector", queries, 10, "COSINE")
+    other = "scan" if faster == "codes" else "codes"
+    assert (asked[faster], asked[other]) == (92, 8)
+    best = -np.sort(-exact_scores(vectors, queries, "COSINE"), axis=1)[:, :10]
+    assert np.allclose(hits.scores, best, atol=1e-4)
 
 
 def test_several_parts_and_dead_rows(made):
@@ -155,7 +245,7 @@ def test_several_parts_and_dead_rows(made):
     assert np.allclose(np.take_along_axis(every, hits.rows, 1), best, atol=1e-6)
 
 
-def test_doubt_ends_in_an_exact_answer(made, monkeypatch):
+def test_doubt_ends_in_an_exact_answer(without_lists, monkeypatch):
     vectors = data("uniform")
     wrong = codes.build(np.random.default_rng(9).permutation(vectors), "IP", always)
     monkeypatch.setattr(candidates, "_POOL", 64)
@@ -170,7 +260,7 @@ def test_doubt_ends_in_an_exact_answer(made, monkeypatch):
     assert scans
 
 
-def test_rows_that_the_codes_leave_out_are_found(made, monkeypatch):
+def test_rows_that_the_codes_leave_out_are_found(made, without_lists, monkeypatch):
     vectors, found = data("clusters"), made("clusters", "IP")
     by_codes = codes.Codes.search
 

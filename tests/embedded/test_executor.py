@@ -22,6 +22,7 @@ from pymilvus.grpc_gen import milvus_pb2, milvus_pb2_grpc
 
 from fiftyone_milvus.embedded.executor import build_servicer
 from fiftyone_milvus.embedded.interceptors import LockingInterceptor
+from fiftyone_milvus.schema.layout import Built
 
 DIM = 8
 MESSAGE_BYTES = 256 * 1024 * 1024
@@ -606,11 +607,14 @@ def test_build_parameters_reach_the_index(tmp_path: Path) -> None:
     vectors = np.random.default_rng(9).standard_normal((300, DIM)).astype(np.float32)
     engine.client.insert("c", rows([f"k{i}" for i in range(300)], vectors))
     described = engine.client.describe_index("c", "vector")
-    assert (described["indexed_rows"], described["pending_index_rows"]) == (0, 300)
+    # Nothing waits for an index while the rows are in no file
+    assert (described["indexed_rows"], described["pending_index_rows"]) == (0, 0)
+    assert Built.of(described).share == 1
     engine.flush("c")
     engine.settle("c")
     described = engine.client.describe_index("c", "vector")
     assert (described["indexed_rows"], described["pending_index_rows"]) == (300, 0)
+    assert Built.of(described).share == 1
     (segment,) = engine.db.get_collection("c")._segments_snapshot()
     assert segment.indexes["vector"]._index.nlist == 5
     assert engine.client.describe_index("c", "vector")["total_rows"] == 300

@@ -1,4 +1,4 @@
-"""Syncs an index in a process of its own: ``python child.py DATASET KWARGS SECONDS``.
+"""Syncs an index in a process of its own.
 
 Says on standard output how many rows were acknowledged, a line at a time, and how it ended.
 """
@@ -28,7 +28,3 @@ def main(dataset: str, kwargs: str, seconds: str) -> None:
     sys.stdin.readline()
     report = index.sync(model=Slow(float(seconds)), batch_size=16, progress=progress)
     say("done", report.added, report.unchanged)
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

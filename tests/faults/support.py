@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +18,7 @@ import fiftyone.brain as fob
 import numpy as np
 
 from tests.faults.model import KEY, Slow, truth
+from tests.support.warm import WARM
 
 _ROOT = Path(__file__).parents[2]
 
@@ -91,17 +90,14 @@ class Child:
     """A process that syncs an index; see ``child.py``."""
 
     def __init__(self, world: World, seconds: float) -> None:
-        command = [sys.executable, "-m", "tests.faults.child", world.dataset.name]
-        command += [json.dumps(world.kwargs), str(seconds)]
-        self.process = subprocess.Popen(
-            command, cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
+        code = "import sys; from tests.faults import child; child.main(*sys.argv[1:])"
+        arguments = [world.dataset.name, json.dumps(world.kwargs), str(seconds)]
+        self.process = WARM.start(code, *arguments, cwd=_ROOT)
         self.acknowledged = 0
         self.report: tuple[int, int] | None = None
 
     def go(self) -> None:
         assert self._line() == ["ready"]
-        assert self.process.stdin is not None
         self.process.stdin.write("go\n")
         self.process.stdin.flush()
 
@@ -122,13 +118,11 @@ class Child:
         """Waits for its report: how many rows it added, and found."""
         while self.report is None:
             self._read()
-        self.process.communicate()
-        assert self.process.returncode == 0
+        assert self.process.wait() == 0
         return self.report
 
     def close(self) -> None:
-        self.process.kill()
-        self.process.communicate()
+        self.process.close()
 
     def _read(self) -> None:
         line = self._line()
@@ -136,7 +130,6 @@ class Child:
         self._note(line)
 
     def _line(self) -> list[str]:
-        assert self.process.stdout is not None
         return self.process.stdout.readline().split()
 
     def _note(self, line: list[str]) -> None:

@@ -88,7 +88,7 @@ def test_what_would_not_be_built_is_not_measured(one, engine):
     lite = engine.name == "embedded"
     types: list[Any] = ["GPU_CAGRA", "DISKANN"]
     if lite:
-        types += [("HNSW_SQ", {"sq_type": "FP16"}), ("HNSW_SQ", {"refine": True})]
+        types += ["IVF_PQ", ("HNSW_SQ", {"sq_type": "FP16"}), ("HNSW_SQ", {"refine": True})]
     found = one.index.compare(types, queries=5)
     assert len(found) == len(types)
     for row in found:
@@ -105,6 +105,21 @@ def test_what_is_not_to_be_refined_is_measured(one):
 
 
 @pytest.mark.parametrize("engine", ["embedded"], indirect=True)
+def test_rabitq_is_measured_and_tuned(one):
+    given = {"index_type": "IVF_RABITQ", "index_params": {"nlist": 16, "refine": True}}
+    given["search_params"] = {"refine_k": 30}
+    (row,) = one.index.compare([given], k=5, queries=60, recall=0.9)
+    assert (row.error, row.reached) == (None, True)
+    assert 1 <= row.search_params["nprobe"] <= 16
+    assert (row.search_params["refine_k"], row.search_params["k"]) == (30, 5)
+    # A bit for each of 16 dimensions alone is not enough, and the remedy is said
+    given["search_params"] = {"refine_k": 1}
+    (row,) = one.index.compare([given], k=5, queries=60, recall=0.9)
+    assert row.reached is False
+    assert row.recall < 0.9
+
+
+@pytest.mark.parametrize("engine", ["embedded"], indirect=True)
 def test_by_default_what_makes_sense_of_a_sample(one):
     found = one.index.compare(k=5, queries=30, sample=400)
     assert found.vectors == 400
@@ -115,6 +130,7 @@ def test_by_default_what_makes_sense_of_a_sample(one):
         "HNSW_SQ",
         "IVF_FLAT",
         "IVF_SQ8",
+        "IVF_RABITQ",
     ]
     assert all(row.error is None and row.recall > 0.9 for row in found)
     assert found[4].index_params == {"nlist": 80}

@@ -319,6 +319,9 @@ def test_what_is_said_of_what_is_not_reached(tried):
     found = tried(lambda ef: 0.5, lambda ef: 0.5)
     said = one_line(ValueError(tuning.advice("IVF_SQ8", found.best, 0.9)))
     assert "Not even ef=9 reaches it, 0.5000 is the most; IVF_SQ8 compresses" in said
+    assert "a larger 'refine_k'" in one_line(
+        ValueError(tuning.advice("IVF_RABITQ", found.best, 0.9))
+    )
 
 
 # -- the bound ----------------------------------------------------------------------------------
@@ -461,6 +464,8 @@ def test_k_is_checked():
         ("IVF_FLAT", {"nlist": 1000}, 512 + 8 + 5.12),
         ("IVF_SQ8", {"nlist": 1000}, 128 + 8 + 5.12),
         ("IVF_PQ", {"nlist": 1000, "m": 16, "nbits": 8}, 16 + 8 + 5.12),
+        ("IVF_RABITQ", {"nlist": 1000}, 16 + 8 + 8 + 5.12),
+        ("IVF_RABITQ", {"nlist": 1000, "refine": True}, 512 + 16 + 8 + 8 + 5.12),
         ("SCANN", {"nlist": 1000}, 512 + 32 + 8 + 5.12),
         ("SCANN", {"nlist": 1000, "with_raw_data": "false"}, 32 + 8 + 5.12),
         ("HNSW_SQ", {"M": 16, "sq_type": "SQ4U"}, 64 + 128),
@@ -472,11 +477,12 @@ def test_k_is_checked():
     ],
 )
 def test_estimated_sizes(index_type, params, per_vector):
-    assert estimate(index_type, 100_000, 128, params) == 100_000 * per_vector
+    assert estimate(index_type, 100_000, 128, params) == pytest.approx(100_000 * per_vector)
 
 
 MEASURED = {
     ("embedded", "AUTOINDEX"): 200,
+    ("embedded", "HNSW"): 200,
     ("server", "IVF_SQ8"): 489,
     ("server", "HNSW"): 2_290,
 }
@@ -490,6 +496,36 @@ def test_what_is_estimated_is_what_was_measured(where, index_type):
     assert size / 1e6 == pytest.approx(MEASURED[where, index_type], rel=0.08)
 
 
-@pytest.mark.parametrize("index_type", ["DISKANN", "AUTOINDEX", "GPU_CAGRA", "IVF_RABITQ"])
+@pytest.mark.parametrize("index_type", ["DISKANN", "AUTOINDEX", "GPU_CAGRA"])
 def test_sizes_that_nothing_tells(index_type):
     assert estimate(index_type, 100_000, 128, {}) is None
+
+
+@pytest.mark.parametrize("engine", ["embedded"], indirect=True)
+def test_ivf_rabitq_of_the_embedded_engine(engine):
+    one = index_images(
+        engine,
+        1200,
+        "cosine",
+        index_type="IVF_RABITQ",
+        index_params={"nlist": 16},
+        search_params={"refine_k": 30},
+    )
+    try:
+        found = one.index.tune(recall=0.9, k=5, queries=60)
+        assert (found.index_type, found.reached) == ("IVF_RABITQ", True)
+        assert set(found.params) == {"nprobe", "refine_k", "k"}
+        assert 1 <= found.params["nprobe"] <= 16
+        assert stored(one) == found.params
+        evaluated = one.index.evaluate(queries=60, k=5)
+        assert evaluated.index_type == "IVF_RABITQ"
+        assert 0.85 < evaluated.recall <= 1
+        (index,) = one.index.collection.indexes
+        assert index.params["index_type"] == "IVF_RABITQ"
+        # A view is searched exactly
+        view = one.dataset.take(300, seed=1)
+        found = view.sort_by_similarity(one.ids[0], k=20, brain_key=KEY).values("id")
+        true = one.true(one.ids[0], among=set(view.values("id")))
+        assert oracle.recall(found, true, 20) == 1
+    finally:
+        one.drop()

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import subprocess
-import sys
 from typing import Any
 
 import fiftyone as fo
@@ -34,6 +32,7 @@ from tests.support.indexes import (
     unique,
     vectors,
 )
+from tests.support.warm import WARM
 
 one_engine = pytest.mark.parametrize("engine", ["embedded"], indirect=True)
 
@@ -301,16 +300,10 @@ name, key, kwargs = json.loads(sys.argv[1])
 moving.migrate(fo.load_dataset(name), key, batch_size=20, progress=False, **kwargs)
 """
     given = json.dumps([dataset.name, KEY, engine.kwargs])
-    with subprocess.Popen(
-        [sys.executable, "-c", code, given],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdout is not None
-        while process.stdout.readline() != "rows 60\n":
-            assert process.poll() is None
-        process.kill()
+    process = WARM.start(code, given)
+    while (said := process.stdout.readline()) != "rows 60\n":
+        assert said
+    process.close()
     dataset.reload()
     assert dataset.get_brain_info(KEY).config.method == "sklearn"
     done = moving.migrate(dataset, KEY, batch_size=20, **engine.kwargs)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -25,7 +26,7 @@ class Shown:
         self.patches: list[dict[str, Any]] = []
         self.drawn = ""
         self.view: Any = None
-        self.id = f"panel-{id(self)}"
+        self.id = f"panel-{uuid.uuid4()}"
         self._dataset = dataset
 
     def on(self, event: str, /, **params: Any) -> Shown:
@@ -40,24 +41,41 @@ class Shown:
             time.sleep(0.02)
         return self.on("tick")
 
+    def buttons(self, label: str) -> list[dict[str, Any]]:
+        """Returns the buttons with a label in what is drawn."""
+        found, parts = [], [json.loads(self.drawn)]
+        while parts:
+            part = parts.pop()
+            if isinstance(part, dict) and part.get("label") == label and "params" in part:
+                found.append(part)
+            parts += part.values() if isinstance(part, dict) else part
+            parts = [one for one in parts if isinstance(one, dict | list)]
+        return found
+
     def send(self, event: str, /, **params: Any) -> Callable[[], None]:
         """Lets an event happen; returns what takes its answer, and with it its changes."""
         executor = Executor()
         request = {
             "dataset_name": self._dataset.name,
             "view": self.view,
-            "params": {"panel_id": self.id, "panel_state": {**self.state}, **params},
+            "params": {
+                "panel_id": self.id,
+                "panel_state": {**self.state},
+                "__method__": event,
+                **params,
+            },
         }
         panel = MilvusPanel()
         panel.plugin_name = "@fiftyone-milvus/milvus"
         ctx = ExecutionContext(request, executor=executor, operator_uri=panel.uri)
-        getattr(panel, event)(ctx)
-        drawn = json.dumps(panel.render(ctx).to_json())
+        panel.execute(ctx)
 
         def answer() -> None:
-            self.drawn, self.patches = drawn, []
+            self.patches = []
             for call in executor._requests:
-                if call.operator_uri == "patch_panel_state":
+                if call.operator_uri == "show_panel_output":
+                    self.drawn = json.dumps(call.params["output"])
+                elif call.operator_uri == "patch_panel_state":
                     self.patches.append(call.params["state"])
                     self.state.update(call.params["state"])
                 elif call.operator_uri == "patch_panel_data":

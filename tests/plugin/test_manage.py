@@ -344,6 +344,23 @@ def test_delegated_in_vain(digits: fo.Dataset) -> None:
     assert digits.list_brain_runs() == []
 
 
+@pytest.mark.parametrize("engine", ["server"], indirect=True)
+def test_the_scale_of_a_collection(digits: fo.Dataset, run: Run) -> None:
+    """What the form has under Advanced reaches the collection; so few rows fit one query node."""
+    fields = {"fields": ["number"], "partition_key": "number", "num_partitions": 8}
+    scale = {"num_shards": 3, "replicas": 1}
+    run("create_index", digits, brain_key="mine", model=MODEL, advanced=True, **fields, **scale)
+    index = digits.load_brain_results("mine")
+    found = index.client.describe_collection(index.config.collection_name)
+    assert (found["num_shards"], found["num_partitions"]) == (3, 8)
+    assert [f["name"] for f in found["fields"] if f.get("is_partition_key")] == ["number"]
+    request = {"dataset_name": digits.name, "params": {"advanced": True, **fields}}
+    operator = foo.get_operator(f"{NAME}/create_index")
+    context = ExecutionContext({**request, "target": "inputs"}, operator_uri=operator.uri)
+    form = str(operator.resolve_input(context).to_json())
+    assert all(label in form for label in ("Shards", "Replicas", "Partition key", "Partitions"))
+
+
 @pytest.mark.parametrize("engine", ["embedded"], indirect=True)
 def test_the_forms(digits: fo.Dataset, run: Run) -> None:
     """Each form can be drawn, with and without an index."""

@@ -113,6 +113,25 @@ def test_the_form_closes_and_the_panel_shows_the_work(digits: fo.Dataset, run: R
 
 
 @one_engine
+def test_each_button_of_an_index_opens_its_form(digits: fo.Dataset, run: Run) -> None:
+    run("create_index", digits, brain_key="mine", model=MODEL)
+    shown = Shown(digits).on("on_load")
+    for label, name, field in (
+        ("Unique", "find_unique", "How many"),
+        ("Labels", "predict_labels", "Field of the labels"),
+        ("Label errors", "find_label_errors", "Field of the labels"),
+        ("Select", "select_samples", "Diverse"),
+    ):
+        (params,) = [b["params"] for b in shown.buttons(label) if b["params"]]
+        prompt = shown.on("on_button", **params).prompts[-1]
+        assert prompt["operator_uri"] == f"{NAME}/{name}"
+        request = {"dataset_name": digits.name, "params": prompt["params"]}
+        context = ExecutionContext(request, operator_uri=prompt["operator_uri"])
+        form = OperatorRegistry().get_operator(prompt["operator_uri"]).resolve_input(context)
+        assert field in str(form.to_json())
+
+
+@one_engine
 def test_an_index_that_is_being_built_refreshes_itself(
     digits: fo.Dataset, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -123,7 +142,12 @@ def test_an_index_that_is_being_built_refreshes_itself(
     def index_info(*args: Any, **kwargs: Any) -> Any:
         return replace(ask(*args, **kwargs), built=built["share"])
 
+    # Rows that are in no file yet wait for no index
+    assert "TimerView" not in Shown(digits).on("on_load").on("tick").drawn
     monkeypatch.setattr(home.inventory, "index_info", index_info)
+    # The package has a function of the same name
+    module = sys.modules["fiftyone_milvus.inventory.indexes"]
+    monkeypatch.setattr(module, "index_info", index_info)
     shown = Shown(digits).on("on_load").on("tick")
     assert shown.state["cards"][0]["built"] == "45%"
     assert "TimerView" in shown.drawn
@@ -225,13 +249,35 @@ def test_a_slow_refresh_keeps_what_a_click_has_shown(
         assert asked.wait(60)
         shown.on("on_more", brain_key="mine", opens=True)
         assert "Measure recall" in shown.drawn
+        # The browser may get the two answers in another order: either way the panel looks again
+        assert "TimerView" in shown.drawn
         answers.set()
         refresh.result(60)()
     assert shown.state["key"] == "mine"
     assert "Measure recall" in shown.drawn
+    assert "TimerView" in shown.drawn
+    assert "TimerView" not in shown.on("tick").drawn
+    assert "Measure recall" in shown.drawn
     assert events._running == {}
     # Another panel is another matter
     assert "Measure recall" not in Shown(digits).on("on_load").drawn
+
+
+@one_engine
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)], ids=["first", "last"])
+def test_an_event_that_is_sent_before_an_answer_arrives(
+    digits: fo.Dataset, run: Run, order: tuple[int, int]
+) -> None:
+    run("create_index", digits, brain_key="mine", model=MODEL)
+    shown = Shown(digits).on("on_load")
+    answers = shown.send("on_more", brain_key="mine", opens=True), shown.send("refresh")
+    for number in order:
+        answers[number]()
+        assert shown.state["key"] == "mine"
+        assert "Measure recall" in shown.drawn
+    assert "TimerView" in shown.drawn
+    assert "TimerView" not in shown.on("tick").drawn
+    assert "Measure recall" in shown.drawn
 
 
 @one_engine

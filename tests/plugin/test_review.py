@@ -50,9 +50,16 @@ def patched(digits: fo.Dataset, run: Run) -> fo.Dataset:
 def reviewed(dataset: fo.Dataset, thresh: float = THRESH) -> Shown:
     """The page with the first group, as clicks reach it."""
     shown = Shown(dataset).on("on_load").on("on_duplicates", brain_key="mine").done()
-    shown.on("on_thresh", value=thresh).on("on_find").done()
+    typed(shown, thresh).on("on_find").done()
     assert shown.state["page"] == "review", shown.state["message"]
     return shown
+
+
+def typed(shown: Shown, thresh: float) -> Shown:
+    """Types a distance: the App keeps it, and says so after that."""
+    box = shown.state["duplicates"]["box"]
+    shown.state["find_row"] = {box: thresh}
+    return shown.on("on_thresh", value=thresh, path=f"find_row.{box}")
 
 
 def tagged(dataset: fo.Dataset, tag: str) -> set[str]:
@@ -65,25 +72,35 @@ def test_the_groups_are_those_of_numpy(scans: Scans, indexed: fo.Dataset) -> Non
     indexed.reload()
     index = indexed.load_brain_results("mine")
 
-    # Greedy, in the order of the index
+    # Complete linkage; the one that is nearest to the others is kept
     order = list(index.sample_ids)
     numbers = dict(zip(*indexed.values(["id", "number"]), strict=True))
     vectors = scans.vectors[[numbers[i] for i in order]]
     distances = oracle.distances("cosine", vectors, vectors)
-    kept: list[int] = []
-    for row in range(len(order)):
-        if not kept or distances[row, kept].min() > THRESH:
-            kept.append(row)
-    duplicates = [row for row in range(len(order)) if row not in kept]
-    nearest = {row: kept[int(np.argmin(distances[row, kept]))] for row in duplicates}
     documents = dict(zip(*indexed.exists("duplicates").values(["id", "duplicates"]), strict=True))
-    assert {*documents} == {order[row] for row in [*duplicates, *nearest.values()]}
-    for row, one in nearest.items():
-        document, original = documents[order[row]], documents[order[one]]
-        assert document.duplicate_of == order[one]
-        assert document.distance == pytest.approx(distances[row, one], abs=1e-5)
-        assert document.group == original.group
-        assert (original.duplicate_of, original.distance) == (None, 0.0)
+    found = {
+        frozenset(order.index(i) for i, d in documents.items() if d.group == g)
+        for g in documents_groups(documents)
+    }
+    assert found == oracle.partition(distances, THRESH)
+    unit = np.arange(len(order))
+    for group in found:
+        unit[[*group]] = min(group)
+    assert ((distances <= THRESH) & (unit[:, None] != unit)).any(), "else greedy groups would do"
+    for members in map(sorted, found):
+        means = distances[np.ix_(members, members)].sum(axis=1)
+        (kept,) = [i for i in members if documents[order[i]].duplicate_of is None]
+        assert means[members.index(kept)] == pytest.approx(means.min())
+        for i in members:
+            document = documents[order[i]]
+            assert document.keep == (i == kept)
+            if i != kept:
+                assert document.duplicate_of == order[kept]
+                assert document.distance == pytest.approx(distances[i, kept], abs=1e-5)
+    own = index.find_groups(THRESH)
+    assert dict(zip(own.ids, own.groups.tolist())) == {i: d.group for i, d in documents.items()}, (
+        "the App and Python agree"
+    )
 
     # The closest group first, in it the kept one, then the closest; the grid can group by it
     groups = {
@@ -189,17 +206,24 @@ def test_a_threshold_is_chosen_by_clicking(scans: Scans, indexed: fo.Dataset) ->
 
     shown.on("on_row", row=0)
     assert shown.state["duplicates"]["thresh"] == known["rows"][0]["thresh"]
-    shown.on("on_row", row=99).on("on_thresh", value="x")
-    assert shown.state["duplicates"]["thresh"] == known["rows"][0]["thresh"]
-    shown.on("on_thresh", value=1e-9).on("on_find").done()
+    old, box = known["box"], shown.state["duplicates"]["box"]
+    shown.on("on_row", row=99).on("on_thresh", value="x", path=f"find_row.{box}")
+    # The App may tell late what another box had: what is in the one that is seen counts
+    shown.on("on_thresh", value=known["thresh"], path=f"find_row.{old}")
+    assert shown.state["duplicates"]["thresh"] == known["rows"][0]["thresh"] != known["thresh"]
+    typed(shown, 1e-9).on("on_thresh", value=1.0, path=f"find_row.{old}").on("on_find").done()
     assert "No duplicates within 1e-09" in shown.state["message"][1]
     assert shown.state["page"] == "distance"
     # In a view, only what it has is compared
     few = indexed.limit(30)
     shown.view = few._serialize()
     shown.on("on_change_view")
+    # Told again of the same view, which the App does after each event: nothing is drawn, or sent
+    before, shown.drawn = shown.drawn, ""
+    assert (shown.on("on_change_view").drawn, shown.patches) == ("", [])
+    shown.drawn = before
     assert "In the whole dataset" in shown.drawn
-    shown.on("on_scope").on("on_thresh", value=0.2).on("on_find").done()
+    typed(shown.on("on_scope"), 0.2).on("on_find").done()
     found = review.load(indexed, "mine")
     assert found is not None
     assert {*found.ids} <= {*few.values("id")}
@@ -289,11 +313,25 @@ def test_patches(patched: fo.Dataset, run: Run) -> None:
 
 
 @one_engine
+def test_vectors_of_deleted_patches_are_named(patched: fo.Dataset) -> None:
+    sample = patched.first()
+    sample["objects"].detections.pop()
+    sample.save()
+    shown = Shown(patched).on("on_load").on("on_duplicates", brain_key="mine").done()
+    typed(shown, 0.02).on("on_find").done()
+    assert "1 rows of deleted samples were left out" in shown.state["message"][1]
+    assert shown.state["page"] == "review"
+    found = review.load(patched, "mine")
+    assert found is not None
+    assert {*found.ids} <= {*patched.values("objects.detections.id", unwind=True)}
+
+
+@one_engine
 def test_a_field_of_the_users_is_left_alone(indexed: fo.Dataset, run: Run) -> None:
     indexed.add_sample_field("duplicates", fo.StringField)
     indexed.set_values("duplicates", ["mine"] * 60)
     shown = Shown(indexed).on("on_load").on("on_duplicates", brain_key="mine").done()
-    shown.on("on_thresh", value=THRESH).on("on_find").done()
+    typed(shown, THRESH).on("on_find").done()
     assert "has a field 'duplicates' that is not of a review" in shown.state["problem"]
     options = {"thresh": THRESH, "result": "review"}
     assert "'duplicates'" in refuses(run, "find_duplicates", indexed, brain_key="mine", **options)

@@ -22,7 +22,7 @@ from PIL import Image
 from fiftyone_milvus.demo.model import NAME as MODEL
 from fiftyone_milvus.errors import InvalidInputError
 from fiftyone_milvus.plugin import NAME, preview, queries, results
-from fiftyone_milvus.plugin.operators.find import FindDuplicates
+from fiftyone_milvus.plugin.operators.find import FindDuplicates, FindUnique
 from tests.app.digits import KEY, Scans
 from tests.plugin.conftest import Run
 from tests.plugin.test_manage import refuses
@@ -333,6 +333,7 @@ def test_unique(scans: Scans, indexed: fo.Dataset, run: Run) -> None:
     found = run("find_unique", indexed, brain_key=KEY, count=10, result="tag", tag="rare")
     assert len(found["ids"]) == 10
     assert {*indexed.match_tags("rare").values("id")} == {*found["ids"]}
+    assert FindUnique().message(found)[0].endswith("; they have the tag 'rare'")
     distances = oracle.distances("cosine", scans.vectors[:COUNT], scans.vectors[:COUNT])
     found = run("find_unique", indexed, brain_key=KEY, thresh=0.08)
     ids = indexed.values("id")
@@ -345,6 +346,10 @@ def test_unique(scans: Scans, indexed: fo.Dataset, run: Run) -> None:
     found = run("find_unique", indexed, ctx={"view": view}, brain_key=KEY, count=5, target="view")
     assert {*found["ids"]} <= {*view.values("id")}
     assert "Invalid count" in refuses(run, "find_unique", indexed, brain_key=KEY, count=0)
+    # Fewer than asked for, with the reason
+    few = run("find_unique", indexed, ctx={"view": view}, brain_key=KEY, count=40, target="view")
+    assert len(few["ids"]) <= 20
+    assert "40 were asked for, but there are no more that differ" in FindUnique().message(few)[0]
     both = refuses(run, "find_unique", indexed, brain_key=KEY, count=5, thresh=0.1)
     assert "count or thresh" in both
 

@@ -27,6 +27,7 @@ from tests.support.indexes import (
     unknown_id,
     vectors,
 )
+from tests.support.once import one_metric
 
 PAGES = 60
 PATCHES = 24  # per page
@@ -182,6 +183,7 @@ def test_patches(crowd, query):
     assert "40 patches" in repr(found)
 
 
+@one_metric
 def test_results_cannot_be_reassigned(images):
     found = images.index.search(images.ids[0], k=2)
     with pytest.raises(AttributeError):
@@ -210,6 +212,7 @@ def test_prompts(engine, colours, dropped):
         assert view.values("id") == index.sort_by_similarity(prompt, k=10).values("id")
 
 
+@one_metric
 def test_only_the_current_view(crowd, query):
     view = crowd.dataset.match(F("number") % 3 == 0)
     inside = set(view.values("ground_truth.detections.id", unwind=True))
@@ -223,6 +226,7 @@ def test_only_the_current_view(crowd, query):
 # -- as views -----------------------------------------------------------------------------------
 
 
+@one_metric
 def test_a_view_of_samples(images):
     query = images.ids[8]
     view = images.dataset.match(F("number") > 100)
@@ -260,6 +264,7 @@ def test_a_view_of_patches(crowd, query, as_patches):
     assert stored == pytest.approx(dict(zip(found.ids, found.distances, strict=True)))
 
 
+@one_metric
 def test_a_view_of_nothing(crowd, images, query):
     for index in (crowd.index, images.index):
         found = index.search(query, max_distance=-1e9)
@@ -331,6 +336,7 @@ def test_the_best_patch_of_each_sample(crowd, query, k, reverse):
     assert view.values("ground_truth.detections.id") == [[i] for i in found.label_ids]
 
 
+@one_metric
 def test_the_best_patches_of_several_queries(crowd):
     query = crowd.matrix(crowd.ids[::500])
     found = crowd.index.search(query, k=30, group_by="sample_id", aggregation="post-min")
@@ -342,6 +348,7 @@ def test_the_best_patches_of_several_queries(crowd):
     check(found, true, 30)
 
 
+@one_metric
 def test_groups_without_sample_ids_in_milvus(crowd, query, engine):
     """A collection of others may know its patches only; FiftyOne knows whose they are."""
     client, name = crowd.index.client, unique("bare")
@@ -386,6 +393,7 @@ def test_a_filter(crowd, query, expression, k):
     check(found, truth(crowd, query, allowed), k, reverse=True)
 
 
+@one_metric
 @pytest.mark.parametrize("expression", EXPRESSIONS)
 def test_a_filter_in_a_view(crowd, query, expression):
     allowed = EXPRESSIONS[expression]
@@ -424,6 +432,7 @@ def test_everything_at_once(crowd, query, reverse, as_patches):
         assert found.view().values("id") == (found.label_ids if as_patches else found.sample_ids)
 
 
+@one_metric
 def test_a_scope_says_which_rows_it_holds(crowd):
     collection, ids = crowd.index._collection, crowd.ids
     some = [ids[705], ids[3], ids[699], ids[700], unknown_id()]
@@ -455,6 +464,7 @@ def test_a_filter_right_after_the_index_was_made(engine, dropped):
 # -- what cannot be asked -----------------------------------------------------------------------
 
 
+@one_metric
 @pytest.mark.parametrize(
     "expression",
     ["nosuch == 1", "num >", "num", "num == 'a'", "num > 5)) or ((num < 3", "a b c", "", " ", 5],
@@ -467,18 +477,21 @@ def test_a_filter_that_milvus_refuses(crowd, query, expression):
     assert "expected" in message or "refused" in message
 
 
+@one_metric
 def test_an_unknown_field_is_named(crowd, query):
     with pytest.raises(InvalidInputError, match="nosuch") as error:
         crowd.index.search(query, filter="nosuch == 1 and num > 3")
     assert one_line(error.value).count("nosuch") > 1  # and what Milvus says of it
 
 
+@one_metric
 @pytest.mark.parametrize("k", [0, -1, 2.5, "ten", True])
 def test_an_impossible_k(crowd, query, k):
     with pytest.raises(InvalidInputError, match="Invalid k"):
         crowd.index.search(query, k=k)
 
 
+@one_metric
 @pytest.mark.parametrize("distance", [np.nan, "far", [1]])
 def test_an_impossible_distance(crowd, query, distance):
     with pytest.raises(InvalidInputError, match="max_distance") as error:
@@ -486,6 +499,7 @@ def test_an_impossible_distance(crowd, query, distance):
     one_line(error.value)
 
 
+@one_metric
 def test_groups_that_there_are_not(crowd, cosine_images, query):
     with pytest.raises(InvalidInputError, match="label") as error:
         crowd.index.search(query, group_by="label")
@@ -495,6 +509,7 @@ def test_groups_that_there_are_not(crowd, cosine_images, query):
     one_line(error.value)
 
 
+@one_metric
 def test_queries_that_cannot_be_asked(crowd, query):
     with pytest.raises(MissingIDsError):
         crowd.index.search(unknown_id())

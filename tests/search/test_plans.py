@@ -150,15 +150,17 @@ def test_recall_in_views_of_an_approximate_index(indexed, vantage, plan):
     rng = np.random.default_rng(7)
     queries = indexed.matrix()[rng.choice(COUNT, 10, replace=False)]
     queries = queries + rng.normal(scale=0.3 / np.sqrt(DIM), size=queries.shape)
+    queries = queries.astype(np.float32)
     for share in (0.01, 0.05, 0.1, 0.3, 0.9):
         inside = ids[table["share"] < share].tolist()
         view = indexed.dataset.match(F("share") < share)
         recalls = []
-        for query in queries.astype(np.float32):
+        distances = oracle.distances(indexed.metric, queries, indexed.matrix(inside))
+        for query, row in zip(queries, distances, strict=True):
             scope = indexed.index._view_scope(view)
             searcher = indexed.index._make_searcher(plan)
             (found,) = searcher.nearest(query[np.newaxis], 25, scope)
-            true = indexed.true(query[np.newaxis], among=inside)
+            true = dict(zip(inside, row.tolist(), strict=True))
             recalls.append(oracle.recall(found.ids, true, 25))
         assert np.mean(recalls) >= 0.99, f"in a view of {share:.0%}"
 
@@ -183,6 +185,14 @@ def test_a_split_asks_for_small_shares_of_every_segment(indexed):
     assert many is not None
     scans = collection.connection.engine.lite or collection.layout.index_type != "HNSW"
     assert many.requests == (1 if scans else 20)
+
+
+def test_no_split_is_exact_before_segments_have_their_index(indexed, monkeypatch):
+    collection = indexed.index._collection
+    state = consistency.SegmentState(0, [(COUNT, False)])
+    monkeypatch.setattr(MilvusCollection, "segment_state", lambda self: state)
+    scans = collection.connection.engine.lite or collection.layout.index_type == "FLAT"
+    assert (exact_split(collection, 10) is None) == (not scans)
 
 
 # -- what is chosen -----------------------------------------------------------------------------

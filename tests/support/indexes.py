@@ -140,7 +140,9 @@ class Indexed:
         return list(self.vectors)
 
     def matrix(self, ids: Iterable[str] | None = None) -> np.ndarray:
-        return np.stack([self.vectors[_id] for _id in (self.ids if ids is None else ids)])
+        rows = [self.vectors[_id] for _id in (self.ids if ids is None else ids)]
+        # Not stack(), which takes three times as long
+        return np.concatenate(rows).reshape(len(rows), -1)
 
     def true(
         self,

@@ -11,6 +11,8 @@ from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.cluster.hierarchy import fcluster, linkage
+from scipy.spatial.distance import squareform
 
 METRICS = ("cosine", "dotproduct", "euclidean")
 TOLERANCE = 1e-5
@@ -77,9 +79,9 @@ def check_ranking(
         reported: the distances that came with the answer, if any
         atol: the tolerance, by default that of float32 for these distances
     """
-    expected = sorted(true.values(), reverse=reverse)
-    expected = expected if k is None else expected[:k]
-    atol = tolerance(list(true.values())) if atol is None else atol
+    values = np.fromiter(true.values(), np.float64, len(true))
+    expected = (-np.sort(-values) if reverse else np.sort(values))[:k]
+    atol = tolerance(values) if atol is None else atol
 
     assert len(ids) == len(expected), f"{len(ids)} results, expected {len(expected)}"
     assert len(set(ids)) == len(ids), "an ID came back twice"
@@ -96,8 +98,9 @@ def recall(
     ids: Collection[Hashable], true: Mapping[Hashable, float], k: int, *, reverse: bool = False
 ) -> float:
     """Returns the share of the ``min(k, len(true))`` best that came back; ties count as right."""
-    expected = sorted(true.values(), reverse=reverse)[:k]
-    if not expected:
+    values = np.fromiter(true.values(), np.float64, len(true))
+    expected = (-np.sort(-values) if reverse else np.sort(values))[:k]
+    if not len(expected):
         return 1.0
     atol, last = tolerance(expected), expected[-1]
     if reverse:
@@ -138,3 +141,14 @@ def clear_thresh(metric: str, vectors: ArrayLike, quantile: float) -> float:
     gaps = np.diff(flat[low : high + 1])
     best = low + int(np.argmax(gaps))
     return float((flat[best] + flat[best + 1]) / 2)
+
+
+def partition(square: np.ndarray, thresh: float) -> set[frozenset[int]]:
+    """Returns the groups of two or more that complete linkage finds, by scipy."""
+    # Inner products may be above 1, and scipy takes no negative distances
+    low = np.nanmin(square)
+    square, thresh = square - low, thresh - low
+    np.fill_diagonal(square, 0.0)
+    numbers = fcluster(linkage(squareform(square, checks=False), "complete"), thresh, "distance")
+    found = (frozenset(np.flatnonzero(numbers == n).tolist()) for n in np.unique(numbers))
+    return {group for group in found if len(group) > 1}

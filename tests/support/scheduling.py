@@ -5,8 +5,9 @@ from __future__ import annotations
 from xdist.scheduler import LoadFileScheduling
 
 _TOGETHER = {
-    # Servers of the App, one for each engine
-    "app-sharing": ("app/test_flows.py", "app/test_media.py"),
+    # Those that share a server of the App, of which the first takes ten seconds
+    "app-panel": ("app/test_plugin.py", "app/test_embedded.py"),
+    "app-searches": ("app/test_flows.py", "app/test_media.py", "app/test_searching.py"),
     # A browser wants a core; most other tests wait, for a server's loads and flushes of some 2.5 s
     "app": ("app/",),
     # Indexes: as many as there are engines, metrics and kinds, which take two seconds each

@@ -34,3 +34,25 @@ sys.exit(more() + 2)
     with pytest.raises(TimeoutError, match=r"not done in 0\.5 s: before"):
         warm.run("import time; print('before', flush=True); time.sleep(60)", timeout=0.5)
     assert warm.run("print(1)").stdout == "1\n"
+
+
+def test_it_starts_code_that_is_spoken_to_and_killed() -> None:
+    warm = WarmPython("json")
+    code = "import sys\nfor line in sys.stdin: print(line.upper(), end='', flush=True)"
+    first, second = warm.start(code), warm.start(code)
+    for one, said in ((second, "b"), (first, "a")):
+        one.stdin.write(f"{said}\n")
+        one.stdin.flush()
+        assert one.stdout.readline() == f"{said.upper()}\n"
+    first.kill()
+    assert first.stdout.readline() == ""
+    assert first.wait() == -9
+    assert warm.run("print(1)").stdout == "1\n"
+    second.stdin.write("c\n")
+    second.stdin.flush()
+    assert second.stdout.readline() == "C\n"
+    second.close()
+    first.close()
+    ended = warm.start("import sys; sys.exit(3)")
+    assert (ended.stdout.read(), ended.wait()) == ("", 3)
+    ended.close()

@@ -4,125 +4,26 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
 
 import fiftyone as fo
-import fiftyone.brain as fob
-import fiftyone.core.models as fom
 import numpy as np
 import pytest
 from fiftyone import ViewField as F
 from PIL import Image
 
 from fiftyone_milvus.errors import DimensionMismatchError, InvalidInputError
-from fiftyone_milvus.index import MilvusSimilarityIndex
 from tests.support.indexes import KEY, unique
-
-FILES = 40
-DIM = 5
-
-# Nothing that an engine could do otherwise
-one_engine = pytest.mark.parametrize("engine", ["embedded"], indirect=True)
-
-
-class Shade(fom.Model):
-    """Embeds an image by its mean colour; fails where it is told to.
-
-    Args:
-        bad: the red of images on which it raises
-        nan: the red of images whose embedding is NaN
-    """
-
-    def __init__(self, bad: set[int] | None = None, nan: set[int] | None = None) -> None:
-        self.bad, self.nan = bad or set(), nan or set()
-        self.images = 0
-        self.stop_at: int | None = None
-
-    media_type = "image"
-    has_embeddings = True
-    can_embed_prompts = False
-    ragged_batches = False
-    transforms = None
-    preprocess = False
-
-    def predict(self, arg: Any) -> None:
-        raise NotImplementedError
-
-    def embed(self, arg: Any) -> np.ndarray:
-        return self.embed_all([arg])[0]
-
-    def embed_all(self, args: Any) -> np.ndarray:
-        found = []
-        for image in args:
-            if self.images == self.stop_at:
-                raise KeyboardInterrupt
-            self.images += 1
-            red, green, blue = np.asarray(image).reshape(-1, 3).mean(axis=0)
-            if int(red) in self.bad:
-                raise RuntimeError(f"red {int(red)} is\nnot for me")
-            factor = np.nan if int(red) in self.nan else 1.0
-            found.append(np.array([red, green, blue, 1, 2]) * factor)
-        return np.stack(found)
-
-
-def truth(number: int) -> np.ndarray:
-    return np.array([3 * number, 200 - number, 7, 1, 2], dtype=np.float32)
-
-
-@pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    root = tmp_path_factory.mktemp("shades")
-    paths = [str(root / f"{i:03d}.png") for i in range(FILES)]
-    for i, path in enumerate(paths):
-        Image.new("RGB", (6, 4), (3 * i, 200 - i, 7)).save(path)
-    return paths
-
-
-def sample(path: str, **values: Any) -> fo.Sample:
-    return fo.Sample(filepath=path, number=int(Path(path).stem), **values)
-
-
-@pytest.fixture
-def dataset(files: list[str]) -> Iterator[fo.Dataset]:
-    dataset = fo.Dataset(unique("sync"))
-    dataset.add_samples([sample(path) for path in files[:30]])
-    yield dataset
-    if not dataset.deleted:
-        dataset.delete()
-
-
-Make = Callable[..., MilvusSimilarityIndex]
-
-
-@pytest.fixture
-def make(engine: Any) -> Iterator[Make]:
-    made: list[MilvusSimilarityIndex] = []
-
-    def make(dataset: fo.Dataset, **kwargs: Any) -> MilvusSimilarityIndex:
-        kwargs = {"model": Shade(), "brain_key": KEY, "embeddings": False, **kwargs}
-        made.append(fob.compute_similarity(dataset, backend="milvus", **kwargs, **engine.kwargs))
-        return made[-1]
-
-    yield make
-    for index in made:
-        index.cleanup()
-
-
-def content(index: MilvusSimilarityIndex) -> dict[str, list[float]]:
-    vectors, sample_ids, label_ids = index.get_embeddings()
-    ids = sample_ids if label_ids is None else label_ids
-    assert len(set(ids)) == len(ids) == index.total_index_size
-    return dict(zip(ids.tolist(), vectors.tolist()))
-
-
-def expected(view: Any) -> dict[str, list[float]]:
-    return {s.id: truth(s.number).tolist() for s in view}
-
-
-def counts(report: Any) -> tuple[int, int, int, int, int]:
-    return report.added, report.updated, report.removed, report.unchanged, len(report.failed)
+from tests.syncing.shades import (
+    DIM,
+    Shade,
+    content,
+    counts,
+    expected,
+    one_engine,
+    patches,
+    sample,
+    truth,
+)
 
 
 def test_an_index_follows_its_dataset(make, dataset, files):
@@ -187,29 +88,6 @@ def test_what_is_gone_stays_unless_pruned(make, dataset):
 
 
 # -- patches ---------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def pages(files: list[str]) -> Iterator[fo.Dataset]:
-    """30 samples with 0 to 3 patches each, which all have the colour of their image."""
-    dataset = fo.Dataset(unique("sync_patches"))
-    box = [0.0, 0.0, 0.9, 0.9]
-    for i, path in enumerate(files[:30]):
-        labels = [fo.Detection(label="ab"[j % 2], bounding_box=box) for j in range(i % 4)]
-        objects = fo.Detections(detections=labels) if i % 8 else None
-        dataset.add_sample(sample(path, objects=objects))
-    yield dataset
-    dataset.delete()
-
-
-def patches(dataset: fo.Dataset, label: str | None = None) -> dict[str, list[float]]:
-    return {
-        detection.id: truth(s.number).tolist()
-        for s in dataset
-        if s.objects is not None
-        for detection in s.objects.detections
-        if label in (None, detection.label)
-    }
 
 
 def test_patches(make, pages):

@@ -14,16 +14,22 @@ import typer
 
 # The imports of commands register them
 from fiftyone_milvus.cli import (  # noqa: F401
+    arguments,
+    arrivals,
+    comparison,
     demo,
     doctor,
     duplicates,
     engines,
     indexes,
+    labels,
     map,
     plugin,
+    ratings,
     recall,
     registry,
     search,
+    select,
     setup,
     transfer,
     waiting,
@@ -71,7 +77,7 @@ def main() -> None:
     """Runs the command line; errors are one line on stderr and exit code 1."""
     try:
         with availability.answering(say=_say):
-            app()
+            app(arguments.with_values(sys.argv[1:]))
     except KeyboardInterrupt:
         typer.secho("Interrupted", err=True)
         sys.exit(130)

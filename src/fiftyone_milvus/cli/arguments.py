@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -49,6 +50,35 @@ Settings = Annotated[
     ),
 ]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask for confirmation.")]
+
+
+_AUTO = "auto"
+_OPTIONAL = ("--shard", "--ray")
+"""Options that may have a value; Typer knows only those that must, and those that can't."""
+
+
+def with_values(given: Sequence[str]) -> list[str]:
+    """Returns the arguments of a command line with a value for each option that was given none."""
+    found: list[str] = []
+    for at, argument in enumerate(given):
+        found.append(argument)
+        following = given[at + 1] if at + 1 < len(given) else "-"
+        if argument in _OPTIONAL and following.startswith("-"):
+            found.append(_AUTO)
+    return found
+
+
+def shard(text: str | None) -> tuple[int, int] | None:
+    """Returns the shard of an option ``--shard``, which may have no numbers.
+
+    Raises:
+        InvalidInputError: if there are no numbers, or none that can be used
+    """
+    if text is None:
+        return None
+    from fiftyone_milvus.syncing import shard
+
+    return shard.of_job(os.environ) if text == _AUTO else shard.parse(text)
 
 
 def fiftyone() -> Any:
@@ -109,19 +139,48 @@ def samples(name: str, view: str | None) -> Any:
     return found.load_saved_view(view)
 
 
-def index(name: str, brain_key: str) -> Any:
-    """Returns an index of a dataset; does not connect to Milvus yet.
+def part(name: str, view: str) -> Any:
+    """Returns a saved view of a dataset, or the samples with a tag.
 
     Raises:
-        InvalidInputError: if there is no such dataset or index
+        InvalidInputError: if there is neither
+    """
+    found = dataset(name)
+    if found.has_saved_view(view):
+        return found.load_saved_view(view)
+    tags = found.distinct("tags")
+    if view not in tags:
+        views, tagged = (
+            ", ".join(map(repr, n)) or "none" for n in (found.list_saved_views(), tags)
+        )
+        raise InvalidInputError(
+            f"Dataset '{name}' has no saved view and no tag '{view}'; its saved views are {views}, "
+            f"and its tags {tagged}"
+        )
+    return found.match_tags(view)
+
+
+def index(name: str, brain_key: str, view: str | None = None) -> Any:
+    """Returns an index of a dataset; does not connect to Milvus yet.
+
+    Args:
+        name: the dataset's
+        brain_key: the index's
+        view: the name of a saved view that the index is restricted to, or None
+
+    Raises:
+        InvalidInputError: if there is no such dataset, index or view
     """
     found = dataset(name)
     from fiftyone_milvus import inventory
 
-    if brain_key in inventory.keys(found):
-        return found.load_brain_results(brain_key)
-    # Raises an error that lists the indexes
-    return inventory.stored_index.open_index(found, brain_key)
+    if brain_key not in inventory.keys(found):
+        # Raises an error that lists the indexes
+        return inventory.stored_index.open_index(found, brain_key)
+    opened = found.load_brain_results(brain_key)
+    if view is not None:
+        opened.use_view(samples(name, view))
+    return opened
 
 
 def settings(given: list[str] | None, *, also: Sequence[str] = (), **named: Any) -> dict[str, Any]:

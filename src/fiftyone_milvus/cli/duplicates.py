@@ -1,4 +1,4 @@
-"""The commands that compare samples with each other: duplicates, groups, unique."""
+"""The commands that compare samples with each other: duplicates, groups, leaks, unique."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def duplicates(
         ]
 
     _check(thresh, fraction, tag, delete)
-    index = _index(dataset, brain_key, view)
+    index = arguments.index(dataset, brain_key, view)
     found = _find(index, thresh, fraction, rows, tag, delete, yes, as_json)
     if open_app and found:
         results.open_app(index.duplicates_view(), port)
@@ -70,12 +70,31 @@ def duplicates(
     SEARCH,
     "groups quickstart similar --thresh 0.02",
     "groups quickstart similar --fraction 0.05 --delete",
+    "groups quickstart similar --thresh 0.02 --keep sharpest --save",
 )
 def groups(
     dataset: DatasetName,
     brain_key: BrainKey,
     thresh: _Thresh = None,
     fraction: _Fraction = None,
+    keep: Annotated[
+        str | None,
+        typer.Option(
+            help="Form groups in which every two are within the distance, and keep the one that is "
+            "central, first, sharpest, largest or oldest, oldest:FIELD or tag:NAME. Without it, "
+            "every duplicate is within the distance of the first, which is kept.",
+            show_default=False,
+        ),
+    ] = None,
+    files: Annotated[
+        bool, typer.Option("--files", help="With --keep: put exact copies of files into one group.")
+    ] = False,
+    save: Annotated[
+        bool,
+        typer.Option(
+            "--save", help="With --keep: write the field 'duplicates', which the App reviews."
+        ),
+    ] = False,
     view: ViewName = None,
     tag: Tag = None,
     delete: _Delete = False,
@@ -86,6 +105,15 @@ def groups(
 
     `--tag` and `--delete` are for the duplicates, not for the samples to keep.
     """
+    if keep is not None:
+        if thresh is None or fraction is not None:
+            raise typer.BadParameter("--keep needs --thresh, and no --fraction")
+        _check(thresh, fraction, tag, delete)
+        index = arguments.index(dataset, brain_key, view)
+        _complete(index, thresh, keep, files, save, tag, delete, yes, as_json)
+        return
+    if files or save:
+        raise typer.BadParameter("--files and --save need --keep, such as --keep central")
 
     def rows(groups: _Groups, paths: dict[str, str]) -> tuple[str, list[dict[str, Any]]]:
         return "groups", [
@@ -95,8 +123,45 @@ def groups(
         ]
 
     _check(thresh, fraction, tag, delete)
-    index = _index(dataset, brain_key, view)
+    index = arguments.index(dataset, brain_key, view)
     _find(index, thresh, fraction, rows, tag, delete, yes, as_json)
+
+
+@command(SEARCH, "leaks quickstart similar test train --thresh 0.02 --tag leak")
+def leaks(
+    dataset: DatasetName,
+    brain_key: BrainKey,
+    view: Annotated[str, typer.Argument(metavar="VIEW", help="A saved view or a tag.")],
+    others: Annotated[
+        str, typer.Argument(metavar="OTHERS", help="Another; it shares no sample with the first.")
+    ],
+    thresh: Annotated[float, typer.Option(help="The largest distance of a pair.")],
+    tag: Tag = None,
+    as_json: Json = False,
+) -> None:
+    """Find what is in one part of the data and nearly in another, such as test and train.
+
+    Exits with 1 if there is something. `--tag` is for those of the first part.
+    """
+    index = arguments.index(dataset, brain_key)
+    parts = [arguments.part(dataset, name) for name in (view, others)]
+    with output.unlogged("index.groups"):
+        found = index.find_leaks(*parts, thresh)
+    paths = results.paths_of(index, [*found.ids, *found.other_ids])
+    pairs = zip(found.ids, found.other_ids, found.distances.tolist())
+    rows = [
+        {"id": a, "other_id": b, "distance": d, "path": paths.get(a), "other_path": paths.get(b)}
+        for a, b, d in pairs
+    ]
+    results.tag(index, list(dict.fromkeys(found.ids)), tag)
+    if as_json:
+        print_json({"thresh": thresh, "leaks": rows, "compared": found.compared, "tag": tag})
+    else:
+        if rows:
+            print_table([n.replace("_", " ") for n in rows[0]], [list(r.values()) for r in rows])
+        output.echo(f"{found}{_tagged(tag)}")
+    if rows:
+        raise typer.Exit(1)
 
 
 @command(SEARCH, "unique quickstart similar 50 --tag keep")
@@ -111,7 +176,7 @@ def unique(
     as_json: Json = False,
 ) -> None:
     """Find samples, or patches, that differ as much as possible from each other."""
-    index = _index(dataset, brain_key, view)
+    index = arguments.index(dataset, brain_key, view)
     with output.unlogged("index.duplicates"):
         index.find_unique(count)
     found = [str(i) for i in index.unique_ids]
@@ -137,14 +202,6 @@ def _check(thresh: float | None, fraction: float | None, tag: str | None, delete
         raise typer.BadParameter("give one of --thresh and --fraction")
     if tag is not None and delete:
         raise typer.BadParameter("give --tag or --delete, not both")
-
-
-def _index(dataset: str, brain_key: str, view: str | None) -> Any:
-    """Returns an index, restricted to a saved view if one is given."""
-    index = arguments.index(dataset, brain_key)
-    if view is not None:
-        index.use_view(arguments.samples(dataset, view))
-    return index
 
 
 def _find(
@@ -182,6 +239,44 @@ def _find(
     if delete and found and not deleted:
         raise typer.Exit(1)
     return [] if deleted else found
+
+
+def _complete(
+    index: Any,
+    thresh: float,
+    keep: str,
+    files: bool,
+    save: bool,
+    tag: str | None,
+    delete: bool,
+    yes: bool,
+    as_json: bool,
+) -> None:
+    """Finds groups of which every two are within a distance, prints them, and tags or deletes."""
+    with output.unlogged("index.groups"):
+        found = index.find_groups(thresh, keep, files=files)
+    paths = results.paths_of(index, found.ids)
+    members = zip(found.groups.tolist(), found.ranks.tolist(), found.distances.tolist(), found.ids)
+    rows = [
+        {"group": g, "keep": rank == 0, "rank": rank, "distance": d, "id": i, "path": paths.get(i)}
+        for g, rank, d, i in members
+    ]
+    field = found.save() if save else None
+    results.tag(index, found.duplicate_ids, tag)
+    if not as_json:
+        if rows:
+            print_table(list(rows[0]), [list(row.values()) for row in rows])
+        output.echo(f"{found}{_tagged(tag)}{'' if field is None else f', written to {field}'}")
+    deleted = 0
+    if delete and results.delete(index, found.duplicate_ids, yes):
+        deleted = len(found.duplicate_ids)
+    if as_json:
+        facts = {"thresh": thresh, "groups": rows, "unknown": found.unknown, "field": field}
+        print_json({**facts, "unread_files": found.unread_files, "tag": tag, "deleted": deleted})
+    elif delete and found.duplicate_ids:
+        output.echo(f"Deleted {deleted:,}" if deleted else "Nothing was deleted")
+    if delete and found.duplicate_ids and not deleted:
+        raise typer.Exit(1)
 
 
 def _tagged(tag: str | None) -> str:

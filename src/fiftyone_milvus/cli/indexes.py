@@ -207,7 +207,7 @@ def create(
     _exit_if_failed(done.failed, as_json)
 
 
-@command(INDEXES, "sync quickstart similar")
+@command(INDEXES, "sync quickstart similar", "sync quickstart similar --shard 0/4")
 def sync(
     dataset: DatasetName,
     brain_key: BrainKey,
@@ -218,17 +218,61 @@ def sync(
     refresh: Annotated[bool, typer.Option("--refresh", help="Embed edited samples again.")] = False,
     batch_size: _BatchSize = None,
     num_workers: _Workers = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Processes of this machine that embed, for models without a GPU; each loads the "
+            "model. With --ray, actors of the cluster; by default, as many as it has room for.",
+            show_default=False,
+        ),
+    ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            metavar="[HOST:PORT]",
+            help="Embed on a Ray cluster that this machine is a node of. Without an address, the "
+            "one that runs here, or that of RAY_ADDRESS. Needs the package's extra `ray`.",
+            show_default=False,
+        ),
+    ] = None,
+    gpus: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            help="GPUs of each worker of --ray, which may be a part of one such as 0.5.",
+            show_default=False,
+        ),
+    ] = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="[I/N]",
+            help="Add part I of N, counted from 0, and remove nothing. Without numbers, those of a "
+            "Slurm array or an indexed Kubernetes Job. Run `sync` once without it at the end.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Bring an index up to date: embed missing samples, remove stale vectors.
 
     If it is interrupted, the next run continues.
     """
+    part = arguments.shard(shard)
     index = arguments.index(dataset, brain_key)
     samples = arguments.samples(dataset, view)
     with unlogged("syncing.sync"):
         report = index.sync(
-            samples, prune=prune, refresh=refresh, batch_size=batch_size, num_workers=num_workers
+            samples,
+            prune=prune,
+            refresh=refresh,
+            batch_size=batch_size,
+            num_workers=num_workers,
+            shard=part,
+            workers=workers,
+            ray=ray,
+            gpus_per_worker=gpus,
         )
     show(report, as_json)
     _exit_if_failed(report.failed, as_json)

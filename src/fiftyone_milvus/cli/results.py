@@ -11,6 +11,10 @@ from fiftyone_milvus.cli import arguments
 
 Open = Annotated[bool, typer.Option("--open", help="Show the result in the App, until Ctrl-C.")]
 Port = Annotated[int, typer.Option(help="The App's port.")]
+Save = Annotated[
+    str | None,
+    typer.Option(metavar="FIELD", help="Store the number of each in a field.", show_default=False),
+]
 Tag = Annotated[
     str | None, typer.Option(metavar="NAME", help="Tag what is found.", show_default=False)
 ]

@@ -21,6 +21,7 @@ from fiftyone_milvus.errors import InvalidInputError
     SEARCH,
     'search quickstart similar --text "a cat" -k 5',
     "search quickstart similar --image cat.jpg --open",
+    'search quickstart similar --text "a street" --like ID --unlike ID --diverse 0.3',
     "search --everywhere --image cat.jpg",
 )
 def search(
@@ -48,7 +49,38 @@ def search(
     image: Annotated[
         Path | None, typer.Option(help="Search by an image file.", exists=True, dir_okay=False)
     ] = None,
+    region: Annotated[
+        str | None,
+        typer.Option(
+            metavar="X,Y,W,H",
+            help="Search only by this part of --image, relative to it: 0.1,0.2,0.5,0.5.",
+            show_default=False,
+        ),
+    ] = None,
     text: Annotated[str | None, typer.Option(help="Search by a text.")] = None,
+    like: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="WHAT",
+            help="An ID, an image file or a text that the results should resemble, besides the "
+            "other parts of the query; repeatable.",
+            show_default=False,
+        ),
+    ] = None,
+    unlike: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="WHAT",
+            help="An ID, an image file or a text that they should not resemble; repeatable.",
+            show_default=False,
+        ),
+    ] = None,
+    diverse: Annotated[
+        float | None,
+        typer.Option(
+            min=0, max=1, help="How much the results should differ from each other, from 0 to 1."
+        ),
+    ] = None,
     k: Annotated[
         int | None,
         typer.Option(
@@ -91,12 +123,22 @@ def search(
     port: Port = 5151,
     as_json: Json = False,
 ) -> None:
-    """Find the samples or patches that are most similar to a sample, an image or a text."""
-    if sum(given is not None and given != [] for given in (ids, image, text)) != 1:
-        raise typer.BadParameter("give one of --id, --image and --text")
+    """Find the samples or patches that are most similar to a sample, an image or a text, or all.
+
+    Several parts are put together: `--text "a street" --image here.jpg --unlike ID`.
+    """
+    single = sum(given is not None and given != [] for given in (ids, image, text))
+    if not single and not like:
+        raise typer.BadParameter("give one of --id, --image, --text and --like, or several")
+    if region is not None and image is None:
+        raise typer.BadParameter("--region is a part of --image; give --image")
+    many = single > 1 or bool(like or unlike or region)
+    if many and negatives:
+        raise typer.BadParameter("--negative is for one query; use --unlike with several parts")
     if everywhere:
         given = (dataset, brain_key, max_distance, filter, view, tag)
-        if given != (None,) * 6 or reverse or open_app or best_per_image or negatives:
+        extra = many or diverse is not None or negatives
+        if given != (None,) * 6 or reverse or open_app or best_per_image or extra:
             raise typer.BadParameter(
                 "with --everywhere, give only a query, -k, --model, --metric and --brain-key"
             )
@@ -110,17 +152,20 @@ def search(
         raise typer.BadParameter("--model, --metric and --brain-key need --everywhere")
     index = arguments.index(dataset, brain_key)
     samples = arguments.samples(dataset, view)
-    query = _query(index, ids, image, text)
+    if many:
+        question = _question(ids, image, region, text, like, unlike)
+    else:
+        question = {"query": _query(index, ids, image, text), "negative": negatives or None}
     if view is not None:
         index.use_view(samples)
     found = index.search(
-        query,
         k=10 if k is None and max_distance is None else k,
         max_distance=max_distance,
         filter=filter,
         reverse=reverse,
         group_by="sample_id" if best_per_image else None,
-        negative=negatives or None,
+        diverse=diverse,
+        **question,
     )
     results.tag(index, found.sample_ids if found.label_ids is None else found.label_ids, tag)
     from fiftyone_milvus.dataset.media_paths import paths
@@ -189,3 +234,30 @@ def _query(index: Any, ids: Sequence[str] | None, image: Path | None, text: str 
 
     images.check_model(index)
     return images.embed(index, images.read(image))
+
+
+def _question(
+    ids: Sequence[str] | None,
+    image: Path | None,
+    region: str | None,
+    text: str | None,
+    like: Sequence[str] | None,
+    unlike: Sequence[str] | None,
+) -> dict[str, Any]:
+    """Returns the parts of a question, as ``index.search()`` takes them."""
+    box = None
+    if region is not None:
+        try:
+            box = [float(number) for number in region.split(",")]
+        except ValueError:
+            raise InvalidInputError(
+                f"Invalid --region '{region}'; expected X,Y,W,H, such as 0.1,0.2,0.5,0.5"
+            ) from None
+    return {
+        "query": list(ids) if ids else None,
+        "image": image,
+        "region": box,
+        "text": text,
+        "like": list(like) if like else None,
+        "unlike": list(unlike) if unlike else None,
+    }

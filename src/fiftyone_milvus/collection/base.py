@@ -385,6 +385,11 @@ class CollectionBase:
         if self._loading and rows.vectors.nbytes <= MAX_BYTES:
             self._recent = rows
 
+    @property
+    def held(self) -> bool:
+        """Whether all rows of a new collection are held here, and searched without a server."""
+        return self._recent_rows() is not None
+
     def _recent_rows(self) -> Rows | None:
         """Returns all rows of a new collection that is still loading, else None."""
         if self._recent is not None:

@@ -83,9 +83,17 @@ class Session:
             a :class:`SegmentState`
         """
         now, known = time.monotonic(), self._segments
-        if known is None or known[0] <= self._changed or now - known[0] > _SEGMENTS_SECONDS:
+        if known is None or not self.knows_segments:
             self._segments = known = (now, ask())
         return known[1]
+
+    @property
+    def knows_segments(self) -> bool:
+        """Whether :meth:`segments` would not ask."""
+        if self._segments is None:
+            return False
+        asked = self._segments[0]
+        return asked > self._changed and time.monotonic() - asked <= _SEGMENTS_SECONDS
 
 
 _sessions: dict[Key, Session] = {}

@@ -61,6 +61,11 @@ class Queries(CollectionBase):
             )
         )
 
+    @property
+    def knows_segments(self) -> bool:
+        """Whether :meth:`segment_state` is known, so that Milvus need not be asked."""
+        return self._session.knows_segments
+
     def sealed_segments(self) -> list[tuple[int, bool]] | None:
         """Returns the rows of each loaded segment, deleted ones too, and whether it is indexed.
 

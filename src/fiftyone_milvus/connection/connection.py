@@ -29,6 +29,8 @@ _MIB = 1 << 20
 _VERSION = re.compile(r"(\d+)\.(\d+)\.(\d+)(?:-(\w+))?\Z")
 _SERVER_WINDOW = 16384
 _LITE_INDEX_TYPES = ("FLAT", "BRUTE_FORCE", "HNSW", "HNSW_SQ", "IVF_FLAT", "IVF_SQ8", "AUTOINDEX")
+_OUR_INDEX_TYPES = ("IVF_RABITQ",)
+"""Those that the service has beside Milvus Lite's."""
 
 
 @dataclass(frozen=True)
@@ -110,12 +112,14 @@ class Connection:
         if self._engine is None:
             version = str(self.run(lambda client: client.get_server_version(timeout=RETRY_SECONDS)))
             lite = version.startswith("milvus_lite")
+            # Somebody may serve a plain Milvus Lite
+            ours = _OUR_INDEX_TYPES if self.target.deployment == "embedded" else ()
             self._engine = Engine(
                 lite=lite,
                 version=plain_version(version),
                 max_window=None if lite else _SERVER_WINDOW,
                 max_message_bytes=(256 if lite else 64) * _MIB,
-                index_types=_LITE_INDEX_TYPES if lite else None,
+                index_types=(*_LITE_INDEX_TYPES, *ours) if lite else None,
             )
         return self._engine
 

@@ -149,7 +149,8 @@ def _look(calls: Collection[_Call]) -> None:
         return
     answers = _answers()
     _next = time.monotonic() + (WARN_SECONDS if answers else _AGAIN_SECONDS)
-    for say in set() if answers else {call.say for call in slow}:
+    # Asking took a while, in which a call may have ended, and its error have been printed
+    for say in set() if answers else {call.say for call in slow if call in _watcher.running}:
         say(f"{_name()} does not answer; still waiting")
 
 

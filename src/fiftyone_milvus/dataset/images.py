@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import eta.core.image as etai
+import fiftyone as fo
 import numpy as np
+from fiftyone.core.sample import SampleView
 from PIL import Image
 
 from fiftyone_milvus.errors import InvalidInputError, shown
@@ -75,6 +77,29 @@ def pixels(query: Any) -> Array | None:
             "height x width x 3 of dtype uint8, or vectors as num_queries x num_dims"
         )
     return np.ascontiguousarray(np.broadcast_to(query[..., :3], (*query.shape[:2], 3)))
+
+
+def load(image: Any) -> Array:
+    """Returns the pixels of what can only be an image, as ``height x width x 3`` uint8.
+
+    Args:
+        image: a path or URL, whatever it ends with; a ``PIL.Image``; an array as :func:`pixels`
+            takes it; or a sample, whose file is read
+
+    Raises:
+        InvalidInputError: if it is none of these, or can't be read
+    """
+    if isinstance(image, (fo.Sample, SampleView)):
+        return read(image.filepath)
+    if isinstance(image, (str, os.PathLike)):
+        return _open(os.fspath(image))
+    found = pixels(image)
+    if found is None:
+        raise InvalidInputError(
+            f"Invalid image {shown(image)}, a {type(image).__name__}; expected its path or "
+            "address, a PIL.Image, a height x width x 3 array of uint8, or a sample"
+        )
+    return found
 
 
 def _open(path: str) -> Array:

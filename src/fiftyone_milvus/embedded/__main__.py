@@ -80,6 +80,12 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
         help="end so long after the last client process; negative: never",
     )
     parser.add_argument(
+        "--close-seconds",
+        type=float,
+        default=300,
+        help="close a collection without a request for so long; 0: never",
+    )
+    parser.add_argument(
         "--detach", action="store_true", help="leave the terminal; log to the data directory"
     )
     parser.add_argument("--announce", action="store_true", help=argparse.SUPPRESS)
@@ -123,7 +129,9 @@ def main(argv: list[str] | None = None) -> int:
         from fiftyone_milvus.embedded import service
         from fiftyone_milvus.embedded.lifetime import Lifetime
 
-        lifetime = Lifetime(arguments.idle_seconds, arguments.grace_seconds)
+        lifetime = Lifetime(
+            arguments.idle_seconds, arguments.grace_seconds, arguments.close_seconds
+        )
         service.serve(path, lifetime, announce)
     except FiftyOneMilvusError as error:
         return _fail(str(error), announce)

@@ -9,6 +9,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from concurrent import futures
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ logger = logging.getLogger(__name__)
 
 _ENDING_SECONDS = 25.0
 _POLL_SECONDS = 0.1
+_IDLE_WORK_SECONDS = 0.2
 
 
 class Database(MilvusLite):
@@ -54,6 +56,7 @@ class Database(MilvusLite):
         self._guard = threading.Lock()
         self._opening: dict[tuple[str, str], threading.Lock] = {}
         self._damaged: dict[tuple[str, str], str] = {}
+        self._closed_loaded: set[tuple[str, str]] = set()
         super().__init__(data_dir)
         power_loss.sync_opened(data_dir)
 
@@ -82,9 +85,47 @@ class Database(MilvusLite):
             call.acquire(lock, f"the opening of collection '{key[1]}'")
         try:
             self._verify(key)
-            return super().get_collection(name, database_name=database_name)
+            found = super().get_collection(name, database_name=database_name)
+            if key in self._closed_loaded:
+                found.load()
+                self._closed_loaded.discard(key)
+            return found
         finally:
             lock.release()
+
+    def opened(self) -> list[tuple[str, str]]:
+        """The collections that are open: the names of database and collection."""
+        return list(getattr(self, "_collections", {}))
+
+    def is_loaded(self, database_name: str, name: str) -> bool:
+        """Whether a collection that is not open was loaded when it was closed."""
+        return (database_name, name) in self._closed_loaded
+
+    def close_collection(self, database_name: str, name: str) -> bool:
+        """Closes a collection until somebody asks for it; the caller holds its write lock.
+
+        Returns:
+            whether it was closed: not while its index is made, nor on a full disk
+        """
+        key = database_name, name
+        with self._guard:
+            lock = self._opening.setdefault(key, threading.Lock())
+        with lock:
+            col: Any = getattr(self, "_collections", {}).get(key)
+            if col is None or not hasattr(col, "_wait_for_bg"):
+                return False
+            try:
+                col._wait_for_bg(timeout=_IDLE_WORK_SECONDS)
+                col.close()
+            except (futures.TimeoutError, OSError) as error:
+                logger.debug("'%s' stays open: %s", name, error)
+                return False
+            if col.load_state == "loaded":
+                self._closed_loaded.add(key)
+            else:
+                self._closed_loaded.discard(key)
+            del self._collections[key]
+            return True
 
     def has_collection(self, name: str, database_name: str = DEFAULT_DATABASE_NAME) -> bool:
         """Whether a collection exists, be it damaged."""
@@ -168,6 +209,7 @@ class Database(MilvusLite):
         fsync_directories([folder.parent, staging, staging.parent])
         getattr(self, "_collections", {}).pop(key, None)
         self._damaged.pop(key, None)
+        self._closed_loaded.discard(key)
         shutil.rmtree(staging, ignore_errors=True)
         for alias in self.list_aliases(resolved, database_name=database_name):
             self.drop_alias(alias, database_name=database_name)

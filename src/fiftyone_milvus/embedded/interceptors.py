@@ -14,6 +14,7 @@ from pymilvus.grpc_gen import common_pb2, milvus_pb2
 
 from fiftyone_milvus.embedded import disk_space
 from fiftyone_milvus.embedded.database import Database
+from fiftyone_milvus.embedded.idle_collections import IdleCollections
 from fiftyone_milvus.embedded.lifetime import Activity
 from fiftyone_milvus.embedded.locks import Call, Collection, Locks, WaitError
 
@@ -163,18 +164,24 @@ class LockingInterceptor(_Interceptor):
     Args:
         servicer: the servicer; the fast one has locks, which its reads take where they need any
         database: where collections are looked up
+
+    Attributes:
+        idle: closes collections that no request uses
     """
 
     def __init__(self, servicer: Any, database: Database) -> None:
         self._database = database
         self._locks: Locks = getattr(servicer, "locks", None) or Locks()
+        self.idle = IdleCollections(database, self._locks)
         self._unlocked = _UNLOCKED | getattr(servicer, "unlocked_reads", frozenset())
 
     def answer(self, method: str, behavior: Behavior, request: Any, context: Any) -> Any:
         """Holds the locks that a request needs; at its deadline, says what it waited for."""
         call = Call.of(method, context)
+        collections = list(_collections(request, context, self._database))
+        used = [] if method in _UNLOCKED or method in _METADATA else collections
         try:
-            with self._hold(call, list(_collections(request, context, self._database))):
+            with self.idle.used(used), self._hold(call, collections):
                 if not context.is_active():
                     # Its client gave up waiting, and may have sent something newer since.
                     context.abort(grpc.StatusCode.CANCELLED, "the client gave up waiting")

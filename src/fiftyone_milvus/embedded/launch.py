@@ -48,6 +48,7 @@ def launch(
     command = [sys.executable, *_flags(), str(_MAIN), "--announce", "--path", str(path)]
     command += ["--idle-seconds", repr(lifetime.idle_seconds)]
     command += ["--grace-seconds", repr(lifetime.grace_seconds)]
+    command += ["--close-seconds", repr(lifetime.close_seconds)]
     options: dict[str, Any] = {}
     if detach:
         command.append("--detach")

@@ -12,8 +12,10 @@ from fiftyone_milvus.errors import InvalidInputError
 
 IDLE_VARIABLE = "FIFTYONE_MILVUS_IDLE_SECONDS"
 GRACE_VARIABLE = "FIFTYONE_MILVUS_GRACE_SECONDS"
+CLOSE_VARIABLE = "FIFTYONE_MILVUS_CLOSE_SECONDS"
 IDLE_SECONDS = 600.0
 GRACE_SECONDS = 5.0
+CLOSE_SECONDS = 300.0
 
 # A process that starts a service attaches to it within milliseconds. If it dies before, the
 # service must not stay for the whole idle time.
@@ -22,25 +24,27 @@ FIRST_CLIENT_SECONDS = 15.0
 
 @dataclasses.dataclass(frozen=True)
 class Lifetime:
-    """When a service ends itself.
+    """When a service ends itself, and closes a collection.
 
     Attributes:
         idle_seconds: after this long without a request; 0 for never
         grace_seconds: this long after its last client process has gone; a negative number for
             never
+        close_seconds: closes a collection after this long without a request for it; 0 for never
     """
 
     idle_seconds: float = IDLE_SECONDS
     grace_seconds: float = GRACE_SECONDS
+    close_seconds: float = CLOSE_SECONDS
 
     def __post_init__(self) -> None:
-        for name in ("idle_seconds", "grace_seconds"):
+        for name in ("idle_seconds", "grace_seconds", "close_seconds"):
             if math.isnan(getattr(self, name)):
                 raise InvalidInputError(f"{name} is NaN; expected a number of seconds")
 
     @staticmethod
     def from_environment() -> Lifetime:
-        """What ``$FIFTYONE_MILVUS_IDLE_SECONDS`` and ``_GRACE_SECONDS`` say, else the defaults.
+        """What ``$FIFTYONE_MILVUS_IDLE_SECONDS`` and its like say, else the defaults.
 
         Raises:
             InvalidInputError: if one of them is not a number
@@ -48,6 +52,7 @@ class Lifetime:
         return Lifetime(
             idle_seconds=_seconds(IDLE_VARIABLE, IDLE_SECONDS),
             grace_seconds=_seconds(GRACE_VARIABLE, GRACE_SECONDS),
+            close_seconds=_seconds(CLOSE_VARIABLE, CLOSE_SECONDS),
         )
 
 

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from milvus_lite.db import DEFAULT_DATABASE_NAME
 from milvus_lite.exceptions import CollectionNotFoundError
 
+from fiftyone_milvus.embedded.database import Database
 from fiftyone_milvus.embedded.storage import verification
 
 
@@ -81,7 +82,10 @@ class Metadata:
         if database.has_collection(key[1], database_name=database_name):
             verification.check_metadata(Path(directory))
         try:
-            return ClosedCollection(key[1], directory)
+            found = ClosedCollection(key[1], directory)
+            if isinstance(database, Database) and database.is_loaded(*key):
+                found.load_state = "loaded"
+            return found
         except FileNotFoundError:
             raise CollectionNotFoundError(f"collection {name!r} does not exist") from None
         except (AttributeError, ImportError):

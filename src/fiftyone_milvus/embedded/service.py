@@ -89,12 +89,14 @@ class Service:
 
     def _listen(self, known: ServiceFile) -> None:
         servicer = build_servicer(self._database)
+        locking = LockingInterceptor(servicer, self._database)
+        self._idle = locking.idle
         self._server = grpc.server(
             futures.ThreadPoolExecutor(max_workers=_THREADS, thread_name_prefix="request"),
             interceptors=[
                 TokenInterceptor(known.token),
                 ActivityInterceptor(self._activity),
-                LockingInterceptor(servicer, self._database),
+                locking,
                 SpaceInterceptor(self._path, self._database),
             ],
             options=_OPTIONS,
@@ -140,6 +142,7 @@ class Service:
     def run(self) -> None:
         """Serves until a client stops it or its lifetime is over, then shuts down in order."""
         seconds = [1.0, self._lifetime.idle_seconds / 4, self._lifetime.grace_seconds / 4]
+        seconds.append(self._lifetime.close_seconds / 4)
         interval = max(0.05, min(value for value in seconds if value > 0))
         while not self._ended.wait(interval):
             if _inode(self._path / paths.SERVICE_FILE) != self._inode:
@@ -156,6 +159,7 @@ class Service:
             if reason := self._activity.reason_to_end(self._lifetime):
                 logger.info("ending: %s", reason)
                 break
+            self._idle.close(self._lifetime.close_seconds)
             logs.bound(self._path)
         self._close()
 

@@ -80,7 +80,8 @@ def ensure(
         path: the data directory; created if there is none
         timeout: seconds to wait until it answers
         lifetime: when a service that is started here ends itself; by default what
-            ``$FIFTYONE_MILVUS_IDLE_SECONDS`` (600) and ``$FIFTYONE_MILVUS_GRACE_SECONDS`` (5) say
+            ``$FIFTYONE_MILVUS_IDLE_SECONDS`` (600), ``$FIFTYONE_MILVUS_GRACE_SECONDS`` (5) and
+            ``$FIFTYONE_MILVUS_CLOSE_SECONDS`` (300) say
 
     Returns:
         where it answers, and the token, which is another one when the service was restarted

@@ -18,9 +18,8 @@ from typing import Any
 
 from bson import ObjectId
 
+from fiftyone_milvus.dataset.unmarked import MODIFIED
 from fiftyone_milvus.fields.values import from_milliseconds, milliseconds
-
-MODIFIED = "last_modified_at"
 
 
 def newest(dataset: Any) -> int:

@@ -7,9 +7,14 @@ from typing import Any
 from fiftyone_milvus.dataset.availability import methods_need_database
 from fiftyone_milvus.index.comparison import IndexComparison
 from fiftyone_milvus.index.duplicates import IndexDuplicates
+from fiftyone_milvus.index.labels import IndexLabels
 from fiftyone_milvus.index.map import IndexMap
 from fiftyone_milvus.index.model import IndexModel
-from fiftyone_milvus.index.queries import AGGREGATIONS, DEFAULT_RESULTS, IndexQueries
+from fiftyone_milvus.index.queries import AGGREGATIONS
+from fiftyone_milvus.index.ratings import IndexRatings
+from fiftyone_milvus.index.reference import IndexReference
+from fiftyone_milvus.index.search import DEFAULT_RESULTS
+from fiftyone_milvus.index.selections import IndexSelections
 from fiftyone_milvus.index.shown import IndexShown
 from fiftyone_milvus.index.sync import IndexSync
 
@@ -28,7 +33,10 @@ class MilvusSimilarityIndex(
     IndexShown,
     IndexSync,
     IndexMap,
-    IndexQueries,
+    IndexReference,
+    IndexSelections,
+    IndexLabels,
+    IndexRatings,
     IndexComparison,
     IndexDuplicates,
     IndexModel,

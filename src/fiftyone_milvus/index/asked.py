@@ -14,6 +14,7 @@ from fiftyone.core.labels import Label
 from fiftyone.core.sample import SampleView
 
 from fiftyone_milvus.dataset import images, object_ids
+from fiftyone_milvus.dataset.crops import Crop
 from fiftyone_milvus.errors import InvalidInputError, shown
 from fiftyone_milvus.metrics import Array
 from fiftyone_milvus.syncing import expected_rows
@@ -52,11 +53,11 @@ def read(index: Any, query: Any, *, files: bool = False) -> Any:
     found = [_one(index, item, files) for item in query]
     if all(item is None for item in found):
         return query
-    if all(_are_ids(q if item is None else item) for q, item in zip(query, found)):
+    if all(are_ids(q if item is None else item) for q, item in zip(query, found)):
         return [i for q, item in zip(query, found) for i in ([q] if item is None else item)]
     # Images among IDs, texts or vectors
     each = [q if item is None else item for q, item in zip(query, found)]
-    return np.concatenate([_vectors(index, item) for item in each])
+    return np.concatenate([vectors(index, item) for item in each])
 
 
 def texts(query: Any) -> Any:
@@ -82,7 +83,7 @@ def _one(index: Any, query: Any, files: bool) -> Any:
                 "%s is searched for as a text; index.search() takes it for an image", shown(query)
             )
             return None
-    pixels = images.pixels(query)
+    pixels = query.pixels if isinstance(query, Crop) else images.pixels(query)
     if pixels is not None:
         return images.embed(index, pixels)
     ids = _ids(index, query)
@@ -120,17 +121,21 @@ def _ids(index: Any, query: Any) -> list[str] | None:
     return None
 
 
-def _are_ids(value: Any) -> bool:
+def are_ids(value: Any) -> bool:
+    """Whether a value that :func:`read` returned is an ID, or a list of IDs."""
     values = [value] if isinstance(value, (str, ObjectId)) else value
-    return isinstance(values, list) and all(ObjectId.is_valid(i) for i in values)
+    return isinstance(values, list) and all(
+        isinstance(i, (str, ObjectId)) and ObjectId.is_valid(i) for i in values
+    )
 
 
-def _vectors(index: Any, query: Any) -> Array:
+def vectors(index: Any, query: Any) -> Array:
+    """Returns the vectors of what :func:`read` returned: a ``num_vectors x num_dims`` array."""
     if isinstance(query, np.ndarray) and query.ndim == 1:
         query = query[None, :]
     parsed = index._parse_query([query] if isinstance(query, str) else query)
-    vectors: Array = index._parse_vectors(parsed)[0]
-    return vectors
+    found: Array = index._parse_vectors(parsed)[0]
+    return found
 
 
 def check_text(index: Any, texts: Sequence[str]) -> None:

@@ -12,21 +12,14 @@ import numpy as np
 from fiftyone_milvus import neighborhoods
 from fiftyone_milvus.dataset import limits
 from fiftyone_milvus.errors import InvalidInputError, MissingIDsError, shown
-from fiftyone_milvus.index import asked
 from fiftyone_milvus.index.base import IndexBase
 from fiftyone_milvus.metrics import Array
 from fiftyone_milvus.numbers import check_distance, check_flag, check_k, check_text
-from fiftyone_milvus.search import expansion, explain, queries, results
-from fiftyone_milvus.search.explain import Explanation
-from fiftyone_milvus.search.expressions import ExpressionScope, Intersection
+from fiftyone_milvus.search import expansion, queries, results
 from fiftyone_milvus.search.neighbors import Neighbors
 from fiftyone_milvus.search.results import SearchResults
-from fiftyone_milvus.search.scope import Scope
 from fiftyone_milvus.search.views import ViewScope
 from fiftyone_milvus.writing import arrays, validation
-
-DEFAULT_RESULTS = 25
-"""The number of results of a search that sets neither ``k`` nor a distance, as in the App."""
 
 Aggregation = Callable[[Array], Array]
 
@@ -86,135 +79,6 @@ class IndexQueries(IndexBase):
             self._results(self._found[0], samples).store(dist_field)
         return view
 
-    def search(
-        self,
-        query: Any,
-        k: int | None = None,
-        *,
-        filter: str | None = None,
-        max_distance: float | None = None,
-        group_by: str | None = None,
-        reverse: bool = False,
-        aggregation: str = "mean",
-        negative: Any = None,
-    ) -> SearchResults:
-        """Finds the samples or patches most similar to a query.
-
-        Searches the current :meth:`view`, as ``sort_by_similarity()`` does. Also takes Milvus' own
-        filters, finds everything within a distance, or one patch of each sample, and returns the
-        IDs and distances of any number of results.
-
-        Example::
-
-            results = index.search("a red car", filter='split == "test"', max_distance=0.4)
-            session.view = results.view(dist_field="distance")
-
-        Args:
-            query: a sample, a view or a dataset, or labels of patches; an ID; the path or URL of an
-                image, a ``PIL.Image``, or a ``height x width x 3`` uint8 array; a text, if the
-                model of the index takes text; a ``num_dims`` vector or ``num_queries x num_dims``
-                array; or an iterable of one of these. Samples and labels must be in the index.
-                Images and texts are embedded with the model of the index (:meth:`use_model`)
-            k (None): how many results; by default 25, or all if ``max_distance`` is given
-            filter (None): a boolean expression over the fields of the Milvus collection, in Milvus'
-                language (https://milvus.io/docs/boolean.md)
-            max_distance (None): the largest distance of a result, inclusive, to the precision of
-                float32. ``euclidean`` is the L2 distance, ``cosine`` is 1 - cosine similarity,
-                ``dotproduct`` is 1 - inner product
-            group_by (None): ``"sample_id"`` for only the nearest patch of each sample
-            reverse (False): whether to find the least similar, among what the other arguments allow
-            aggregation ("mean"): how several queries become one ranking; one of
-                :data:`fiftyone_milvus.index.AGGREGATIONS`
-            negative (None): what the results should not resemble; like ``query``. The search is
-                then for twice the mean of the queries minus the mean of these
-
-        Returns:
-            a :class:`fiftyone_milvus.search.results.SearchResults`
-
-        Raises:
-            InvalidInputError: if an argument can't be used, or Milvus refuses the filter
-            MissingIDsError: if the query is an ID that is not in the index
-        """
-        k = check_k(k)
-        if max_distance is not None:
-            max_distance = check_distance(max_distance, "max_distance")
-        if group_by is not None:
-            self._check_group_by(group_by)
-        reverse = check_flag("reverse", reverse)
-        filter = check_text("filter", filter, what="an expression in Milvus' language")
-        vectors = self._asked(query)
-        vectors, combine = self._aggregate(vectors, aggregation)
-        if negative is not None:
-            vectors = self._away_from(vectors, negative, aggregation)
-        scope = self._filtered(self._slice_scope() or self._search_scope(), filter)
-        found = expansion.search(
-            self._searcher,
-            vectors,
-            DEFAULT_RESULTS if k is None and max_distance is None else k,
-            combine=combine,
-            scope=scope,
-            max_distance=max_distance,
-            one_per_sample=group_by is not None,
-            reverse=reverse,
-            complete=self._with_samples,
-        )
-        return self._results(found, self.view)
-
-    def explain(
-        self, query: Any, k: int | None = DEFAULT_RESULTS, view: Any = None, analyze: bool = False
-    ) -> Explanation:
-        """Searches, and prints the plan of the search, its cost, and the cost of other plans.
-
-        Example::
-
-            index.explain(dataset.first().id, k=25, view=dataset.match_tags("validated"))
-
-        Args:
-            query: what :meth:`search` takes
-            k (25): how many results; None for all
-            view (None): the view to search in; by default, the current :meth:`view`
-            analyze (False): whether to run and measure every plan, not only the chosen one
-
-        Returns:
-            the :class:`fiftyone_milvus.search.explain.Explanation` that was printed
-
-        Raises:
-            InvalidInputError: if an argument can't be used
-            MissingIDsError: if the query is an ID that is not in the index
-        """
-        k = check_k(k)
-        analyze = check_flag("analyze", analyze)
-        if view is not None:
-            self._check_samples(view)
-        vectors = self._asked(query)
-        vectors, _ = self._aggregate(vectors, "mean")
-
-        def make_scope() -> ViewScope | None:
-            if view is not None and view != self._samples._root_dataset:
-                return self._view_scope(view)
-            self._scope_cache = None
-            return self._slice_scope() or self._search_scope()
-
-        found = explain.explain(self._make_searcher, make_scope, vectors, k, analyze=analyze)
-        print(found)
-        return found
-
-    def _asked(self, query: Any) -> Array:
-        """Returns the vectors of a query, in which a path names an image."""
-        found = asked.texts(asked.read(self, query, files=True))
-        return self._parse_vectors(self._parse_query(found))[0]
-
-    def _away_from(self, vectors: Array, negative: Any, aggregation: str) -> Array:
-        """Returns the query vector for what resembles some vectors, and others not."""
-        if aggregation != "mean":
-            raise InvalidInputError(
-                f"negative needs aggregation='mean', not {aggregation!r}; leave one of them out"
-            )
-        others = self._asked(negative)
-        found = 2 * vectors - others.mean(axis=0, keepdims=True)
-        validation.check_values(found, self.config.metric)
-        return found
-
     @staticmethod
     def _check_aggregation(aggregation: Any) -> None:
         if not isinstance(aggregation, str) or aggregation not in AGGREGATIONS:
@@ -222,23 +86,6 @@ class IndexQueries(IndexBase):
                 f"Unsupported aggregation {shown(aggregation)}; expected one of "
                 f"{tuple(AGGREGATIONS)}"
             )
-
-    def _check_group_by(self, group_by: Any) -> None:
-        if group_by != "sample_id":
-            raise InvalidInputError(
-                f"Unsupported group_by {shown(group_by)}; expected 'sample_id', or None"
-            )
-        if not self._patches:
-            raise InvalidInputError(
-                "group_by='sample_id' needs an index of patches, and this one has one vector per "
-                "sample; leave group_by out"
-            )
-
-    def _filtered(self, scope: ViewScope | None, expression: str | None) -> Scope | None:
-        if expression is None:
-            return scope
-        condition = ExpressionScope(self._collection, expression)
-        return condition if scope is None else Intersection(scope, condition)
 
     def _search_scope(self) -> ViewScope | None:
         return self._scope() or self._shared_scope()

@@ -257,7 +257,7 @@ def _parse(given: Any, dimension: int) -> Candidate:
 
 def _usual(lite: bool, rows: int, dimension: int) -> list[Candidate]:
     if lite:
-        names = ["AUTOINDEX", "FLAT", "HNSW", "HNSW_SQ", "IVF_FLAT", "IVF_SQ8"]
+        names = ["AUTOINDEX", "FLAT", "HNSW", "HNSW_SQ", "IVF_FLAT", "IVF_SQ8", "IVF_RABITQ"]
     else:
         names = ["FLAT", "HNSW", "IVF_FLAT", "IVF_SQ8", "SCANN"]
         if rows >= _DISK_FROM:

@@ -9,8 +9,15 @@ from fiftyone_milvus.collection import EXACT, MilvusCollection
 
 _ID = 8
 _LINK = 4
+_FACTORS = 8
+"""Of RaBitQ: two numbers beside the bits."""
 _MAPPED_ROW = 60
 """Of the embedded engine, for a row of which the vector stays in its file: keys and masks."""
+
+COPIED_BYTES = 256 << 20
+"""From so many bytes of vectors on, the embedded engine keeps codes instead of copies."""
+
+_COPIED = ("HNSW", "HNSW_SQ", "IVF_FLAT", "IVF_SQ8")
 
 _WIDTHS = {"SQ4U": 0.5, "SQ6": 0.75, "SQ8": 1, "FP16": 2, "BF16": 2, "FP32": 4}
 """The bytes of a dimension."""
@@ -49,7 +56,8 @@ def estimate(
     ``m * nbits`` bits per vector. SCANN stores 4 bits for two dimensions, and the vectors unless
     ``with_raw_data`` is off; ``refine`` adds vectors of its ``refine_type``. On the embedded engine
     the vectors stay in their files, and an index is beside them; AUTOINDEX has codes of 2 bits a
-    dimension there (measured, see ``docs/sizing.md``).
+    dimension there (measured, see ``docs/sizing.md``), and so have HNSW, HNSW_SQ, IVF_FLAT and
+    IVF_SQ8 from :data:`COPIED_BYTES` of vectors on. RaBitQ stores a bit a dimension.
 
     Args:
         index_type: for example ``"HNSW"``
@@ -61,16 +69,19 @@ def estimate(
     Returns:
         the size, or None where it is unknown, for example for DISKANN, and AUTOINDEX on a server
     """
-    if embedded and index_type in (*EXACT, "AUTOINDEX"):
-        codes = dimension // 4 if index_type == "AUTOINDEX" else 0
+    large = index_type in _COPIED and 4 * rows * dimension >= COPIED_BYTES
+    if embedded and (index_type in (*EXACT, "AUTOINDEX") or large):
+        codes = 0 if index_type in EXACT else dimension // 4
         return rows * (_MAPPED_ROW + codes)
     if index_type in EXACT:
         return rows * 4 * dimension
-    size = _built(index_type, rows, dimension, params)
+    size = _built(index_type, rows, dimension, params, embedded)
     return size if size is None or not embedded else size + rows * _MAPPED_ROW
 
 
-def _built(index_type: str, rows: int, dimension: int, params: Mapping[str, Any]) -> int | None:
+def _built(
+    index_type: str, rows: int, dimension: int, params: Mapping[str, Any], embedded: bool
+) -> int | None:
     vector: float = 4 * dimension
     name, _, compression = index_type.partition("_")
     if index_type == "SCANN":
@@ -80,9 +91,12 @@ def _built(index_type: str, rows: int, dimension: int, params: Mapping[str, Any]
         vector = _width(params.get("sq_type", "SQ8")) * dimension
     elif compression == "PQ":
         vector = -(-int(params.get("m", dimension)) * int(params.get("nbits", 8)) // 8)
+    elif compression == "RABITQ":
+        vector = dimension / 8 + _FACTORS
     elif compression not in ("", "FLAT"):
         return None
-    if _flag(params, "refine", False):
+    # On the embedded engine, it is the vectors in their files that refine
+    if _flag(params, "refine", False) and not embedded:
         vector += _width(params.get("refine_type", "FP32")) * dimension
     if name == "HNSW":
         return round(rows * (vector + 2 * int(params.get("M", 16)) * _LINK))

@@ -376,7 +376,12 @@ def advice(index_type: str, trial: Trial, target: float) -> str:
         )
     else:
         said = f"Not even {tried} reaches it, {trial.recall:.4f} is the most; "
-    compressed = any(part in index_type for part in ("SQ", "PQ", "RABITQ", "SCANN"))
+    if index_type == "IVF_RABITQ" and not trial.reaches(target):
+        said += (
+            "compare more candidates with a larger 'refine_k' in search_params (with 'refine' in "
+        )
+        return said + "index_params), or another index_type; index.compare() measures them"
+    compressed = any(part in index_type for part in ("SQ", "PQ", "SCANN"))
     if compressed and not trial.reaches(target):
         return said + (
             f"{index_type} compresses vectors: make an index with an index_type that does not, "

@@ -9,15 +9,21 @@ the result.
 
 from __future__ import annotations
 
-from fiftyone_milvus.neighborhoods.all_neighbors import nearest, nearest_others, within
-from fiftyone_milvus.neighborhoods.close_pairs import pairs_within
+from fiftyone_milvus.neighborhoods.all_neighbors import (
+    all_pairs,
+    nearest,
+    nearest_of_all,
+    nearest_others,
+    within,
+)
+from fiftyone_milvus.neighborhoods.close_pairs import Pairs, pairs_within
 from fiftyone_milvus.neighborhoods.groups import grouped
 from fiftyone_milvus.neighborhoods.selection import Greedy, first_of_pairs
 from fiftyone_milvus.neighborhoods.threshold import keep_count
-from fiftyone_milvus.neighborhoods.vector_pages import read
+from fiftyone_milvus.neighborhoods.vector_pages import read, read_into
 from fiftyone_milvus.neighborhoods.vectors import Vectors
 
 __all__ = [
-    "Greedy", "Vectors", "first_of_pairs", "grouped", "keep_count", "nearest", "nearest_others",
-    "pairs_within", "read", "within",
+    "Greedy", "Pairs", "Vectors", "all_pairs", "first_of_pairs", "grouped", "keep_count", "nearest",
+    "nearest_of_all", "nearest_others", "pairs_within", "read", "read_into", "within",
 ]  # fmt: skip

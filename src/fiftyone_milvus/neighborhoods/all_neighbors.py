@@ -45,10 +45,31 @@ def nearest(
     tiles = tiles or Tiles(vectors)
     if k > _MAX_CANDIDATES:
         return _nearest_of_many(vectors, k)
+    inds, dists = nearest_of_all(vectors, k, tiles)
+    return list(inds), list(dists)
 
+
+def nearest_of_all(
+    vectors: Vectors, k: int, tiles: Tiles | None = None, *, progress: Any = None
+) -> tuple[Array, Array]:
+    """Returns the ``k`` nearest other vectors of every vector, for a small ``k``.
+
+    Each pair is compared once, which :func:`nearest_others` can't.
+
+    Args:
+        vectors: the vectors
+        k: the number of neighbors of each, from 1 to one fewer than there are vectors
+        tiles (None): makes the tiles that are compared
+        progress (None): a progress setting of FiftyOne
+
+    Returns:
+        a ``len(vectors) x k`` int64 array of positions, nearest first, and a float64 array of their
+        distances
+    """
+    tiles, count = tiles or Tiles(vectors), len(vectors)
     best = TopK(count, min(k + _SPARE, count - 1))
     everything = np.arange(count)
-    with PairsBar(count) as bar:
+    with PairsBar(count, progress) as bar:
         for rows in tiles.blocks():
             start = int(rows[0])
             closeness = tiles.tile(rows, rows)
@@ -60,8 +81,14 @@ def nearest(
                 best.offer(start, cols, closeness)
             bar.reached(start + len(rows))
             vectors.release_pages()
-    inds, dists = _ranked(vectors, everything, best, k)
-    return list(inds), list(dists)
+    inds, dists = np.empty((count, k), np.int64), np.empty((count, k))
+    for rows in tiles.blocks():
+        block = slice(int(rows[0]), int(rows[0]) + len(rows))
+        inds[block], dists[block] = _ranked(
+            vectors, rows, best.closeness[block], best.ids[block], k
+        )
+        vectors.release_pages()
+    return inds, dists
 
 
 def nearest_others(
@@ -103,7 +130,7 @@ def nearest_others(
                 closeness[own, same] = -np.inf
                 best.offer(0, cols, closeness)
             block = slice(start, start + len(part))
-            inds[block], dists[block] = _ranked(vectors, part, best, k)
+            inds[block], dists[block] = _ranked(vectors, part, best.closeness, best.ids, k)
             bar.update(len(part))
             vectors.release_pages()
     return inds, dists
@@ -127,8 +154,7 @@ def within(
     blocks = tiles.blocks()
     # For each block of rows: positions of rows, positions of their neighbors, distances
     found: list[list[tuple[Array, ...]]] = [[] for _ in blocks]
-    fast = pays(vectors, thresh)
-    for r, c, d in close_pairs(vectors, thresh) if fast else _compared(vectors, thresh, tiles):
+    for r, c, d in all_pairs(vectors, thresh, tiles):
         _add_pairs(found, tiles.rows, r, c, d)
         _add_pairs(found, tiles.rows, c, r, d)
 
@@ -143,6 +169,23 @@ def within(
         inds += np.split(c[order].astype(np.int64), cuts)
         dists += np.split(d[order], cuts)
     return inds, dists
+
+
+def all_pairs(vectors: Vectors, thresh: float, tiles: Tiles | None = None) -> Iterator[Pairs]:
+    """Yields all pairs of vectors within a distance of each other, by the faster way.
+
+    Args:
+        vectors: the vectors
+        thresh: the largest distance, inclusive
+        tiles (None): makes the tiles that are compared
+
+    Yields:
+        what :func:`~fiftyone_milvus.neighborhoods.close_pairs.close_pairs` does
+    """
+    if pays(vectors, thresh):
+        yield from close_pairs(vectors, thresh)
+    else:
+        yield from _compared(vectors, thresh, tiles or Tiles(vectors))
 
 
 def _compared(vectors: Vectors, thresh: float, tiles: Tiles) -> Iterator[Pairs]:
@@ -168,15 +211,17 @@ def _compared(vectors: Vectors, thresh: float, tiles: Tiles) -> Iterator[Pairs]:
             vectors.release_pages()
 
 
-def _ranked(vectors: Vectors, rows: Array, best: TopK, k: int) -> tuple[Array, Array]:
+def _ranked(
+    vectors: Vectors, rows: Array, closeness: Array, ids: Array, k: int
+) -> tuple[Array, Array]:
     """Re-ranks the candidates of each row by their exact distances."""
-    taken = best.closeness > -np.inf
-    distances = np.full(best.ids.shape, np.inf)
+    taken = closeness > -np.inf
+    distances = np.full(ids.shape, np.inf)
     lines, _ = np.nonzero(taken)
-    distances[taken] = vectors.distances(rows[lines], best.ids[taken])
-    order = np.lexsort((best.ids, distances), axis=1)[:, :k]
+    distances[taken] = vectors.distances(rows[lines], ids[taken])
+    order = np.lexsort((ids, distances), axis=1)[:, :k]
     return (
-        np.take_along_axis(best.ids, order, axis=1).astype(np.int64),
+        np.take_along_axis(ids, order, axis=1).astype(np.int64),
         np.take_along_axis(distances, order, axis=1),
     )
 
@@ -216,8 +261,8 @@ def _add_pairs(
 class PairsBar(ProgressBar):
     """The progress of comparing every vector with those before it."""
 
-    def __init__(self, count: int) -> None:
-        super().__init__(count, "Comparing", show=count >= SHOW_FROM)
+    def __init__(self, count: int, progress: Any = None) -> None:
+        super().__init__(count, "Comparing", show=count >= SHOW_FROM, progress=progress)
         self._count = count
         self._done = 0
 

@@ -34,13 +34,37 @@ def read(
     """
     if not ids:
         return Vectors(0, 1, metric)
-    dim = collection.layout.dimension
-    vectors = Vectors(len(ids), dim, metric)
-    size = max(1, _PAGE_BYTES // (4 * dim))
+    vectors = Vectors(len(ids), collection.layout.dimension, metric)
+    read_into(vectors, 0, collection, ids, progress=progress)
+    return vectors
+
+
+def read_into(
+    vectors: Vectors,
+    start: int,
+    collection: MilvusCollection,
+    ids: Sequence[str],
+    *,
+    progress: Any = None,
+) -> None:
+    """Reads the vectors of IDs, in their order, into others.
+
+    Args:
+        vectors: are filled
+        start: the position of the first
+        collection: the collection to read
+        ids: primary keys
+        progress (None): a progress setting of FiftyOne
+
+    Raises:
+        MissingIDsError: if some of them were removed from the collection
+        FiftyOneMilvusError: if Milvus can't be reached or refuses
+    """
+    size = max(1, _PAGE_BYTES // (4 * vectors.dim))
     show = len(ids) >= SHOW_FROM
     with ProgressBar(len(ids), "Reading vectors", show=show, progress=progress) as bar:
-        for start in range(0, len(ids), size):
-            page = list(ids[start : start + size])
+        for at in range(0, len(ids), size):
+            page = list(ids[at : at + size])
             rows = collection.fetch(page)
             if len(rows.ids) != len(page):
                 missing = next(i for i in page if i not in set(rows.ids))
@@ -48,6 +72,5 @@ def read(
                     f"Found {len(page) - len(rows.ids)} IDs (for example '{missing}') that were "
                     f"removed from the {collection.where} meanwhile; call reload() and try again"
                 )
-            vectors.fill(start, rows.vectors)
+            vectors.fill(start + at, rows.vectors)
             bar.update(len(page))
-    return vectors

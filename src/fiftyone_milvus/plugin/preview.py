@@ -6,11 +6,14 @@ import threading
 from dataclasses import dataclass
 from typing import Any
 
+import fiftyone.operators.types as types
 import numpy as np
 
+from fiftyone_milvus.errors import FiftyOneMilvusError
 from fiftyone_milvus.inventory.stored_index import open_index
 from fiftyone_milvus.metrics import Array
 from fiftyone_milvus.numbers import as_number
+from fiftyone_milvus.plugin.operator import from_app
 
 SAMPLE = 1000
 """Vectors whose nearest neighbor is searched: a share of 5 % is then known to within 0.7 %."""
@@ -69,6 +72,47 @@ def size_of(dataset: Any, key: str) -> int:
         FiftyOneMilvusError: if Milvus does not answer
     """
     return open_index(dataset, key).total_index_size
+
+
+def due(ctx: Any, inputs: Any, size: int, what: str) -> bool:
+    """Whether a form previews now; for a large index only after a switch, which it adds.
+
+    Args:
+        ctx: the execution context
+        inputs: the :class:`fiftyone.operators.types.Object` of the form
+        size: how many vectors the index has
+        what: what the switch does, such as ``"Select now, to look at it"``
+    """
+    # FiftyOne resolves the form for Python and for delegated execution too
+    if not from_app(ctx):
+        return False
+    if size <= AT_ONCE:
+        return True
+    text = f"{what}; reads all {size:,} vectors once"
+    view = types.SwitchView()
+    inputs.bool("preview", default=False, label="Preview", description=text, view=view)
+    return bool(ctx.params.get("preview"))
+
+
+def choose_distance(ctx: Any, inputs: Any, key: str | None, description: str) -> float | None:
+    """Adds the choice of a distance, with a suggestion in the App; returns what is chosen.
+
+    Args:
+        ctx: the execution context
+        inputs: the :class:`fiftyone.operators.types.Object` of the form
+        key: the brain key, or None if there is no index
+        description: what is within the distance
+    """
+    suggested = None
+    try:
+        if key is not None and from_app(ctx) and size_of(ctx.dataset, key) <= AT_ONCE:
+            suggested = of(ctx.dataset, key).suggestion
+    except FiftyOneMilvusError as error:
+        inputs.view("no_preview", types.Error(label=str(error)))
+    inputs.float(
+        "thresh", required=True, default=suggested, label="Distance", description=description
+    )
+    return as_number(ctx.params.get("thresh", suggested))
 
 
 def of(dataset: Any, key: str) -> Preview:

@@ -167,11 +167,33 @@ def _by_kind(items: Any, name: str) -> dict[str, list[str]]:
     return found
 
 
-def _mean(index: MilvusSimilarityIndex, ids: Sequence[str], *, labels: bool) -> Array:
+def vectors_of(
+    index: MilvusSimilarityIndex, ids: Sequence[str], *, labels: bool | None = None
+) -> Array:
+    """Returns the vectors of samples or labels that were selected.
+
+    Args:
+        index: the index
+        ids: sample IDs, or label IDs
+        labels (None): which of them; None for the primary keys of the index
+
+    Returns:
+        a ``num_found x num_dims`` float32 array, without those that are not in the index any more
+
+    Raises:
+        InvalidInputError: if none is in the index
+    """
+    if labels is None:
+        labels = index.config.patches_field is not None
     samples, label_ids = (None, list(ids)) if labels else (list(ids), None)
     vectors, _, _ = index.get_embeddings(samples, label_ids, allow_missing=True)
     if not len(vectors):
         raise InvalidInputError(
             f"Nothing of the selection is in index '{index.key}'; sync the index first"
         )
+    return vectors
+
+
+def _mean(index: MilvusSimilarityIndex, ids: Sequence[str], *, labels: bool) -> Array:
+    vectors = vectors_of(index, ids, labels=labels)
     return np.asarray(vectors, dtype=np.float64).mean(axis=0)

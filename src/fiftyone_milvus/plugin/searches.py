@@ -28,7 +28,9 @@ MAX_BYTES = 2_000_000
 _REPEATED = "-search-"
 """In the keys of searches that can be repeated."""
 
-PARAMS = ("brain_key", "query", "text", "k", "max_distance", "filter", "best_only", "reverse")
+PARAMS = (
+    "brain_key", "query", "text", "k", "max_distance", "filter", "best_only", "reverse", "diverse",
+)  # fmt: skip
 """What of a search is kept as it was typed."""
 
 
@@ -47,6 +49,8 @@ class Search:
         searched: what the next search searches by default, likewise
         before: where the user was before the first search, likewise
         when: seconds since 1970
+        feedback: the IDs of what users chose among the results before: ``"more"`` like these,
+            ``"less"`` like those
     """
 
     title: str
@@ -59,6 +63,7 @@ class Search:
     searched: Mapping[str, Any]
     before: Mapping[str, Any]
     when: float = field(default_factory=time.time)
+    feedback: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
     def key(self) -> str:
@@ -97,7 +102,9 @@ def keep(dataset: Any, search: Search) -> None:
     store = _store(dataset)
     if _size(search) > MAX_BYTES:
         # It can't be repeated, but left
-        search = replace(search, title="", selected={}, image=None, within=Place().to_dict())
+        search = replace(
+            search, title="", selected={}, image=None, within=Place().to_dict(), feedback={}
+        )
     if _size(search) > MAX_BYTES:
         return
     for key, old in _read(store):
@@ -152,7 +159,8 @@ def _size(search: Search) -> int:
 
 def _same(one: Search, other: Search) -> bool:
     return bool(one.title) and all(
-        getattr(one, name) == getattr(other, name) for name in ("params", "selected", "image")
+        getattr(one, name) == getattr(other, name)
+        for name in ("params", "selected", "image", "feedback")
     )
 
 

@@ -118,10 +118,10 @@ class Built:
         inner = found.pop("params", None)
         found.update(inner if isinstance(inner, Mapping) else {})
         params = {str(n): str(v) for n, v in found.items()}
-        total, done = index.get("total_rows"), index.get("indexed_rows")
-        if not index or total is None or done is None:
+        done, waiting = index.get("indexed_rows"), index.get("pending_index_rows")
+        if done is None or waiting is None:
             return cls(None, params)
-        return cls(done / total if total else 1.0, params, done)
+        return cls(done / (done + waiting) if waiting else 1.0, params, done)
 
 
 def read_layout(

@@ -19,6 +19,7 @@ import math
 from typing import Any, NamedTuple
 
 from fiftyone_milvus.collection import INDEXED_FROM, MilvusCollection
+from fiftyone_milvus.collection.consistency import SegmentState
 
 SHARE = 0.05
 """The largest share of a segment in one filtered search; HNSW compares every row below 0.07."""
@@ -62,19 +63,17 @@ def exact_split(collection: MilvusCollection, rows: int) -> Split | None:
     index_type = collection.layout.index_type
     if index_type not in ("FLAT", "IVF_FLAT", "HNSW"):
         return None
-    growing, sealed = collection.segment_state()
-    if growing > UNSEALED:
+    state = collection.segment_state()
+    if not _uses_index(state, index_type):
         return None
     if index_type == "FLAT":
         return Split(1, {})
     if index_type == "IVF_FLAT":
         return Split(1, {"nprobe": _EVERY_LIST})
-    if sealed is None:
+    if state.sealed is None:
         return None
-    large = [segment for segment in sealed if segment[0] >= INDEXED_FROM]
-    if not all(indexed for _, indexed in large):
-        return None
-    share = min(1.0, rows / min(large)[0]) if large else 0.0
+    large = [size for size, _ in state.sealed if size >= INDEXED_FROM]
+    share = min(1.0, rows / min(large)) if large else 0.0
     return Split(max(1, math.ceil(share / SHARE)), {})
 
 
@@ -93,9 +92,12 @@ def is_settled(collection: MilvusCollection) -> bool:
     Raises:
         FiftyOneMilvusError: if Milvus can't be reached or refuses
     """
-    growing, sealed = collection.segment_state()
-    if growing > UNSEALED:
+    return _uses_index(collection.segment_state(), collection.layout.index_type)
+
+
+def _uses_index(state: SegmentState, index_type: str | None) -> bool:
+    if state.growing > UNSEALED:
         return False
-    if collection.layout.index_type == "FLAT":
+    if index_type == "FLAT":
         return True  # which is none
-    return all(indexed for rows, indexed in sealed or () if rows >= INDEXED_FROM)
+    return all(indexed for rows, indexed in state.sealed or () if rows >= INDEXED_FROM)

@@ -10,6 +10,7 @@ from fiftyone_milvus.dataset.kept_ids import KEPT
 from fiftyone_milvus.metrics import Array
 from fiftyone_milvus.search.exactness import exact_split
 from fiftyone_milvus.search.planner import WIDE_MARGIN, WIDE_MIN, Searcher, Step, Trace
+from fiftyone_milvus.search.question import Question
 from fiftyone_milvus.search.scope import Scope
 
 
@@ -42,6 +43,7 @@ class Explanation:
         alternatives: every plan that could answer, the cheapest estimate first
         kept_views: of how many views this process keeps the IDs, for the next search in them
         kept_bytes: the memory of these IDs
+        question: what was searched for, if it has several parts
     """
 
     plan: str
@@ -52,6 +54,7 @@ class Explanation:
     alternatives: tuple[Alternative, ...]
     kept_views: int = 0
     kept_bytes: int = 0
+    question: Question | None = None
 
     @property
     def milliseconds(self) -> float:
@@ -66,6 +69,8 @@ class Explanation:
             f"{among}{self.rows:,} rows",
             *(f"  {s.plan:<10} {s.milliseconds:8.1f} ms   {s.what}" for s in self.steps),
         ]
+        if self.question is not None:
+            lines += ["question   share", *self.question.lines()]
         columns = {
             "estimate": [a.estimate for a in self.alternatives],
             "measured": [a.measured for a in self.alternatives],
@@ -94,6 +99,7 @@ def explain(
     k: int | None,
     *,
     analyze: bool = False,
+    question: Question | None = None,
 ) -> Explanation:
     """Searches, and returns how.
 
@@ -103,6 +109,7 @@ def explain(
         query: a ``1 x num_dims`` float32 array
         k: how many rows; None for all
         analyze (False): whether to run every plan and measure it
+        question (None): what ``query`` was put together from
 
     Returns:
         an :class:`Explanation`, whose times are in milliseconds
@@ -126,7 +133,7 @@ def explain(
         others.append(Alternative(plan, estimate, measured))
     plan = trace.steps[-1].plan if trace.steps else "none"
     return Explanation(
-        plan, tuple(trace.steps), rows, size, k, tuple(others), len(KEPT), KEPT.nbytes
+        plan, tuple(trace.steps), rows, size, k, tuple(others), len(KEPT), KEPT.nbytes, question
     )
 
 

@@ -18,7 +18,7 @@ import zlib
 from typing import Any
 
 from fiftyone_milvus.collection import MilvusCollection
-from fiftyone_milvus.search.exactness import UNSEALED
+from fiftyone_milvus.search.exactness import is_settled
 
 FILLED = 0.9
 """The share of a partition, deleted rows included, from which on it counts as filled."""
@@ -50,7 +50,7 @@ def hold_only(collection: MilvusCollection, expression: str) -> bool:
         return False
     names = collection.partitions()
     touched = {partition_of(value, len(names)) for value in values}
-    if collection.segment_state().growing > UNSEALED:
+    if not is_settled(collection):
         return False
     rows = sum(collection.partition_rows(names[i]) for i in touched)
     return collection.count(expression, sealed_only=True) >= FILLED * rows

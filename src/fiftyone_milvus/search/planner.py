@@ -24,7 +24,7 @@ from fiftyone_milvus.collection import MilvusCollection, filters
 from fiftyone_milvus.embedded.markers import FARTHEST
 from fiftyone_milvus.errors import EngineError, InvalidInputError
 from fiftyone_milvus.metrics import Array
-from fiftyone_milvus.search import exact, partitions
+from fiftyone_milvus.search import exact, partitions, unsettled
 from fiftyone_milvus.search.calls import Calls
 from fiftyone_milvus.search.costs import Costs
 from fiftyone_milvus.search.exactness import SHARE, UNSEALED, Split, exact_split, is_settled
@@ -241,10 +241,13 @@ class Searcher:
 
     # -- plans ---------------------------------------------------------------------------------
 
-    def _whole(self, queries: Array, k: int) -> list[Neighbors]:
+    def _whole(self, queries: Array, k: int) -> list[Neighbors] | None:
+        """Searches without a filter; None if a server has not compared what it had to."""
         start = time.perf_counter()
-        found = self._calls.search(queries, k)
+        found = unsettled.nearest(self._calls, queries, k)
         self.trace.note("whole", f"{k} nearest", start)
+        if found is None:
+            return None
         short = [i for i, n in enumerate(found) if len(n.ids) < k]
         if short:
             size = min(k, self.collection.count())
@@ -300,8 +303,6 @@ class Searcher:
             return None
         facts, rows = scope.facts, self.collection.rows_hint()
         _ = scope.known  # if so, the facts have its size
-        if self.plan is None and self._is_doubtful(scope, rows):
-            return None
         most = rows if self._calls.embedded else self._calls.window
         limit = self._first_limit(k, facts, rows)
         while True:
@@ -309,7 +310,10 @@ class Searcher:
                 return None
             limit = min(limit, most)
             start = time.perf_counter()
-            (found,) = self._calls.search(query, limit, params=self._depth(limit))
+            nearest = unsettled.nearest(self._calls, query, limit, self._depth(limit))
+            if nearest is None:
+                return None
+            (found,) = nearest
             inside = np.flatnonzero(scope.keep(found.ids, found.sample_ids))
             what = f"{len(inside)} of {len(found.ids)} are in the view"
             self.trace.note("wide", what + _kept(scope), start)
@@ -328,14 +332,6 @@ class Searcher:
                 limit = min(16 * limit, most)
             else:
                 limit = max(_limit(k, facts.share), 2 * limit)
-
-    def _is_doubtful(self, scope: Scope, rows: int) -> bool:
-        """Whether to search a view exactly, as a server does not use its index yet."""
-        if self._calls.embedded:
-            return False
-        facts = scope.facts
-        size = facts.size if facts.size is not None else (facts.share or 0.0) * rows
-        return size <= FEW_IDS and not is_settled(self.collection) and scope.few(FEW_IDS)
 
     def _depth(self, limit: int) -> dict[str, int]:
         """Returns the search parameters of a wide search: none if the user has set some.
@@ -378,9 +374,13 @@ class Searcher:
             if known:
                 return limit <= size / KNOWN_IDS_PER_CANDIDATE
             return limit <= size / IDS_PER_CANDIDATE + rows / ROWS_PER_CANDIDATE
+        if is_settled(self.collection):
+            among, again = costs.by_ids(size), 0.0
+        else:
+            among, again = costs.by_vectors(size), costs.search(limit)
         if known:
-            return costs.search(limit) < costs.by_ids(size)
-        return costs.wide(limit) < costs.read_ids(size) + costs.by_ids(size)
+            return costs.search(limit) + again < among
+        return costs.wide(limit) + again < costs.read_ids(size) + among
 
     def _opposite(self, queries: Array, k: int, scope: Scope | None) -> list[Neighbors]:
         """Returns the farthest rows, which are the nearest of the opposite vectors.

@@ -44,7 +44,7 @@ class SearchResults(Sequence[SearchResult]):
         sample_ids: the sample ID of each result
         label_ids: the label ID of each, or None if the index holds no patches
         distances: a float64 array of the same length, ascending; descending if the least similar
-            were asked for
+            were asked for; in the order of the results if they are diverse
     """
 
     sample_ids: list[str]
@@ -95,7 +95,8 @@ class SearchResults(Sequence[SearchResult]):
         what = "samples" if self.label_ids is None else "patches"
         if not len(self):
             return f"{type(self).__name__}(no {what})"
-        first, last = self.distances[0], self.distances[-1]
+        first = self.distances[0]
+        last = self.distances.max() if first <= self.distances[-1] else self.distances.min()
         return f"{type(self).__name__}({len(self)} {what}, distances {first:.4g} to {last:.4g})"
 
     @needs_database

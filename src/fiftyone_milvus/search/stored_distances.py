@@ -1,22 +1,63 @@
-"""Stores the distances of results in a field of the dataset.
-
-FiftyOne's ``set_values()`` marks samples as modified. Then the metadata fields of every index would
-not be up to date until ``sync_fields()``, and ``sync(refresh=True)`` would embed the samples again,
-for a number that a search has written. So distances are written without that mark, unless an index
-has the field as a metadata field.
-"""
+"""Stores the distances of results in a field of the dataset; that is no edit of samples."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import fiftyone as fo
-import fiftyone.core.odm as foo
 from bson import ObjectId
-from pymongo import UpdateOne
 
-from fiftyone_milvus.dataset.internals import member
+from fiftyone_milvus.dataset import unmarked
+from fiftyone_milvus.dataset.unmarked import Update
+from fiftyone_milvus.errors import InvalidInputError
+
+_OTHERS = ["string", "bool", "int", "long", "object", "array", "date", "objectId", "binData"]
+"""MongoDB's types of values that are no distances."""
+
+
+def check(samples: Any, patches_field: str | None, name: Any, argument: str = "dist_field") -> None:
+    """Checks that distances replace nothing but floats.
+
+    FiftyOne itself would write them to a field of integers, and to the confidence of a label.
+
+    Args:
+        samples: the :class:`fiftyone.core.collections.SampleCollection` that is searched
+        patches_field: the field of the patches that are searched, or None for samples
+        name: the caller's name for the field
+        argument ("dist_field"): the argument that has it, for errors
+
+    Raises:
+        InvalidInputError: if it is no valid name, or that of a field with other values
+    """
+    if not isinstance(name, str) or not name.isidentifier() or name.startswith("_"):
+        raise InvalidInputError(
+            f"Invalid {argument} {name!r}; expected letters, digits and underscores"
+        )
+    path = name
+    if patches_field is not None and not samples._is_patches:
+        label_type, path = samples._get_label_field_path(patches_field, name)
+        items = getattr(label_type, "_LABEL_LIST_FIELD", None)
+        if items is not None:
+            label_type = label_type._fields[items].field.document_type
+        if name in label_type._fields_ordered:
+            raise InvalidInputError(
+                f"Invalid {argument} '{name}': it is a field of every {label_type.__name__}; "
+                "choose another name"
+            )
+    field = samples.get_field(path)
+    if field is None:
+        # The schema need not declare attributes of labels
+        dataset = samples._root_dataset
+        other = path != name and dataset._sample_collection.find_one({path: {"$type": _OTHERS}})
+    else:
+        other = not isinstance(field, fo.FloatField) or getattr(field, "read_only", False)
+    if other:
+        what = "holds other values" if field is None else f"is a {type(field).__name__}"
+        raise InvalidInputError(
+            f"Invalid {argument} '{name}': '{path}' {what}, not a float field that can be "
+            "written; choose another name"
+        )
 
 
 def store(samples: Any, field: str, ids: Sequence[str], distances: Sequence[float]) -> None:
@@ -29,18 +70,11 @@ def store(samples: Any, field: str, ids: Sequence[str], distances: Sequence[floa
         distances: a float for each
     """
     dataset = samples._root_dataset
-    if samples._is_generated or not _is_ours(dataset, field):
+    if samples._is_generated or not _is_no_edit(dataset, field):
         samples.set_values(field, dict(zip(ids, distances)), key_field="id")
         return
-    _write(
-        dataset,
-        field,
-        (
-            UpdateOne({"_id": ObjectId(i)}, {"$set": {field: distance}})
-            for i, distance in zip(ids, distances)
-        ),
-        ids,
-    )
+    updates = (Update(i, {"$set": {field: distance}}) for i, distance in zip(ids, distances))
+    _write(dataset, field, updates)
 
 
 def store_on_labels(
@@ -63,7 +97,7 @@ def store_on_labels(
     """
     dataset = samples._root_dataset
     _, path = samples._get_label_field_path(patches_field, field)
-    if not _is_ours(dataset, path):
+    if not _is_no_edit(dataset, path):
         values = [
             {"sample_id": sample, "label_id": label, "value": distance}
             for sample, label, distance in zip(sample_ids, label_ids, distances)
@@ -73,38 +107,24 @@ def store_on_labels(
     root = path.rpartition(".")[0]
     in_list = root != patches_field
     key = f"{root}.$[label].{field}" if in_list else path
-    _write(
-        dataset,
-        path,
-        (
-            UpdateOne(
-                {"_id": ObjectId(sample)},
-                {"$set": {key: distance}},
-                array_filters=[{"label._id": ObjectId(label)}] if in_list else None,
-            )
-            for sample, label, distance in zip(sample_ids, label_ids, distances)
-        ),
-        sample_ids,
-    )
+
+    def update(sample: str, label: str, distance: float) -> Update:
+        filters: list[Mapping[str, Any]] = [{"label._id": ObjectId(label)}]
+        return Update(sample, {"$set": {key: distance}}, filters if in_list else None)
+
+    updates = map(update, sample_ids, label_ids, distances)
+    _write(dataset, path, updates)
 
 
-def _write(dataset: Any, path: str, updates: Iterator[Any], sample_ids: Sequence[str]) -> None:
+def _write(dataset: Any, path: str, updates: Iterable[Update]) -> None:
     if dataset.get_field(path) is None:
         dataset.add_sample_field(path, fo.FloatField)
-    # Also reloads the samples that this process holds
-    member(dataset, "_bulk_write")(list(updates), ids=list(dict.fromkeys(sample_ids)))
+    unmarked.write(dataset, path.rpartition(".")[2], updates)
 
 
-def _is_ours(dataset: Any, path: str) -> bool:
-    """Whether a field may change without a mark: it has floats, and no index may hold it."""
+def _is_no_edit(dataset: Any, path: str) -> bool:
+    """Whether a field is one for distances; FiftyOne itself refuses the others."""
     field = dataset.get_field(path)
-    if field is not None and (
-        not isinstance(field, fo.FloatField) or getattr(field, "read_only", False)
-    ):
-        return False
-    runs = foo.get_db_conn().runs.find(
-        {"_dataset_id": dataset._doc.id, "config.method": "milvus"}, {"config.fields": 1}
+    return field is None or (
+        isinstance(field, fo.FloatField) and not getattr(field, "read_only", False)
     )
-    name = path.rpartition(".")[2]
-    fields = [one for run in runs for one in run.get("config", {}).get("fields") or ()]
-    return all(one.rpartition(".")[2] != name for one in fields)

@@ -184,6 +184,9 @@ class ViewScope(Scope):
         return self.rows()
 
     def _among(self, ids: Sequence[str], sample_ids: Sequence[str]) -> Container[str]:
+        if self._plain:
+            # A third of the time that FiftyOne's values() takes
+            return set(object_ids.sample_ids(self._view.select(list(dict.fromkeys(sample_ids)))))
         if not isinstance(self._view, fop.PatchesView):
             return self._filtered(self._view.select(list(dict.fromkeys(sample_ids))))
         if self._patches_field is None:

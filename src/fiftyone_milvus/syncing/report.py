@@ -25,6 +25,8 @@ class SyncReport:
         foreign: rows of other programs, whose keys are no IDs of FiftyOne; they stay
         failed: the ID of each sample, or patch, without a vector, and the reason
         fields: what :meth:`sync_fields` did, or None if it was not called
+        lost_workers: processes that ended before they were told to; others embedded their vectors
+        shard: the part ``(i, n)`` that was synced, which the counts are of; None for all
         comparing: the seconds until it was known what is missing
         seconds: the seconds in total
     """
@@ -38,6 +40,8 @@ class SyncReport:
     foreign: int = 0
     failed: Mapping[str, str] = field(default_factory=dict)
     fields: FieldsReport | None = None
+    lost_workers: int = 0
+    shard: tuple[int, int] | None = None
     comparing: float = 0.0
     seconds: float = 0.0
 
@@ -59,7 +63,10 @@ class SyncReport:
             parts.append(f"{self.foreign} of other programs kept")
         if self.failed:
             parts.append(f"{len(self.failed)} failed")
+        if self.lost_workers:
+            parts.append(f"{self.lost_workers} workers lost")
         if self.fields is not None and self.fields.updated:
             parts.append(f"metadata fields of {self.fields.updated} updated")
         rate = f" ({self.rate:.0f} vectors/s)" if self.rate else ""
-        return f"{', '.join(parts)} in {self.seconds:.1f} s{rate}"
+        shard = f"shard {self.shard[0]}/{self.shard[1]}: " if self.shard else ""
+        return f"{shard}{', '.join(parts)} in {self.seconds:.1f} s{rate}"

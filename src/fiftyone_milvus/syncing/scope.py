@@ -10,6 +10,7 @@ from fiftyone_milvus.collection import MilvusCollection
 from fiftyone_milvus.dataset.users import User
 from fiftyone_milvus.fields.store import SyncedFields
 from fiftyone_milvus.metrics import Array
+from fiftyone_milvus.syncing.shard import Shard
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class Options:
         batch_size: the model's batch size, or None
         skip_failures: whether to continue if a sample has no usable embedding
         progress: as FiftyOne's progress bars take it
+        shard: the part of the samples to add; None for all
     """
 
     prune: bool = True
@@ -31,6 +33,7 @@ class Options:
     batch_size: int | None = None
     skip_failures: bool = True
     progress: Any = None
+    shard: Shard | None = None
 
 
 @dataclass(frozen=True)

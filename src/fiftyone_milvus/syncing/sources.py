@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,6 +16,7 @@ from fiftyone_milvus.dataset import object_ids
 from fiftyone_milvus.dataset.internals import brain_utils as fbu
 from fiftyone_milvus.errors import InvalidInputError
 from fiftyone_milvus.search.views import is_plain
+from fiftyone_milvus.syncing import images
 from fiftyone_milvus.syncing.embedding_errors import Announcements, Failures
 from fiftyone_milvus.syncing.expected_rows import Expected
 from fiftyone_milvus.syncing.scope import Options
@@ -49,14 +51,20 @@ class Source(ABC):
     no_embedding: str
     """Why a row has no embedding, if nothing else is known."""
 
+    lost = 0
+    """How many processes that embed ended before they were told to."""
+
     def __init__(self, samples: Any, patches_field: str | None) -> None:
-        dataset = samples._dataset
         # A view's stages would run again for each part, and the keys already tell what it keeps
-        plain = is_plain(samples) and dataset.media_type != "group"
-        self.samples = dataset if plain else samples
+        self.samples = samples._dataset if self.is_of_dataset(samples) else samples
         self.patches_field = patches_field
         self._synced = samples
         self._every_label = isinstance(samples, fop.PatchesView)
+
+    @staticmethod
+    def is_of_dataset(samples: Any) -> bool:
+        """Whether what is embedded can be looked up in the dataset of a view."""
+        return bool(is_plain(samples) and samples._dataset.media_type != "group")
 
     def prepare(self, expected: Expected, missing: int) -> None:
         """Is called once, when the index was compared.
@@ -75,6 +83,21 @@ class Source(ABC):
     def embed(self, part: Expected) -> Found:
         """Returns the embeddings of some expected rows."""
 
+    def each(self, parts: Iterator[Expected]) -> Iterator[tuple[Expected, Found, float]]:
+        """Yields parts with their embeddings, and the seconds that each took.
+
+        Args:
+            parts: each is taken when the one before was used, or earlier where several are embedded
+                at the same time
+        """
+        for part in parts:
+            start = time.monotonic()
+            found = self.embed(part)
+            yield part, found, time.monotonic() - start
+
+    def close(self) -> None:  # noqa: B027  (most start nothing)
+        """Ends what this started."""
+
     def view(self, part: Expected, *, labels: bool = True) -> Any:
         """Returns a view of some expected rows.
 
@@ -90,13 +113,15 @@ class Source(ABC):
 
 
 class ModelSource(Source):
-    """A FiftyOne model, which FiftyOne applies.
+    """A FiftyOne model, which FiftyOne applies, unless it needs only the pixels of whole images.
 
     Args:
         samples: as for :class:`Source`
         patches_field: likewise
         compute: embeds a view, as ``SimilarityIndex.compute_embeddings`` does
         options: the batch size, and whether to skip failures
+        model (None): the model, if it may be applied to whole images without FiftyOne
+        workers (None): how many threads, or processes of a Torch model, read images for it
     """
 
     no_embedding = "the model gave no embedding"
@@ -107,8 +132,12 @@ class ModelSource(Source):
         patches_field: str | None,
         compute: Callable[..., tuple[Any, Any, Any]],
         options: Options,
+        model: Any = None,
+        workers: int | None = None,
     ) -> None:
         super().__init__(samples, patches_field)
+        self._model = model
+        self._workers = workers
         self._compute = compute
         self._options = options
         self._announcements = Announcements()
@@ -116,6 +145,10 @@ class ModelSource(Source):
     def embed(self, part: Expected) -> Found:
         """Returns the embeddings of some rows. If a batch fails, embeds its samples one by one."""
         batch_size = self._options.batch_size
+        if self._model is not None:
+            view = self.view(part)
+            if images.serves(view, self._model, batch_size):
+                return self._read(view)
         if not self._options.skip_failures:
             return self._apply(part, batch_size)
         with Failures() as failures:
@@ -125,6 +158,17 @@ class ModelSource(Source):
             with Failures() as failures:
                 found = _join(found, self._apply(part.take(np.flatnonzero(rest)), 1))
         return replace(found, reasons=failures.reasons)
+
+    def _read(self, view: Any) -> Found:
+        return of_images(
+            images.embed(
+                view,
+                self._model,
+                self._options.batch_size,
+                workers=self._workers,
+                skip_failures=self._options.skip_failures,
+            )
+        )
 
     def _apply(self, part: Expected, batch_size: int | None) -> Found:
         view = self.view(part)
@@ -219,6 +263,12 @@ class ArraySource(Source):
         if isinstance(self._embeddings, Mapping):
             return self._embeddings.get(document)
         return self._embeddings[self._at[document]]
+
+
+def of_images(found: images.Embedded) -> Found:
+    """Returns the embeddings of whole images as those of rows."""
+    vectors = np.stack(found.vectors) if found.ids else np.empty((0, 0))
+    return Found(found.ids, found.ids, vectors, found.reasons)
 
 
 def _found(vectors: Any, sample_ids: Any, label_ids: Any) -> Found:

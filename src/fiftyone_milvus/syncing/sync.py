@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from contextlib import closing
 from typing import Any
 
 import numpy as np
@@ -53,7 +54,9 @@ def sync(target: Target, samples: Any, source: Source, options: Options) -> Sync
     start = time.monotonic()
     collection = target.collection
     embedded = Embedded.now(target.dataset)
-    expected = expected_rows.read(samples, target.patches_field)
+    everything = expected = expected_rows.read(samples, target.patches_field)
+    if options.shard is not None:
+        expected = expected.take(np.flatnonzero(options.shard.has(expected.documents)))
     exists = collection.present()
     if exists:
         difference = _compare(target, expected, options)
@@ -62,11 +65,11 @@ def sync(target: Target, samples: Any, source: Source, options: Options) -> Sync
     missing = np.flatnonzero(~difference.present)
     refresh = options.refresh and exists
     changed = _changed(target, samples, expected, difference) if refresh else missing[:0]
-    source.prepare(expected, len(missing))
+    source.prepare(everything, len(missing))
     compared = time.monotonic() - start
 
     total = len(missing) + len(changed)
-    with Upload(target, samples, source, options, total=total) as upload:
+    with closing(source), Upload(target, samples, source, options, total=total) as upload:
         remember = upload.watermark is not None and exists
         added, sample_ids = upload.add(expected.take(missing), remember=remember)
         updated, _ = upload.add(expected.take(changed))
@@ -88,7 +91,9 @@ def sync(target: Target, samples: Any, source: Source, options: Options) -> Sync
         shared=shared,
         foreign=len(difference.unexpected.foreign),
         failed=upload.failed,
+        lost_workers=source.lost,
         fields=_update_fields(target, options),
+        shard=None if options.shard is None else (options.shard.index, options.shard.count),
         comparing=compared,
         seconds=time.monotonic() - start,
     )

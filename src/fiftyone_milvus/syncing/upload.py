@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-import time
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from types import TracebackType
@@ -98,13 +98,9 @@ class Upload:
         count = 0
         sample_ids: list[str] = []
         batch_size = BatchSize(self._options.batch_size)
-        at = 0
-        while at < len(expected):
-            part = expected.take(_part(expected, at, batch_size.current))
-            at += len(part)
-            start = time.monotonic()
-            batch = self._checked(part, self._source.embed(part))
-            batch_size.record(len(part), time.monotonic() - start, batch.vectors.nbytes)
+        for part, found, seconds in self._source.each(_parts(expected, batch_size)):
+            batch = self._checked(part, found)
+            batch_size.record(len(part), seconds, batch.vectors.nbytes)
             self._bar.update(len(part) - len(batch))
             if len(batch):
                 self._write(batch)
@@ -165,6 +161,14 @@ class Upload:
                 f"No embedding of '{key}': {why}; fix that sample, or pass skip_failures=True"
             )
         self.failed[key] = why
+
+
+def _parts(expected: Expected, batch_size: BatchSize) -> Iterator[Expected]:
+    at = 0
+    while at < len(expected):
+        part = expected.take(_part(expected, at, batch_size.current))
+        at += len(part)
+        yield part
 
 
 def _part(expected: Expected, start: int, size: int) -> npt.NDArray[np.intp]:

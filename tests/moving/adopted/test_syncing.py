@@ -1,8 +1,9 @@
 """``sync()``, without what the built-in does not record: when embeddings were computed, fields."""
 
 from tests.moving.adopted import taking
-from tests.syncing import test_sync
+from tests.syncing import conftest, test_sync
 
+globals().update(taking.of(conftest))
 globals().update(
     taking.of(
         test_sync,

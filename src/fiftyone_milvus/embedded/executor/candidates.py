@@ -10,15 +10,16 @@ the filter and ``k``, and needs no tuning.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from fiftyone_milvus.embedded.executor import scan
+from fiftyone_milvus.embedded.executor import near_lists, scan
 from fiftyone_milvus.embedded.executor.parts import LivePart, Mask
 from fiftyone_milvus.embedded.executor.scan import Hits
-from fiftyone_milvus.embedded.executor.vectors import THREADS, Floats, Rows, threads
+from fiftyone_milvus.embedded.executor.vectors import FEW_QUERIES, THREADS, Floats, Rows, threads
 from fiftyone_milvus.embedded.storage.codes import Codes
 
 CERTAINTY = 4.0
@@ -35,7 +36,9 @@ _SCANNED_BYTES = 48 << 20
 #: From so many queries on, a matrix product of all rows is faster, up to so many rows.
 _BATCH, _BATCH_ROWS = 8, 150_000
 
-_QUERY_CHUNK = 64
+_QUERY_CHUNK, _SCAN_CHUNK = 64, 1024
+
+Way = Callable[[Sequence["Coded"], str, Floats, int, str], Hits]
 
 
 @dataclass(frozen=True)
@@ -88,17 +91,31 @@ def search(parts: Sequence[Coded], field: str, queries: Floats, k: int, metric: 
     Returns:
         :class:`.Hits` of at most ``k`` columns, with exact scores
     """
-    chunks = [
-        _search_chunk(parts, field, queries[i : i + _QUERY_CHUNK], k, metric)
-        for i in range(0, len(queries), _QUERY_CHUNK)
-    ]
-    return Hits(
-        np.concatenate([c.rows for c in chunks]), np.concatenate([c.scores for c in chunks])
-    )
+    k = min(k, sum(part.count for part in parts))
+    hits, left = near_lists.search(parts, field, queries, k, metric)
+    if metric == "L2" and len(queries) > FEW_QUERIES:
+        # Products lose digits of small distances
+        done = np.setdiff1d(np.arange(len(queries)), left)
+        rows = hits.rows[done]
+        exact = scan.ordered(rows, -_scores(parts, field, queries[done], rows, metric), k, metric)
+        hits.rows[done], hits.scores[done] = exact.rows, exact.scores
+    ways: list[Way] = [_search_chunk, _scanned]
+    seconds: list[float] = []
+    while len(left):
+        # Of many queries, some are asked in each way, and the rest in the faster one
+        several = len(left) > _QUERY_CHUNK and len(seconds) < len(ways)
+        way = ways[len(seconds) if several else int(np.argmin(seconds or [0]))]
+        size = _SCAN_CHUNK if way is _scanned and not several else _QUERY_CHUNK
+        some, left = left[:size], left[size:]
+        start = time.perf_counter()
+        found = way(parts, field, queries[some], k, metric)
+        if several:
+            seconds.append(time.perf_counter() - start)
+        hits.rows[some], hits.scores[some] = found.rows, found.scores
+    return hits
 
 
 def _search_chunk(parts: Sequence[Coded], field: str, queries: Floats, k: int, metric: str) -> Hits:
-    k = min(k, sum(part.count for part in parts))
     hits = Hits(np.full((len(queries), k), -1), np.zeros((len(queries), k), dtype=np.float32))
     left = np.arange(len(queries))
     pool = max(_POOL, 8 * k)
@@ -108,13 +125,17 @@ def _search_chunk(parts: Sequence[Coded], field: str, queries: Floats, k: int, m
         left = left[~sure]
         if not len(left):
             return hits
-    every = []
-    for part in parts:
-        some = scan.search(part.part, part.allowed, field, queries[left], k, metric)
-        every.append(Hits(np.where(some.rows < 0, -1, some.rows + part.start), some.scores))
-    exact = scan.merge(every, k, metric)
+    exact = _scanned(parts, field, queries[left], k, metric)
     hits.rows[left], hits.scores[left] = exact.rows, exact.scores
     return hits
+
+
+def _scanned(parts: Sequence[Coded], field: str, queries: Floats, k: int, metric: str) -> Hits:
+    every = []
+    for part in parts:
+        some = scan.search(part.part, part.allowed, field, queries, k, metric)
+        every.append(Hits(np.where(some.rows < 0, -1, some.rows + part.start), some.scores))
+    return scan.merge(every, k, metric)
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,16 @@ import json
 from typing import Any
 
 from milvus_lite.adapter.grpc import MilvusServicer
+from milvus_lite.adapter.grpc.errors import to_status_kwargs
 from milvus_lite.exceptions import MilvusLiteError
 from pymilvus.grpc_gen import common_pb2, milvus_pb2
 
 from fiftyone_milvus.embedded.metadata import Metadata
+from fiftyone_milvus.embedded.storage import own_types
 
-_BUILD_PARAMS = ("nlist", "M", "efConstruction", "m", "nbits", "sq_type")
+_BUILD_PARAMS = (
+    "nlist", "M", "efConstruction", "m", "nbits", "sq_type", "refine", "refine_type"
+)  # fmt: skip
 
 
 class PlainServicer(MilvusServicer):
@@ -57,7 +61,7 @@ class PlainServicer(MilvusServicer):
 
     def DescribeIndex(self, request: Any, context: Any) -> Any:
         """The indexes."""
-        return self._describing.DescribeIndex(request, context)
+        return with_own_types(self._describing.DescribeIndex(request, context))
 
     def GetCollectionStatistics(self, request: Any, context: Any) -> Any:
         """The number of rows; of a closed collection, those in sealed segments."""
@@ -87,9 +91,33 @@ class PlainServicer(MilvusServicer):
         """
         given = {pair.key: pair.value for pair in request.extra_params}
         build = {name: decoded(given[name]) for name in _BUILD_PARAMS if name in given}
-        if build and "params" not in given:
-            request.extra_params.add(key="params", value=json.dumps(build))
+        if "params" in given:
+            inner = decoded(given["params"])
+            build = inner if isinstance(inner, dict) else {}
+        name = given.get("index_type", "").upper()
+        if name in own_types.NAMES:
+            try:
+                given["index_type"], build = own_types.to_kept(name, build)
+            except MilvusLiteError as error:
+                return common_pb2.Status(**to_status_kwargs(error))
+        if build:
+            given["params"] = json.dumps(build)
+        del request.extra_params[:]
+        request.extra_params.extend(
+            common_pb2.KeyValuePair(key=key, value=value) for key, value in given.items()
+        )
         return super().CreateIndex(request, context)
+
+
+def with_own_types(answer: Any) -> Any:
+    """Names the index types of a ``DescribeIndexResponse`` that Milvus Lite does not have."""
+    for index in answer.index_descriptions:
+        found = {pair.key: pair for pair in index.params}
+        if "params" in found:
+            kept = found["index_type"].value, json.loads(found["params"].value)
+            found["index_type"].value, params = own_types.from_kept(*kept)
+            found["params"].value = json.dumps(params)
+    return answer
 
 
 def decoded(text: str) -> Any:

@@ -39,7 +39,7 @@ from fiftyone_milvus.embedded.executor.live_rows import (
     maintenance,
 )
 from fiftyone_milvus.embedded.executor.parts import LivePart, Mask
-from fiftyone_milvus.embedded.executor.plain import PlainServicer
+from fiftyone_milvus.embedded.executor.plain import PlainServicer, with_own_types
 from fiftyone_milvus.embedded.executor.requests import SearchRequest, read_query, read_search
 from fiftyone_milvus.embedded.executor.vectors import Rows
 from fiftyone_milvus.embedded.locks import Call, Collection, Locks, WaitError
@@ -278,13 +278,15 @@ class FastServicer(PlainServicer):
         plain._get_collection = lambda request, context: counted
         answer = plain.DescribeIndex(request, None)
         for index in answer.index_descriptions:
-            # Milvus Lite builds in the background, and reports all rows as indexed
+            # Milvus Lite builds in the background, and reports all rows as indexed. No index waits
+            # to be built for rows that are in no file yet, as on a server for growing segments
             name = index.field_name
             if str(col._index_specs[name].index_type) not in _UNBUILT:
+                growing = sum(p.count for p in view.parts if p.part.segment is None)
                 waiting = sum(p.count for p in view.parts if not vector_indexes.is_indexed(p, name))
                 index.indexed_rows = view.count - waiting
-                index.pending_index_rows = waiting
-        return answer
+                index.pending_index_rows = waiting - growing
+        return with_own_types(answer)
 
     # writing
 
@@ -411,8 +413,10 @@ def _nearest(view: View, col: Any, asked: SearchRequest) -> scan.Hits:
         if id(part) in by_codes:
             continue
         index = vector_indexes.usable(part, asked.field, k, asked.metric)
-        if index is not None and not asked.expr:
-            hits = vector_indexes.search(index, part, queries, k, asked.metric, asked.params)
+        if index is not None and not asked.expr and not asked.exact:
+            hits = vector_indexes.search(
+                index, part, asked.field, queries, k, asked.metric, asked.params
+            )
             short = np.flatnonzero(hits.counts < k)
             if len(short):
                 # The index found too few rows: these queries are answered exactly.

@@ -5,19 +5,14 @@ the vector's size. Faiss compares a query with all codes of a segment by table l
 the processor's registers ("fast scan": https://arxiv.org/abs/1704.07355). The codes say only which
 rows may be near; exact distances decide, see :mod:`..executor.candidates`.
 
-They are made in the background, and kept in a file beside the segment's other indexes. It is not
-the only copy of anything: where it is missing, of another segment, or damaged, it is made again.
+They are made in the background, and kept in a file beside the segment's other indexes, see
+:mod:`.sidecars`.
 """
 
 from __future__ import annotations
 
-import contextlib
 import importlib
-import json
-import logging
-import os
-import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,9 +20,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fiftyone_milvus.embedded.storage.fsync import fsync_file
-
-logger = logging.getLogger(__name__)
+from fiftyone_milvus.embedded.storage import lists, sidecars
+from fiftyone_milvus.embedded.storage.lists import Lists
+from fiftyone_milvus.embedded.storage.sidecars import Seqs
 
 Floats = npt.NDArray[np.float32]
 
@@ -35,7 +30,7 @@ SUFFIX = ".codes"
 #: Smaller segments are scanned, which takes as long.
 MIN_ROWS = 8_192
 MIN_BYTES = 8 << 20
-_FORMAT = 2
+_FORMAT = 3
 _TRAINING_ROWS = 8_192
 _BLOCK_FLOATS = 4_000_000
 #: A row whose code is this many times as far off as usual is always compared exactly.
@@ -61,6 +56,7 @@ class Codes:
         metric: ``COSINE`` (codes of vectors of length one), ``IP`` or ``L2``
         offset: what is added to Faiss' scores so that they are right on average
         outliers: the rows whose codes are far off, int64
+        lists: which rows are near each other
         inverse: one over each vector's length, float32; None unless the metric is ``COSINE``
     """
 
@@ -68,6 +64,7 @@ class Codes:
     metric: str
     offset: float
     outliers: npt.NDArray[np.int64]
+    lists: Lists
     inverse: Floats | None = None
 
     def search(
@@ -125,14 +122,20 @@ def build(vectors: Floats, metric: str, is_needed: Callable[[], bool]) -> Codes 
     index.by_residual = False
     index.pq.cp.niter = 10
     some = np.sort(np.random.default_rng(0).permutation(rows)[:_TRAINING_ROWS])
-    index.train(_prepared(np.stack([vectors[row] for row in some.tolist()]), metric)[0])
+    sample = prepared(np.stack([vectors[row] for row in some.tolist()]), metric)[0]
+    index.train(sample)
     squares = np.empty(rows, dtype=np.float32)
     inverse = np.empty(rows, dtype=np.float32)
     size = max(1024, _BLOCK_FLOATS // dimension)
-    for start in range(0, rows, size):
-        if not is_needed():
-            raise StoppedError
-        block, inverse[start : start + size] = _prepared(vectors[start : start + size], metric)
+
+    def blocks() -> Iterator[Floats]:
+        for start in range(0, rows, size):
+            if not is_needed():
+                raise StoppedError
+            block, inverse[start : start + size] = prepared(vectors[start : start + size], metric)
+            yield block
+
+    for start, block in zip(range(0, rows, size), blocks(), strict=True):
         index.add(block)
         apart = block - index.pq.decode(index.pq.compute_codes(block))
         squares[start : start + size] = np.einsum("ij,ij->i", apart, apart)
@@ -140,10 +143,11 @@ def build(vectors: Floats, metric: str, is_needed: Callable[[], bool]) -> Codes 
     if len(outliers) > _MOST_OUTLIERS * rows or not np.isfinite(squares).all():
         return None
     offset = -float(squares.mean(dtype=np.float64)) if metric == "L2" else 0.0
-    return Codes(index, metric, offset, outliers, inverse if metric == "COSINE" else None)
+    near = lists.build(blocks, sample, rows, metric)
+    return Codes(index, metric, offset, outliers, near, inverse if metric == "COSINE" else None)
 
 
-def _prepared(vectors: Floats, metric: str) -> tuple[Floats, Floats]:
+def prepared(vectors: Floats, metric: str) -> tuple[Floats, Floats]:
     """Aligned vectors, of length one under ``COSINE``, and one over their lengths."""
     block = np.ascontiguousarray(vectors, dtype=np.float32)
     block = block if block.flags.aligned else block.copy()
@@ -156,17 +160,11 @@ def _prepared(vectors: Floats, metric: str) -> tuple[Floats, Floats]:
 
 
 def path(folder: str, data_file: str, field: str) -> Path:
-    """The file of the codes of a segment.
-
-    Args:
-        folder: the folder of the partition's indexes
-        data_file: the segment's data file
-        field: the vector field
-    """
-    return Path(folder) / f"{Path(data_file).stem}.{field}{SUFFIX}"
+    """The file of the codes of a segment; see :func:`.sidecars.path`."""
+    return sidecars.path(folder, data_file, field, SUFFIX)
 
 
-def save(codes: Codes | None, file: Path, seqs: npt.NDArray[np.uint64]) -> None:
+def save(codes: Codes | None, file: Path, seqs: Seqs) -> None:
     """Writes codes to a file, whole or not at all; a full disk is logged.
 
     Args:
@@ -174,34 +172,19 @@ def save(codes: Codes | None, file: Path, seqs: npt.NDArray[np.uint64]) -> None:
         file: the file
         seqs: the sequence numbers of the segment's rows
     """
-    faiss = _faiss()
-    draft = file.with_name(file.name + ".draft")
-    try:
-        file.parent.mkdir(exist_ok=True)
-        draft.touch()
-        if codes is not None:
-            faiss.write_index(codes.index, str(draft))
-        about: dict[str, Any] = {"format": _FORMAT, "segment": _of_segment(seqs)}
-        if codes is not None:
-            outliers = codes.outliers.tolist()
-            about |= {"metric": codes.metric, "offset": codes.offset, "outliers": outliers}
-            if codes.inverse is not None:
-                # Faiss reads its own part of the file only
-                with draft.open("ab") as stream:
-                    stream.write(codes.inverse.tobytes())
-        about["crc"] = _crc(draft)
-        with draft.open("ab") as stream:
-            text = json.dumps(about).encode()
-            stream.write(text + len(text).to_bytes(8, "little") + b"%08x" % zlib.crc32(text))
-        fsync_file(str(draft))
-        draft.replace(file)
-    except (OSError, RuntimeError) as error:
-        logger.warning("'%s' is not saved: %s", file, error)
-        with contextlib.suppress(OSError):
-            draft.unlink()
+    about: dict[str, Any] = {"format": _FORMAT}
+    if codes is None:
+        sidecars.save(file, seqs, about)
+        return
+    outliers = codes.outliers.tolist()
+    about |= {"metric": codes.metric, "offset": codes.offset, "outliers": outliers}
+    about |= codes.lists.about()
+    rest = codes.lists.to_bytes()
+    rest += b"" if codes.inverse is None else codes.inverse.tobytes()
+    sidecars.save(file, seqs, about, codes.index, rest)
 
 
-def load(file: Path, metric: str, seqs: npt.NDArray[np.uint64]) -> tuple[bool, Codes | None]:
+def load(file: Path, metric: str, seqs: Seqs) -> tuple[bool, Codes | None]:
     """Reads codes.
 
     Args:
@@ -212,47 +195,13 @@ def load(file: Path, metric: str, seqs: npt.NDArray[np.uint64]) -> tuple[bool, C
     Returns:
         whether the file is there and intact, and the codes, if the segment has some
     """
-    faiss = _faiss()
-    try:
-        with file.open("rb") as stream:
-            stream.seek(-16, os.SEEK_END)
-            tail = stream.read()
-            size = int.from_bytes(tail[:8], "little")
-            stream.seek(-16 - size, os.SEEK_END)
-            end = stream.tell()
-            text = stream.read(size)
-        if zlib.crc32(text) != int(tail[8:], 16):
-            raise ValueError("it was changed")
-        about = json.loads(text)
-        if about["format"] != _FORMAT or about["segment"] != _of_segment(seqs):
-            return False, None
-        if _crc(file, end) != about["crc"]:
-            raise ValueError("it was changed")
-        if "metric" not in about:
-            return True, None
-        if about["metric"] != metric:
-            return False, None
-        index = faiss.read_index(str(file))
-        outliers = np.array(about["outliers"], dtype=np.int64)
-        inverse = None
-        if metric == "COSINE":
-            inverse = np.fromfile(file, "<f4", len(seqs), offset=end - 4 * len(seqs))
-        return True, Codes(index, metric, about["offset"], outliers, inverse)
-    except FileNotFoundError:
-        return False, None
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        logger.warning("'%s' is made again: %s", file, error)
-        return False, None
-
-
-def _of_segment(seqs: npt.NDArray[np.uint64]) -> list[int]:
-    return [len(seqs), zlib.crc32(seqs.tobytes())]
-
-
-def _crc(file: Path, end: int | None = None) -> int:
-    crc, left = 0, file.stat().st_size if end is None else end
-    with file.open("rb") as stream:
-        while left > 0 and (block := stream.read(min(left, 1 << 20))):
-            crc = zlib.crc32(block, crc)
-            left -= len(block)
-    return crc
+    found = sidecars.load(file, seqs, {"format": _FORMAT, "metric": metric})
+    if found is None or "metric" not in found.about:
+        return found is not None, None
+    about, rest, inverse = found.about, found.rest, None
+    outliers = np.array(about["outliers"], dtype=np.int64)
+    if metric == "COSINE":
+        inverse = np.frombuffer(rest[-4 * len(seqs) :], "<f4")
+        rest = rest[: -4 * len(seqs)]
+    near = Lists.from_bytes(rest, about, len(seqs))
+    return True, Codes(found.index, metric, about["offset"], outliers, near, inverse)

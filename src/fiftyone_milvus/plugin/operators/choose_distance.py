@@ -20,6 +20,9 @@ from fiftyone_milvus.plugin.places import Place
 NEAREST = 1000
 """Results whose distances the histogram shows."""
 
+_ALL = {"k": None, "max_distance": None, "reverse": False, "diverse": None}
+"""Whatever restricts or orders the results other than their distance."""
+
 _BINS = 40
 _KEPT = 8
 _known: OrderedDict[tuple[str, str], Array] = OrderedDict()
@@ -74,7 +77,7 @@ class ChooseDistance(Search):
             raise InvalidInputError("What you see is not the result of a search; search first")
         index, asked, samples = self._again(ctx, kept)
         thresh = ctx.params.get("max_distance")
-        params = {**asked.params, "k": None, "max_distance": thresh, "reverse": False}
+        params = {**asked.params, **_ALL, "max_distance": thresh}
         if as_number(thresh) is None:
             raise InvalidInputError("Give max_distance: the largest distance of a result")
         asked = replace(asked, params=params)
@@ -94,7 +97,7 @@ class ChooseDistance(Search):
         key = (str(ctx.dataset._doc.id), kept.key)
         if key not in _known:
             index, asked, samples = self._again(ctx, kept)
-            params = {**asked.params, "k": NEAREST, "max_distance": None, "reverse": False}
+            params = {**asked.params, **_ALL, "k": NEAREST}
             found = self.find(ctx, index, replace(asked, params=params), samples)
             _known[key] = np.sort(np.asarray(found["distances"], dtype=np.float64))
             while len(_known) > _KEPT:

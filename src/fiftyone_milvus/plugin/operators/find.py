@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, ClassVar
+from typing import Any
 
 import fiftyone.operators.types as types
 
 from fiftyone_milvus.errors import FiftyOneMilvusError, InvalidInputError
 from fiftyone_milvus.index import MilvusSimilarityIndex
 from fiftyone_milvus.numbers import check_integer
-from fiftyone_milvus.plugin import forms, preview, results, review, searches
-from fiftyone_milvus.plugin.operator import Info, MilvusOperator, Report, from_app
+from fiftyone_milvus.plugin import forms, preview, review
+from fiftyone_milvus.plugin.operator import Info
+from fiftyone_milvus.plugin.operators.finding import FindOperator, Found, choices, tagged
 
-_RESULTS = ("view", "tag", "select", "review")
 _DEFAULT_COUNT = 100
 """How many are found where neither a number nor a distance is given."""
 
@@ -21,88 +20,7 @@ _ORDERED_UP_TO = 10_000
 """Unique samples that are ordered: each is compared with the whole index once more."""
 
 
-class _FindOperator(MilvusOperator):
-    """Finds samples or patches, and shows, tags or selects them."""
-
-    tag: ClassVar[str]
-    """The tag, unless the caller gives one."""
-
-    order: ClassVar[str]
-    """The order of what is shown, for the form."""
-
-    reviewed: ClassVar[bool] = False
-    """Whether the result can be reviewed in the panel."""
-
-    def find(self, index: MilvusSimilarityIndex, params: Any) -> tuple[list[str], list[str]]:
-        """Returns the IDs that are found, and those to show, in their order.
-
-        Args:
-            index: restricted to the samples that are searched; for this call alone
-            params: the caller's
-        """
-        raise NotImplementedError
-
-    def choose_result(self, ctx: Any, inputs: Any) -> None:
-        """Adds the choice of what to do with the samples that are found, and of a target."""
-        choices = types.RadioGroup(orientation="horizontal")
-        choices.add_choice("view", label="Show", description=f"Show them {self.order}")
-        choices.add_choice("tag", label="Tag", description="Tag them")
-        choices.add_choice("select", label="Select", description="Select them in the grid")
-        if self.reviewed:
-            choices.add_choice(
-                "review", label="Review", description="Review them in the Milvus panel"
-            )
-        inputs.enum("result", choices.values(), default="view", label="Then", view=choices)
-        if ctx.params.get("result") == "tag":
-            inputs.str("tag", default=self.tag, required=True, label="Tag")
-        forms.choose_target(ctx, inputs, verb="Search")
-
-    def run(self, ctx: Any, report: Report) -> dict[str, Any]:
-        index, params = forms.index_of(ctx), ctx.params
-        result, tag = params.get("result") or "view", params.get("tag") or self.tag
-        known = _RESULTS if self.reviewed else _RESULTS[:-1]
-        if result not in known:
-            raise InvalidInputError(f"Unknown result {result!r}; expected one of {known}")
-        if not isinstance(tag, str):
-            raise InvalidInputError(f"Invalid tag {tag!r}; expected a string")
-        own = results.restricted(index, forms.target_of(ctx))
-        field = index.config.patches_field
-        if result == "review":
-            review.check(ctx.dataset, field)
-        report(None, "Reading vectors and comparing")
-        found, shown = self.find(own, params)
-        if result == "review":
-            groups = own.neighbors_map or {}
-            review.store(ctx.dataset, field, groups, index.key, float(own.thresh or 0.0))
-        if result == "tag":
-            results.tag(ctx.dataset, field, found, tag)
-        return {
-            "brain_key": index.key,
-            "patches_field": field,
-            "ids": found,
-            "shown": shown,
-            "thresh": None if own.thresh is None else float(own.thresh),
-            "result": result,
-            "asked": params.get("count"),
-        }
-
-    def follow_up(self, ctx: Any, result: dict[str, Any]) -> Iterable[Any]:
-        ids, what = result["ids"], result["result"]
-        if not ids:
-            return
-        if what in ("tag", "review"):
-            yield ctx.ops.reload_dataset()
-            return
-        shown = result["shown"] if what == "view" else ids
-        if what == "view" or result["patches_field"] is not None:
-            if from_app(ctx):
-                searches.keep_result(ctx, shown)
-            yield ctx.ops.set_view(results.view_of(ctx.dataset, result["patches_field"], shown))
-        if what == "select":
-            yield ctx.ops.set_selected_samples(ids)
-
-
-class FindDuplicates(_FindOperator):
+class FindDuplicates(FindOperator):
     """Finds samples or patches within a distance of another one, which is kept."""
 
     info = Info(
@@ -114,8 +32,7 @@ class FindDuplicates(_FindOperator):
         job="Finding near-duplicates",
     )
     tag = "duplicate"
-    order = "after their originals"
-    reviewed = True
+    results = choices("after their originals", tag, "select", "review")
 
     def form(self, ctx: Any, inputs: Any) -> None:
         key = forms.choose_index(ctx, inputs)
@@ -131,13 +48,20 @@ class FindDuplicates(_FindOperator):
         if near is not None:
             inputs.md(near.markdown(ctx.params.get("thresh", default)), name="preview")
         self.choose_result(ctx, inputs)
+        forms.choose_target(ctx, inputs, verb="Search")
 
-    def find(self, index: MilvusSimilarityIndex, params: Any) -> tuple[list[str], list[str]]:
-        index.find_duplicates(thresh=params.get("thresh"), fraction=params.get("fraction"))
+    def find(self, ctx: Any, index: MilvusSimilarityIndex) -> Found:
+        thresh, fraction = ctx.params.get("thresh"), ctx.params.get("fraction")
+        index.find_duplicates(thresh=thresh, fraction=fraction)
+        near, thresh, field = index.neighbors_map or {}, _thresh(index), index.config.patches_field
         # The closest first, as in FiftyOne's duplicates_view()
-        groups = sorted((index.neighbors_map or {}).items(), key=lambda group: group[1][0][1])
-        shown = [str(i) for one, others in groups for i in (one, *(o for o, _ in others))]
-        return [str(i) for i in index.duplicate_ids], shown
+        groups = sorted(near.items(), key=lambda group: group[1][0][1])
+        return Found(
+            [str(i) for i in index.duplicate_ids],
+            {"thresh": thresh},
+            [str(i) for one, others in groups for i in (one, *(o for o, _ in others))],
+            review=lambda: review.store(ctx.dataset, field, near, str(index.key), thresh or 0.0),
+        )
 
     def message(self, result: dict[str, Any]) -> tuple[str, str]:
         text = f"{len(result['ids']):,} near-duplicates"
@@ -145,33 +69,26 @@ class FindDuplicates(_FindOperator):
             text += f" within {result['thresh']:.3g}"
         if result["result"] == "review":
             text += "; review them in the Milvus panel: Duplicates"
+        text += tagged(result)
         return text, "success" if result["ids"] else "info"
+
+
+def _thresh(index: MilvusSimilarityIndex) -> float | None:
+    return None if index.thresh is None else float(index.thresh)
 
 
 def _preview(ctx: Any, inputs: Any, key: str) -> preview.Preview | None:
     """Returns the preview of an index; for a large one only after a switch, which it adds."""
-    # FiftyOne resolves the form for Python and for delegated execution too
-    if not from_app(ctx):
-        return None
     try:
-        size = preview.size_of(ctx.dataset, key)
-        if size > preview.AT_ONCE:
-            inputs.bool(
-                "preview",
-                default=False,
-                label="Preview",
-                description=f"Count the samples within a distance; reads all {size:,} vectors once",
-                view=types.SwitchView(),
-            )
-            if not ctx.params.get("preview"):
-                return None
-        return preview.of(ctx.dataset, key)
+        what = "Count the samples within a distance"
+        if preview.due(ctx, inputs, preview.size_of(ctx.dataset, key), what):
+            return preview.of(ctx.dataset, key)
     except FiftyOneMilvusError as error:
         inputs.view("no_preview", types.Error(label=str(error)))
     return None
 
 
-class FindUnique(_FindOperator):
+class FindUnique(FindOperator):
     """Finds samples or patches that differ from each other: a number of them, or all."""
 
     info = Info(
@@ -183,7 +100,7 @@ class FindUnique(_FindOperator):
         job="Finding unique samples",
     )
     tag = "unique"
-    order = "the most unique first"
+    results = choices("the most unique first", tag, "select")
 
     def form(self, ctx: Any, inputs: Any) -> None:
         forms.choose_index(ctx, inputs)
@@ -200,9 +117,11 @@ class FindUnique(_FindOperator):
             "other",
         )
         self.choose_result(ctx, inputs)
+        forms.choose_target(ctx, inputs, verb="Search")
 
-    def find(self, index: MilvusSimilarityIndex, params: Any) -> tuple[list[str], list[str]]:
-        count, thresh = params.get("count"), params.get("thresh")
+    def find(self, ctx: Any, index: MilvusSimilarityIndex) -> Found:
+        asked, thresh = ctx.params.get("count"), ctx.params.get("thresh")
+        count = asked
         if count is not None and thresh is not None:
             raise InvalidInputError("Give count or thresh, not both")
         if thresh is None:
@@ -214,7 +133,7 @@ class FindUnique(_FindOperator):
         if len(found) <= _ORDERED_UP_TO:
             # The least unique are those that are too many
             found = index._by_uniqueness(found)[:count]
-        return found, found
+        return Found(found, {"thresh": _thresh(index), "asked": asked})
 
     def message(self, result: dict[str, Any]) -> tuple[str, str]:
         found, asked = len(result["ids"]), result["asked"]
@@ -223,4 +142,4 @@ class FindUnique(_FindOperator):
             text += ", the most unique first"
         if asked and found < asked:
             text += f"; {asked:,} were asked for, but there are no more that differ from each other"
-        return text, "success"
+        return text + tagged(result), "success"

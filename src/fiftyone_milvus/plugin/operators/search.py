@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import fiftyone.operators.types as types
@@ -17,6 +17,7 @@ from fiftyone_milvus.plugin import distance_field, forms, queries, results, sear
 from fiftyone_milvus.plugin.operator import Info, MilvusOperator, Report, from_app
 from fiftyone_milvus.plugin.places import Place
 from fiftyone_milvus.plugin.queries import Selection
+from fiftyone_milvus.search import stored_distances
 from fiftyone_milvus.search.expressions import ExpressionScope
 
 _QUERIES = ("selection", "text", "image", "recent")
@@ -30,11 +31,13 @@ class Asked:
         params: the caller's, or those of a recent search
         selection: what was selected, for a search by selection
         image: the uploaded image, for a search by one
+        feedback: what was chosen among its results: the IDs under ``"more"`` and ``"less"``
     """
 
     params: Mapping[str, Any]
     selection: Selection | None = None
     image: Mapping[str, str] | None = None
+    feedback: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, ctx: Any, *, patches: bool) -> Asked:
@@ -59,7 +62,19 @@ class Asked:
         if kept is None or not kept.title:
             raise InvalidInputError("This search is not kept any more; search again")
         selection = Selection(**kept.selected) if kept.selected else None
-        return cls(kept.params, selection, kept.image)
+        return cls(kept.params, selection, kept.image, kept.feedback)
+
+    def question(self, ctx: Any, index: Any) -> dict[str, Any]:
+        """Returns what ``index.search()`` takes.
+
+        Raises:
+            InvalidInputError: if the index can't be searched by it
+        """
+        question = {"query": self.vector(ctx, index)}
+        for name, argument in (("more", "like"), ("less", "unlike")):
+            if ids := self.feedback.get(name):
+                question[argument] = queries.vectors_of(index, ids)
+        return question
 
     def vector(self, ctx: Any, index: Any) -> Any:
         """Returns the query as ``index.search()`` takes it.
@@ -87,6 +102,13 @@ class Asked:
     @property
     def title(self) -> str:
         """What is searched for, in a few words."""
+        counts = {name: len(ids) for name, ids in self.feedback.items() if ids}
+        return ", ".join(
+            [self._base_title, *(f"{count:,} {name}" for name, count in counts.items())]
+        )
+
+    @property
+    def _base_title(self) -> str:
         if self.selection is not None:
             return self.selection.words
         if self.params["query"] == "image":
@@ -137,17 +159,18 @@ class Search(MilvusOperator):
     def find(self, ctx: Any, index: Any, asked: Asked, samples: Any) -> dict[str, Any]:
         """Searches some samples; returns the result for Python callers."""
         params, patches_field = asked.params, index.config.patches_field
-        query = asked.vector(ctx, index)
+        question = asked.question(ctx, index)
         field = params.get("dist_field") or None
         if field is not None:
-            distance_field.check(samples, patches_field, field)
+            stored_distances.check(samples, patches_field, field)
         found = results.restricted(index, samples).search(
-            query,
+            **question,
             k=params.get("k"),
             filter=params.get("filter") or None,
             max_distance=params.get("max_distance"),
             group_by="sample_id" if params.get("best_only") else None,
             reverse=bool(params.get("reverse")),
+            diverse=params.get("diverse"),
         )
         if field is not None:
             found.view(dist_field=field)
@@ -161,6 +184,9 @@ class Search(MilvusOperator):
 
     def message(self, result: dict[str, Any]) -> tuple[str, str]:
         ids, distances = result["ids"], result["distances"]
+        # Diverse results are not in the order of their distances
+        if ids and distances[0] <= distances[-1]:
+            distances = sorted(distances)
         if not ids:
             return "No results; try a larger distance, another filter or more samples", "warning"
         what = "samples" if result["patches_field"] is None else "patches"
@@ -197,6 +223,7 @@ def keep(
         params={**given, "brain_key": result["brain_key"]},
         selected=asdict(asked.selection) if asked.selection else {},
         image=asked.image,
+        feedback=dict(asked.feedback),
         count=len(result["ids"]),
         found=searches.found(result["ids"]),
         within=within.to_dict(),
@@ -283,7 +310,7 @@ def _choose_recent(ctx: Any, inputs: Any, recent: list[searches.Search]) -> None
 def _describe(search: searches.Search) -> str:
     """Returns the index, the options and the age of a search."""
     params = search.params
-    names = ("k", "max_distance", "filter")
+    names = ("k", "max_distance", "filter", "diverse")
     parts = [f"{name} {params[name]}" for name in names if params.get(name) is not None]
     parts += [word for name, word in _FLAGS.items() if params.get(name)]
     minutes = max(0, round((time.time() - search.when) / 60))
@@ -311,6 +338,13 @@ def _options(ctx: Any, inputs: Any, key: str | None, config: Any) -> None:
             description="Only the closest patch of each sample",
         )
     inputs.bool("reverse", label="Least similar", description="The farthest first")
+    inputs.float(
+        "diverse",
+        min=0,
+        max=1,
+        label="Diverse",
+        description="From 0 to 1: how much the results should differ from each other",
+    )
     problem = _problem_of_field(ctx, config)
     inputs.str(
         "dist_field",
@@ -356,7 +390,7 @@ def _problem_of_field(ctx: Any, config: Any) -> str | None:
     if not name or config is None:
         return None
     try:
-        distance_field.check(forms.target_of(ctx, "view"), config.patches_field, name)
+        stored_distances.check(forms.target_of(ctx, "view"), config.patches_field, name)
     except InvalidInputError as error:
         return str(error)
     return None

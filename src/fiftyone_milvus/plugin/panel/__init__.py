@@ -7,9 +7,10 @@ from typing import Any
 import fiftyone.operators as foo
 import fiftyone.operators.types as types
 
-from fiftyone_milvus.plugin.panel.duplicates import CLOSED, Duplicates
-from fiftyone_milvus.plugin.panel.events import State, event, is_view
+from fiftyone_milvus.plugin.panel.distance import CLOSED
+from fiftyone_milvus.plugin.panel.events import State, event, is_view, seen_view
 from fiftyone_milvus.plugin.panel.home import UNCHOSEN
+from fiftyone_milvus.plugin.panel.review import ReviewPage
 
 try:
     from fiftyone.operators.categories import Categories
@@ -20,7 +21,7 @@ except ImportError:
     _CATEGORY = "Curate"
 
 
-class MilvusPanel(Duplicates, foo.Panel):
+class MilvusPanel(ReviewPage, foo.Panel):
     """The dataset's indexes, what can be done with them, and the Milvus that holds them."""
 
     @property
@@ -35,6 +36,17 @@ class MilvusPanel(Duplicates, foo.Panel):
             help_markdown="Milvus indexes of this dataset, and the Milvus that holds them",
         )
 
+    def execute(self, ctx: Any) -> Any:
+        """See the base class.
+
+        The App tells of the view thrice after each event, also if it is the same. Then nothing is
+        drawn: a drawing that arrives late would replace one of a later event.
+        """
+        told = ctx.params.get("__method__") == "on_change_view"
+        if told and ctx.panel.state.seen_view == seen_view(ctx):
+            return None
+        return super().execute(ctx)
+
     @event
     def on_change_dataset(self, ctx: Any) -> State:
         """Shows the first page of another dataset."""
@@ -43,7 +55,7 @@ class MilvusPanel(Duplicates, foo.Panel):
     @event
     def on_change_view(self, ctx: Any) -> State:
         """Notes whether there is a view, and draws the button that leaves a result."""
-        return {"view_active": is_view(ctx)}
+        return {"view_active": is_view(ctx), "seen_view": seen_view(ctx)}
 
     def render(self, ctx: Any) -> Any:
         """Draws the page that is open."""

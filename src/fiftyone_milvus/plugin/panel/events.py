@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import functools
+import hashlib
+import json
 import logging
 import threading
+import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
+
+from fiftyone.operators.panel import PanelRefBase
 
 from fiftyone_milvus.dataset.availability import answering
 from fiftyone_milvus.plugin import NAME
@@ -24,8 +30,16 @@ SHORT = 1.0
 
 _NO_CLICKS = ("tick", "on_load", "on_change_view")
 
-_running: dict[object, tuple[str, State]] = {}
-"""For each running event, its panel's ID and the changes of events that ended meanwhile."""
+_ON_THE_WAY = 10.0
+"""Seconds in which the browser has surely got an answer."""
+
+_Panel = tuple[str, str]
+
+_running: Counter[_Panel] = Counter()
+"""The events of each panel, of a dataset, that run now."""
+
+_ended: list[tuple[float, _Panel, State]] = []
+"""When the last events ended, and what they changed."""
 
 _lock = threading.Lock()
 
@@ -33,18 +47,23 @@ _lock = threading.Lock()
 def event(handler: Callable[..., State]) -> Callable[..., None]:
     """Makes an event of a handler that returns changes of the panel's state.
 
-    The App sends the state as it is when the event begins. Without the changes of events that ended
-    meanwhile, a slow event would draw the panel without them: a refresh would remove the details,
-    with the button that the user is about to click. An error becomes a line in the panel.
+    The App sends the state as it is when the event begins. Changes of other events that it does not
+    have yet are added: those of events whose answer is on the way, and those of events that end
+    meanwhile. Else a slow event would draw the panel without them: a refresh would remove the
+    details, with the button that the user is about to click. An error becomes a line in the panel.
 
     Every event also shows how work of the panel ended, and which work is not done yet.
     """
 
     @functools.wraps(handler)
     def handle(self: Any, ctx: Any) -> None:
-        running, state = object(), ctx.panel.state
+        state, panel = ctx.panel.state, (ctx.panel.id, ctx.dataset_name)
+        begun = time.monotonic()
         with _lock:
-            _running[running] = (ctx.panel.id, {})
+            _running[panel] += 1
+            missed = _missed(panel, begun - _ON_THE_WAY, state)
+        # Only here: the browser is told below, with the rest
+        PanelRefBase.set(state, missed)
         # What the user has not seen yet stays until the next click
         unseen = handler.__name__ in _NO_CLICKS
         changes: State = {} if unseen else {"problem": "", "message": None, "again": None}
@@ -63,20 +82,42 @@ def event(handler: Callable[..., State]) -> Callable[..., None]:
             changes["problem"] = str(one_line(error))
         finally:
             with _lock:
-                panel_id, meanwhile = _running.pop(running)
+                missed |= _missed(panel, begun, state)
                 for name in ("problem", "message", "again"):
                     # The click was on what was shown before
-                    if name in meanwhile and not changes.get(name):
+                    if name in missed and not changes.get(name):
                         changes.pop(name, None)
-                for other_id, missed in _running.values():
-                    if other_id == panel_id:
-                        missed |= changes
+                _running[panel] -= 1
+                others = _running[panel]
+                if not others:
+                    del _running[panel]
+                _ended.append((time.monotonic(), panel, changes.copy()))
+            # The browser may get answers in another order: so it always looks once more
+            settled = handler.__name__ == "tick" and not others and not missed
+            changes["unsettled"] = None if settled else True
         # In one call, and only if there are any, as the App draws the panel for each call
-        new = {n: v for n, v in changes.items() if meanwhile.get(n, state.get(n)) != v}
-        if meanwhile or new:
-            state.set({**meanwhile, **new})
+        new = {n: v for n, v in changes.items() if missed.get(n, state.get(n)) != v}
+        if missed or new:
+            state.set({**missed, **new})
 
     return handle
+
+
+def _missed(panel: _Panel, since: float, state: Any) -> State:
+    """Returns what events that ended since then have changed, and a state does not have."""
+    oldest = time.monotonic() - 2 * _ON_THE_WAY
+    _ended[:] = [one for one in _ended if one[0] > oldest or _running[one[1]]]
+    changes: State = {}
+    for ended, owner, changed in _ended:
+        if owner == panel and ended > since:
+            changes |= changed
+    return {name: value for name, value in changes.items() if not _same(state.get(name), value)}
+
+
+def _same(sent: Any, value: Any) -> bool:
+    """Whether the App has a value: it makes lists of tuples."""
+    one, other = (json.dumps(it, sort_keys=True, default=str) for it in (sent, value))
+    return one == other
 
 
 def work(ctx: Any, key: str | None, title: str, what: Callable[[Job], Outcome]) -> State:
@@ -102,6 +143,12 @@ def prompt(self: Any, ctx: Any, operator: str, **params: Any) -> State:
 def is_view(ctx: Any) -> bool:
     """Whether the grid shows a view that is not the whole dataset."""
     return ctx.view is not None and ctx.view != ctx.dataset.view()
+
+
+def seen_view(ctx: Any) -> str:
+    """Returns what tells the view in the grid from another, with the sidebar's filters."""
+    asked = [ctx.request_params.get(name) for name in ("view", "view_name", "filters", "extended")]
+    return hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def _shown(ctx: Any, outcome: Outcome) -> State:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import fiftyone.operators.types as types
@@ -13,7 +14,7 @@ from fiftyone_milvus.plugin import NAME, forms
 from fiftyone_milvus.plugin.jobs import Job, Outcome
 from fiftyone_milvus.plugin.operators import leave
 from fiftyone_milvus.plugin.panel import layout, texts
-from fiftyone_milvus.plugin.panel.events import State, event, is_view, prompt, work
+from fiftyone_milvus.plugin.panel.events import State, event, is_view, prompt, seen_view, work
 from fiftyone_milvus.plugin.panel.measures import Measures
 
 COMPARE_UP_TO = 200_000
@@ -27,6 +28,19 @@ _TICK = 2000
 
 _LOOKS = 30
 """How often the panel looks at an index of which nothing is built, as for few rows on a server."""
+
+_CURATE = (
+    ("find_unique", "Unique", "auto_awesome"),
+    ("select_samples", "Select", "checklist"),
+    ("find_groups", "Groups", "workspaces"),
+    ("predict_labels", "Labels", "new_label"),
+    ("find_label_errors", "Label errors", "rule"),
+    ("rate_samples", "Rate", "leaderboard"),
+    ("find_leaks", "Leaks", "call_split"),
+    ("check_new", "New image", "fact_check"),
+    ("compare_datasets", "Drift", "compare_arrows"),
+)
+"""Operators, labels and icons of what is asked of neighbors."""
 
 _UPKEEP = (
     ("sync_index", "Sync", "sync"),
@@ -128,6 +142,7 @@ class Home(Measures):
             "cards": [texts.index_card(info) for info in found],
             "compared": compare,
             "view_active": is_view(ctx),
+            "seen_view": seen_view(ctx),
             "status": texts.status(status),
             "collections": texts.collections(there),
             "collection_count": len(there),
@@ -200,7 +215,7 @@ class Home(Measures):
         if state.jobs:
             panel.md(state.jobs, name="jobs")
         building = any(map(_is_building, state.cards or []))
-        if state.jobs or (building and (state.looks or 0) < _LOOKS):
+        if state.jobs or state.unsettled or (building and (state.looks or 0) < _LOOKS):
             timer = types.TimerView(interval=_TICK, on_interval=self.tick)
             panel.view("timer", timer)
 
@@ -221,10 +236,6 @@ class Home(Measures):
                 ("map", "Map", "scatter_plot", self.on_map),
             ):
                 layout.button(buttons, button, label, icon, handler, params=of_key)
-            layout.button(
-                buttons, "find_unique", "Unique", "auto_awesome", self.on_button,
-                params={**of_key, "operator": "find_unique"},
-            )  # fmt: skip
         if card["status"] not in ("up to date", "not compared", "no answer"):
             layout.button(
                 buttons, "sync", "Sync", "sync", self.on_button,
@@ -233,15 +244,22 @@ class Home(Measures):
         label, icon = ("Less", "expand_less") if opened else ("More", "expand_more")
         given = {**of_key, "opens": not opened}
         layout.button(buttons, "more", label, icon, self.on_more, params=given)
+        if card["usable"]:
+            self._draw_operators(box, "curate", _CURATE, key)
         if opened:
-            upkeep = layout.row(box, "upkeep")
-            for operator, label, icon in _UPKEEP:
-                layout.button(
-                    upkeep, operator, label, icon, self.on_button,
-                    params={**of_key, "operator": operator},
-                )  # fmt: skip
+            self._draw_operators(box, "upkeep", _UPKEEP, key)
             self.draw_measures(box, state)
             box.md(state.details, name="details")
+
+    def _draw_operators(
+        self, box: Any, name: str, operators: Iterable[tuple[str, str, str]], key: str
+    ) -> None:
+        row = layout.row(box, name, gap=0.5)
+        for operator, label, icon in operators:
+            layout.button(
+                row, operator, label, icon, self.on_button,
+                params={"brain_key": key, "operator": operator},
+            )  # fmt: skip
 
 
 def _draw_result(ctx: Any, panel: Any) -> None:
@@ -250,6 +268,11 @@ def _draw_result(ctx: Any, panel: Any) -> None:
     if label is not None:
         row = layout.row(panel, "result")
         layout.button(row, "leave_results", label, "undo", f"{NAME}/leave_results")
+        for operator, title, icon in (
+            ("more_like", "More like selected", "thumb_up"),
+            ("less_like", "Less like selected", "thumb_down"),
+        ):
+            layout.button(row, operator, title, icon, f"{NAME}/{operator}")
         layout.button(
             row, "choose_distance", "Distances", "bar_chart", f"{NAME}/choose_distance",
             prompt=True,

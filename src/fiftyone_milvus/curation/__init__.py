@@ -1,0 +1,1 @@
+"""What neighbors are for: groups of duplicates, leaks, labels from neighbors."""
