@@ -34,6 +34,7 @@ from fiftyone_milvus.errors import (
     TLSError,
     UnreachableError,
 )
+from fiftyone_milvus.inventory import milvus_status
 from tests.conftest import Engine
 from tests.faults.wire import Wire
 from tests.support.processes import free_port
@@ -158,6 +159,25 @@ def test_ipv6(
     wire.cut()
     with refused(UnreachableError, f"at {wire.uri}: nothing listens there", capfd=capfd):
         list_collections(uri=wire.uri)
+
+
+def test_a_server_answers_as_soon_as_it_is_back(milvus_server: MilvusServer) -> None:
+    """Until gRPC connects again, calls fail with the error of before."""
+    wire = Wire(milvus_server.port)
+    connection = connect(resolve(Settings(uri=wire.uri), None))
+    assert milvus_status(connection).error is None
+    try:
+        for _ in range(3):
+            wire.cut()
+            # Long enough for gRPC's longest pauses
+            end = time.monotonic() + 2.5
+            while time.monotonic() < end:
+                assert milvus_status(connection).error is not None
+            wire.mend()
+            assert milvus_status(connection).error is None
+    finally:
+        connection.close()
+        wire.cut()
 
 
 def test_a_silent_listener(capfd: pytest.CaptureFixture[str]) -> None:

@@ -21,7 +21,11 @@ logger = logging.getLogger(__name__)
 CONNECT_TIMEOUT = 3.5
 """Seconds to wait for a server's first answer; a second is left to find out why there is none."""
 
-# By default, gRPC waits up to two minutes before it reconnects to a restarted server
+RECONNECT_SECONDS = 1.5
+"""Seconds after which a channel has tried to connect again; until then, calls fail as before."""
+
+# By default, gRPC waits up to two minutes before it reconnects to a restarted server. It varies its
+# pauses by a fifth
 _RECONNECT = {
     "grpc.initial_reconnect_backoff_ms": 50,
     "grpc.min_reconnect_backoff_ms": 2500,

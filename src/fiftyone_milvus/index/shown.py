@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fiftyone_milvus.connection.client import RECONNECT_SECONDS
 from fiftyone_milvus.connection.target import ENGINE_NAMES
 from fiftyone_milvus.errors import FiftyOneMilvusError
 from fiftyone_milvus.index.base import IndexBase
@@ -46,7 +47,7 @@ class IndexShown(IndexBase):
             self.connection.run(
                 lambda client: client.get_server_version(timeout=_SECONDS),
                 timeout=_SECONDS,
-                retry=0,
+                retry=RECONNECT_SECONDS,
             )
             count = self.total_index_size
         except FiftyOneMilvusError as error:

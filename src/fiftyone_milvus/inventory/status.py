@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass, replace
 
 from fiftyone_milvus.connection import Connection
+from fiftyone_milvus.connection.client import RECONNECT_SECONDS
 from fiftyone_milvus.connection.connection import plain_version
 from fiftyone_milvus.connection.target import ENGINE_NAMES
 from fiftyone_milvus.errors import FiftyOneMilvusError
@@ -83,9 +84,11 @@ def milvus_status(
 
 
 def ask(connection: Connection, timeout: float = ANSWER_SECONDS) -> str:
-    """Returns the version that a Milvus reports; does not retry."""
+    """Returns the version that a Milvus reports, also just after it has come back."""
     return str(
         connection.run(
-            lambda client: client.get_server_version(timeout=timeout), timeout=timeout, retry=0
+            lambda client: client.get_server_version(timeout=timeout),
+            timeout=timeout,
+            retry=RECONNECT_SECONDS,
         )
     )
