@@ -18,6 +18,7 @@ from fiftyone_milvus import inventory
 from fiftyone_milvus.demo.model import NAME as MODEL
 from fiftyone_milvus.plugin import NAME, jobs, operator
 from tests.app.digits import Scans
+from tests.conftest import Engine
 from tests.plugin.conftest import Run
 from tests.support import oracle
 from tests.support.once import one_engine
@@ -359,6 +360,17 @@ def test_the_scale_of_a_collection(digits: fo.Dataset, run: Run) -> None:
     context = ExecutionContext({**request, "target": "inputs"}, operator_uri=operator.uri)
     form = str(operator.resolve_input(context).to_json())
     assert all(label in form for label in ("Shards", "Replicas", "Partition key", "Partitions"))
+
+
+def test_the_form_offers_what_the_engine_builds(digits: fo.Dataset, engine: Engine) -> None:
+    everywhere = {"FLAT", "IVF_FLAT", "IVF_SQ8", "HNSW", "AUTOINDEX"}
+    # Milvus 2.3, of PyPI
+    own = {"embedded": {"HNSW_SQ", "IVF_RABITQ"}, "server": {"IVF_PQ", "SCANN"}}[engine.name]
+    params = {"advanced": True, "source": "model"}
+    request = {"dataset_name": digits.name, "params": params, "target": "inputs"}
+    operator = foo.get_operator(f"{NAME}/create_index")
+    form = operator.resolve_input(ExecutionContext(request, operator_uri=operator.uri))
+    assert {*form.type.properties["index_type"].type.values} == everywhere | own
 
 
 @pytest.mark.parametrize("engine", ["embedded"], indirect=True)

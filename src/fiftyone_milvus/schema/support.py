@@ -48,10 +48,10 @@ def check_offered(
     engine = connection.engine
     where = f"{engine.title} at {connection.target.address}"
     if engine.lite:
-        offered = [name for name in BUILD if name in (engine.index_types or BUILD)]
-        if index_type not in offered:
+        known = [name for name in BUILD if name in (engine.index_types or BUILD)]
+        if index_type not in known:
             raise InvalidInputError(
-                f"{where} has no {index_type} index; expected one of {', '.join(offered)}, or "
+                f"{where} has no {index_type} index; expected one of {', '.join(known)}, or "
                 "the address of a Milvus server (uri=)"
             )
         _check_lite(where, index_type, params or {})
@@ -81,6 +81,26 @@ def check_offered(
             f"{where} is built without DiskANN; use Milvus' own image with "
             "queryNode.enableDisk: true, or another index_type"
         )
+
+
+def offered(connection: Connection) -> list[str]:
+    """Returns the index types that an engine can build with parameters that suit it.
+
+    Args:
+        connection: a connection to the engine
+
+    Raises:
+        ConnectionFailedError: if it does not answer
+    """
+    return [name for name in BUILD if _is_offered(connection, name)]
+
+
+def _is_offered(connection: Connection, index_type: str) -> bool:
+    try:
+        check_offered(connection, index_type)
+    except InvalidInputError:
+        return False
+    return True
 
 
 def _check_lite(where: str, index_type: str, params: Mapping[str, Any]) -> None:

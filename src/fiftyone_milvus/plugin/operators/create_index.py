@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -19,6 +20,7 @@ from fiftyone_milvus.plugin.operator import Info, MilvusOperator, Report
 from fiftyone_milvus.plugin.places import Place
 from fiftyone_milvus.schema.columns import resolve_columns
 from fiftyone_milvus.schema.scale import MAX_PARTITIONS, MAX_SHARDS
+from fiftyone_milvus.schema.support import offered
 
 _NEEDED = {
     "model": ("model", "the name of a zoo model"),
@@ -27,7 +29,9 @@ _NEEDED = {
 }
 """For each source of embeddings, the parameter that it needs."""
 
-_INDEX_TYPES = ("HNSW", "IVF_FLAT", "IVF_SQ8", "FLAT", "AUTOINDEX")
+_INDEX_TYPES = ("FLAT", "IVF_FLAT", "IVF_SQ8", "HNSW", "AUTOINDEX")
+"""Those that every Milvus has."""
+
 _OPTIONS = ("batch_size", "num_workers", "skip_failures")
 _SETTINGS = (
     "collection_name", "consistency_level", "fields", "index_params", "index_type", "metric",
@@ -200,7 +204,7 @@ def _advanced(ctx: Any, inputs: Any, source: str) -> None:
     if source != "collection":
         inputs.enum(
             "index_type",
-            _INDEX_TYPES,
+            _index_types(),
             label="Index type",
             description="By default, HNSW on a server and AUTOINDEX on the embedded engine",
         )
@@ -241,6 +245,13 @@ def _advanced(ctx: Any, inputs: Any, source: str) -> None:
             label="Collection",
             description="The name of the new collection; by default, a free one",
         )
+
+
+def _index_types() -> Sequence[str]:
+    try:
+        return offered(inventory.configured())
+    except FiftyOneMilvusError:
+        return _INDEX_TYPES
 
 
 def _scale(ctx: Any, inputs: Any) -> None:
