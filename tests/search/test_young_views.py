@@ -124,11 +124,14 @@ def test_every_metric_is_exact_before_rows_are_indexed(engine, metric, monkeypat
     try:
         index._collection.wait_until_loaded()
         assert not is_settled(index._collection)
-        queries = data[:4] + np.float32(0.1)
-        found = index._searcher.nearest(queries, 200)
+        queries = data[:40] + np.float32(0.1)
         trues = [indexed.true(query[np.newaxis]) for query in queries]
-        for one, true in zip(found, trues, strict=True):
-            oracle.check_ranking(one.ids, true, 200, reported=one.distances)
+        for most in (unsettled.MOST_QUERIES, 39):
+            monkeypatch.setattr(unsettled, "MOST_QUERIES", most)
+            found = index._searcher.nearest(queries, 200)
+            for one, true in zip(found, trues, strict=True):
+                oracle.check_ranking(one.ids, true, 200, reported=one.distances)
+        monkeypatch.undo()
         # Where most rows are indexed, not all are compared
         monkeypatch.setattr(unsettled, "MOST_INDEXED", -1)
         found = index._searcher.nearest(queries, K)

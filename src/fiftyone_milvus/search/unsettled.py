@@ -25,8 +25,8 @@ from fiftyone_milvus.search.neighbors import Neighbors, merge
 
 logger = logging.getLogger(__name__)
 
-MOST_QUERIES = 16
-"""All rows are compared for each query; for more queries, Milvus searches as it does by itself."""
+MOST_QUERIES = 1_000
+"""For so many, Milvus compares all rows in about the time that reading all vectors takes."""
 
 MOST_INDEXED = 200_000
 """A radius that all rows are within makes Milvus walk over the whole graph of indexed segments."""
@@ -45,14 +45,15 @@ def nearest(
 
     Args:
         calls: searches the collection
-        queries: a ``num_queries x num_dims`` float32 array; of more than :data:`MOST_QUERIES`, and
-            of an index type without range searches, the answer is what Milvus gives by itself
+        queries: a ``num_queries x num_dims`` float32 array; of an index type without range
+            searches, the answer is what Milvus gives by itself
         limit: how many rows, from 1 to ``calls.window``
         params: search parameters, which replace the user's
 
     Returns:
         a list of ``num_queries`` :class:`Neighbors` of at most ``limit`` rows each; None if a
-        server that does not use its index yet has not looked into all lists
+        server that does not use its index yet has not looked into all lists, or would take longer
+        than reading all vectors
 
     Raises:
         FiftyOneMilvusError: if Milvus can't be reached or refuses
@@ -62,13 +63,15 @@ def nearest(
     def search() -> list[Neighbors]:
         return calls.search(queries, limit, params=params)
 
-    if calls.embedded or len(queries) > MOST_QUERIES or collection.held:
+    if calls.embedded or collection.held:
         return search()
     found, settled = _with_state(collection, search)
     if settled:
         return found
+    if len(queries) > MOST_QUERIES:
+        return None
     try:
-        within = [_within(calls, query[None], limit, params) for query in queries]
+        within = _within(calls, queries, limit, params)
     except EngineError as error:
         logger.debug("The index type has no range search: %s", error)
         return found
@@ -79,15 +82,20 @@ def nearest(
     return [_union(one, other, limit) for one, other in zip(within, found)]
 
 
-def _within(calls: Calls, query: Array, limit: int, params: Mapping[str, Any] | None) -> Neighbors:
+def _within(
+    calls: Calls, queries: Array, limit: int, params: Mapping[str, Any] | None
+) -> list[Neighbors]:
     """Searches within a radius that all rows are within, or many."""
     radius = _EVERY[calls.metric]
     sealed = calls.collection.segment_state().sealed
     if sum(rows for rows, indexed in sealed or () if indexed) > MOST_INDEXED:
-        (many,) = calls.search(query, min(calls.window, max(limit, _DEPTH)), params=params)
-        radius = float(to_scores(many.distances, calls.metric)[-1]) if many.ids else radius
-    (found,) = calls.search(query, limit, params={**(params or {}), "radius": radius})
-    return found
+        depth = min(calls.window, max(limit, _DEPTH))
+        many = [n for n in calls.search(queries, depth, params=params) if n.ids]
+        last = [float(to_scores(n.distances, calls.metric)[-1]) for n in many]
+        # The widest of all: of one query, that is only deeper
+        widest = max if calls.metric == "euclidean" else min
+        radius = widest(last, default=radius)
+    return calls.search(queries, limit, params={**(params or {}), "radius": radius})
 
 
 def _union(one: Neighbors, other: Neighbors, limit: int) -> Neighbors:
