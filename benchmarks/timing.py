@@ -15,7 +15,7 @@ Contender = Callable[[], float]
 
 @dataclass(frozen=True)
 class Times:
-    """The seconds of every repetition of one contender, in the order of the repetitions."""
+    """The seconds of each repetition of one contender, in the order of the repetitions."""
 
     seconds: tuple[float, ...]
 
@@ -34,7 +34,7 @@ class Ratio:
 
     Attributes:
         min: of their fastest repetitions
-        median: the median over the repetitions, each of which ran both
+        median: the median over the repetitions that ran both
     """
 
     min: float
@@ -42,7 +42,7 @@ class Ratio:
 
     @classmethod
     def of(cls, one: Times, other: Times) -> Ratio:
-        pairs = np.array(one.seconds) / np.array(other.seconds)
+        pairs = [a / b for a, b in zip(one.seconds, other.seconds)]
         return cls(one.min / other.min, float(np.median(pairs)))
 
 
@@ -58,9 +58,16 @@ def timed(work: Callable[[], object]) -> Contender:
 
 
 def take_turns(
-    contenders: Mapping[str, Contender], repeats: int, *, warmup: int = 1
+    contenders: Mapping[str, Contender],
+    repeats: int,
+    *,
+    warmup: int = 1,
+    most_seconds: float = np.inf,
 ) -> dict[str, Times]:
-    """Runs the contenders in turn, ``repeats`` times, each turn starting with another one."""
+    """Runs the contenders in turn, ``repeats`` times, each turn starting with another one.
+
+    One that has run three times and for ``most_seconds`` in all has no more turns.
+    """
     names = list(contenders)
     for _ in range(warmup):
         for name in names:
@@ -69,6 +76,7 @@ def take_turns(
     for turn in range(repeats):
         first = turn % len(names)
         for name in names[first:] + names[:first]:
-            gc.collect(0)
-            found[name].append(contenders[name]())
+            if len(found[name]) < 3 or sum(found[name]) < most_seconds:
+                gc.collect(0)
+                found[name].append(contenders[name]())
     return {name: Times(tuple(seconds)) for name, seconds in found.items()}

@@ -13,6 +13,8 @@ from benchmarks.world import METRIC, World
 
 K = 25
 QUERIES = 15
+MOST_SECONDS = 5.0
+"""Of a backend in a view; LanceDB takes ten seconds for a query in a large one."""
 
 _SERVER_GOALS = {"1%": 1.0, "10%": 0.75, "50%": 0.2, "90%": 0.1}
 
@@ -36,8 +38,9 @@ def run(world: World) -> list[Table]:
             name: _contender(case.view, key, queries, found[name], world)
             for name, key in keys.items()
         }
-        times = all_times[case.title] = take_turns(contenders, QUERIES, warmup=0)
-        recalls = {name: recall(found[name], truth) for name in keys}
+        times = take_turns(contenders, QUERIES, warmup=0, most_seconds=MOST_SECONDS)
+        all_times[case.title] = times
+        recalls = {name: recall(some, truth[: len(some)]) for name, some in found.items()}
         cells = [f"{ms(times[n].median)} ms, {recalls[n]:.3f}" for n in keys]
         rows.append((case.title, *cells))
         for name in keys:
