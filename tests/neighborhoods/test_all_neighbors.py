@@ -14,8 +14,10 @@ from fiftyone_milvus import neighborhoods
 from fiftyone_milvus.neighborhoods import (
     Greedy,
     Vectors,
+    cells,
     close_pairs,
     keep_count,
+    near_cells,
     selection,
     threshold,
 )
@@ -142,6 +144,46 @@ def test_the_nearest_of_every_point(case, k):
         _nearest(vectors, apart, expected[i, :want])
 
 
+@pytest.mark.parametrize("k", [1, 30])
+def test_the_nearest_of_every_point_in_cells(case, k, many_cells, monkeypatch):
+    """Of so few points all are in the sample, so that none of their neighbors is missed."""
+    monkeypatch.setattr(near_cells, "FROM", 2)
+    monkeypatch.setattr(near_cells, "_MOST", 1.0)
+    monkeypatch.setattr(near_cells, "RECALL", 1.0)
+    test_the_nearest_of_every_point(case, k)
+
+
+@pytest.mark.parametrize("metric", oracle.METRICS)
+@pytest.mark.parametrize(("kind", "scale"), [("few", 1), ("many", 1), ("overlapping", 3)])
+def test_cells_hold_nearly_all_neighbors(metric, kind, scale, monkeypatch):
+    rng = np.random.default_rng(4)
+    count, k = 12_000, 10
+    centers = rng.normal(size=(300 if kind == "many" else 12, 24))
+    data = centers[rng.integers(len(centers), size=count)]
+    # Most of it in a few directions, as embeddings are
+    noise = rng.normal(size=data.shape) * np.geomspace(1, 0.02, data.shape[1])
+    data = (data + 0.4 * scale * noise).astype(np.float32)
+    if metric == "dotproduct":
+        data /= np.linalg.norm(data, axis=1, keepdims=True)
+    monkeypatch.setattr(near_cells, "FROM", 2)
+    monkeypatch.setattr(near_cells, "_MOST", 0.6)
+    with Vectors.of(data, metric) as vectors:
+        found = near_cells.nearest_of_all(vectors, k, Tiles(vectors))
+        assert found is not None
+        monkeypatch.setattr(near_cells, "FROM", count + 1)
+        true, _ = neighborhoods.nearest_of_all(vectors, k)
+    assert not (found[0] == np.arange(count)[:, None]).any()
+    hits = [len({*one} & {*other}) for one, other in zip(found[0].tolist(), true.tolist())]
+    assert sum(hits) / true.size >= 0.999
+
+
+def test_all_are_compared_where_cells_do_not_help(monkeypatch):
+    data = np.random.default_rng(5).normal(size=(4000, 64)).astype(np.float32)
+    monkeypatch.setattr(near_cells, "FROM", 2)
+    with Vectors.of(data, "cosine") as vectors:
+        assert near_cells.nearest_of_all(vectors, 5, Tiles(vectors)) is None
+
+
 @pytest.mark.parametrize("quantile", [0.0, 0.03, 1.0])
 def test_the_points_within_a_distance(case, quantile):
     vectors, tiles, square = case
@@ -159,9 +201,10 @@ def test_the_points_within_a_distance(case, quantile):
 def many_cells(monkeypatch):
     """Few vectors are treated like many: in cells, and bounded by some of their components."""
     monkeypatch.setattr(close_pairs, "PAYS_FROM", 2)
-    monkeypatch.setattr(close_pairs, "_CELL_ROWS", 8)
+    monkeypatch.setattr(cells, "_CELL_ROWS", 8)
     monkeypatch.setattr(close_pairs, "_COMPONENTS", 4)
-    monkeypatch.setattr(close_pairs, "_BLOCK_BYTES", 2000)
+    monkeypatch.setattr(cells, "BLOCK_BYTES", 2000)
+    monkeypatch.setattr(close_pairs, "BLOCK_BYTES", 2000)
 
 
 @pytest.mark.parametrize("dense", [0.0, 2.0])
@@ -229,17 +272,31 @@ def test_no_distance_is_beyond_infinity(case):
 
 
 @pytest.mark.parametrize(
-    ("share", "lists"), [(0.02, False), (0.3, True), (0.3, False), (0.95, True)]
+    ("share", "lists", "recorded"),
+    [
+        (0.02, False, False),
+        (0.3, True, False),
+        (0.3, False, False),
+        (0.95, True, False),
+        (0.3, False, True),
+        (0.95, False, True),
+    ],
 )
-def test_a_number_is_kept_as_by_fiftyone(case, share, lists, monkeypatch):
+def test_a_number_is_kept_as_by_fiftyone(case, share, lists, recorded, many_cells, monkeypatch):
     vectors, tiles, square = case
+    monkeypatch.setattr(threshold, "_RECORD_FROM", 2 if recorded else 1e9)
+    monkeypatch.setattr(threshold, "_MOST_DROPPED", 1.0)
     monkeypatch.setattr(selection, "_EARLIER", 4)
     monkeypatch.setattr(threshold, "_PREPARE_FROM", 1e9 if lists else 0)
     count = len(square)
     target = round(share * count)
     theirs = _FiftyOnes(square)
     ids, expected = theirs._remove_duplicates_count(target, list(range(count)))
-    kept, thresh = keep_count(vectors, target, tiles=tiles)
+    kept, thresh, pairs = keep_count(vectors, target, tiles=tiles)
+    if pairs is not None:
+        assert recorded
+        within = np.argwhere(np.tril(square <= thresh - 1e-9, -1)).tolist()
+        assert {*map(tuple, within)} <= {*zip(pairs[0].tolist(), pairs[1].tolist())}
     if thresh is None:
         assert expected is None
         assert set(kept.tolist()) == ids

@@ -46,7 +46,7 @@ class IndexDuplicates(IndexBase):
             pairs = None
             if share is not None:
                 count = round((1.0 - share) * len(ids))
-                kept, thresh = neighborhoods.keep_count(points, count, thresh)
+                kept, thresh, pairs = neighborhoods.keep_count(points, count, thresh)
             elif pairs := neighborhoods.pairs_within(points, check_distance(thresh)):
                 kept = neighborhoods.first_of_pairs(len(ids), pairs)
             else:
@@ -69,7 +69,7 @@ class IndexDuplicates(IndexBase):
         start = time.monotonic()
         ids = self._current_ids()
         with self._vectors(ids) as points:
-            kept, thresh = neighborhoods.keep_count(points, count)
+            kept, thresh, _ = neighborhoods.keep_count(points, count)
             # Those at one distance are all kept, which may be more than were asked for
             kept = kept[:count]
         self._set_unique(ids, kept, thresh, None)

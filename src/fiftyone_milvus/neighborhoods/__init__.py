@@ -13,11 +13,11 @@ from fiftyone_milvus.neighborhoods.all_neighbors import (
     all_pairs,
     nearest,
     nearest_of_all,
-    nearest_others,
     within,
 )
 from fiftyone_milvus.neighborhoods.close_pairs import Pairs, pairs_within
 from fiftyone_milvus.neighborhoods.groups import grouped
+from fiftyone_milvus.neighborhoods.nearest_others import nearest_others
 from fiftyone_milvus.neighborhoods.selection import Greedy, first_of_pairs
 from fiftyone_milvus.neighborhoods.threshold import keep_count
 from fiftyone_milvus.neighborhoods.vector_pages import read, read_into

@@ -9,15 +9,11 @@ import numpy as np
 
 from fiftyone_milvus.dataset.progress import ProgressBar
 from fiftyone_milvus.metrics import Array, smallest
+from fiftyone_milvus.neighborhoods import near_cells
 from fiftyone_milvus.neighborhoods.close_pairs import Pairs, close_pairs, pays
+from fiftyone_milvus.neighborhoods.nearest_others import SPARE, ranked
 from fiftyone_milvus.neighborhoods.top_k import TopK
-from fiftyone_milvus.neighborhoods.vectors import Tiles, Vectors
-
-SHOW_FROM = 20_000
-"""The number of vectors from which progress is shown."""
-
-_SPARE = 8
-"""Candidates beyond k, as float32 does not tell the closest apart."""
+from fiftyone_milvus.neighborhoods.vectors import SHOW_FROM, Tiles, Vectors
 
 _MAX_CANDIDATES = 256
 """Beyond this, whole rows of distances cost less than lists of candidates."""
@@ -54,7 +50,9 @@ def nearest_of_all(
 ) -> tuple[Array, Array]:
     """Returns the ``k`` nearest other vectors of every vector, for a small ``k``.
 
-    Each pair is compared once, which :func:`nearest_others` can't.
+    Of many vectors, each is compared with those of the cells near its own, where that finds nearly
+    all; see :mod:`~fiftyone_milvus.neighborhoods.near_cells`. Of others, each pair is compared
+    once.
 
     Args:
         vectors: the vectors
@@ -67,7 +65,9 @@ def nearest_of_all(
         distances
     """
     tiles, count = tiles or Tiles(vectors), len(vectors)
-    best = TopK(count, min(k + _SPARE, count - 1))
+    if (found := near_cells.nearest_of_all(vectors, k, tiles, progress=progress)) is not None:
+        return found
+    best = TopK(count, min(k + SPARE, count - 1))
     everything = np.arange(count)
     with PairsBar(count, progress) as bar:
         for rows in tiles.blocks():
@@ -84,55 +84,8 @@ def nearest_of_all(
     inds, dists = np.empty((count, k), np.int64), np.empty((count, k))
     for rows in tiles.blocks():
         block = slice(int(rows[0]), int(rows[0]) + len(rows))
-        inds[block], dists[block] = _ranked(
-            vectors, rows, best.closeness[block], best.ids[block], k
-        )
+        inds[block], dists[block] = ranked(vectors, rows, best.closeness[block], best.ids[block], k)
         vectors.release_pages()
-    return inds, dists
-
-
-def nearest_others(
-    vectors: Vectors,
-    rows: Array,
-    k: int,
-    tiles: Tiles | None = None,
-    *,
-    among: Array | None = None,
-    progress: Any = None,
-) -> tuple[Array, Array]:
-    """Returns the ``k`` nearest other vectors of some vectors.
-
-    Args:
-        vectors: all vectors
-        rows: an ascending integer array: the positions of the vectors whose neighbors are sought
-        k: the number of neighbors of each, at most one fewer than ``among`` has
-        tiles (None): makes the tiles that are compared
-        among (None): an ascending integer array: the positions of possible neighbors; by default,
-            all
-        progress (None): a progress setting of FiftyOne
-
-    Returns:
-        a ``len(rows) x k`` int64 array of positions, nearest first, and a float64 array of their
-        distances
-    """
-    tiles = tiles or Tiles(vectors)
-    among = np.arange(len(vectors)) if among is None else among
-    inds = np.empty((len(rows), k), np.int64)
-    dists = np.empty((len(rows), k))
-    show = len(vectors) >= SHOW_FROM
-    with ProgressBar(len(rows), "Locating nearest", show=show, progress=progress) as bar:
-        for start in range(0, len(rows), tiles.rows):
-            part = rows[start : start + tiles.rows]
-            best = TopK(len(part), min(k + _SPARE, len(among)))
-            for cols in tiles.columns(among):
-                closeness = tiles.tile(part, cols)
-                _, own, same = np.intersect1d(part, cols, True, return_indices=True)
-                closeness[own, same] = -np.inf
-                best.offer(0, cols, closeness)
-            block = slice(start, start + len(part))
-            inds[block], dists[block] = _ranked(vectors, part, best.closeness, best.ids, k)
-            bar.update(len(part))
-            vectors.release_pages()
     return inds, dists
 
 
@@ -209,21 +162,6 @@ def _compared(vectors: Vectors, thresh: float, tiles: Tiles) -> Iterator[Pairs]:
                 yield r, c, d
             bar.reached(start + len(rows))
             vectors.release_pages()
-
-
-def _ranked(
-    vectors: Vectors, rows: Array, closeness: Array, ids: Array, k: int
-) -> tuple[Array, Array]:
-    """Re-ranks the candidates of each row by their exact distances."""
-    taken = closeness > -np.inf
-    distances = np.full(ids.shape, np.inf)
-    lines, _ = np.nonzero(taken)
-    distances[taken] = vectors.distances(rows[lines], ids[taken])
-    order = np.lexsort((ids, distances), axis=1)[:, :k]
-    return (
-        np.take_along_axis(ids, order, axis=1).astype(np.int64),
-        np.take_along_axis(distances, order, axis=1),
-    )
 
 
 def _nearest_of_many(vectors: Vectors, k: int) -> tuple[list[Array], list[Array]]:

@@ -15,6 +15,7 @@ import numpy as np
 
 from fiftyone_milvus.dataset.progress import ProgressBar
 from fiftyone_milvus.metrics import Array
+from fiftyone_milvus.neighborhoods.cells import BLOCK_BYTES, Cells, some
 from fiftyone_milvus.neighborhoods.vectors import Vectors
 
 PAYS_FROM = 30_000
@@ -25,10 +26,6 @@ MAX_PAIRS = 16_000_000
 all vectors with the kept ones is fast."""
 
 _COMPONENTS = 64
-_CELL_ROWS = 256
-_TRAINING = 32
-_ROUNDS = 6
-_BLOCK_BYTES = 64 << 20
 _DENSE = 1 / 32
 """The share of pairs that may be close from which a product costs less than gathering them."""
 
@@ -86,10 +83,10 @@ def close_pairs(vectors: Vectors, thresh: float) -> Iterator[Pairs]:
     radius = _radius(vectors, thresh)
     if radius is None:
         return
-    cells = _Cells(vectors)
+    cells = Cells(vectors)
     bounds = _Bounds(vectors, thresh)
     count = len(vectors)
-    size = max(1, _BLOCK_BYTES // (4 * vectors.dim))
+    size = max(1, BLOCK_BYTES // (4 * vectors.dim))
     with ProgressBar(count, "Comparing", show=count >= PAYS_FROM) as bar:
         for start in range(0, count, size):
             rows = cells.order[start : start + size]
@@ -150,68 +147,13 @@ def _radius(vectors: Vectors, thresh: float) -> float | None:
     return float(np.sqrt(square)) if square >= 0 else None
 
 
-class _Cells:
-    """Vectors by the nearest of some centers.
-
-    Attributes:
-        own: the number of each vector's cell, an int32 array
-        order: the positions of all vectors by cell, then ascending
-    """
-
-    def __init__(self, vectors: Vectors) -> None:
-        count = len(vectors)
-        number = max(1, min(4096, count // _CELL_ROWS))
-        self._centers = _trained(vectors, number)
-        self._squares = _squares(self._centers)
-        self.own = np.empty(count, dtype=np.int32)
-        size = max(1, _BLOCK_BYTES // (4 * max(vectors.dim, number)))
-        for start in range(0, count, size):
-            data = vectors.rows(slice(start, start + size))
-            self.own[start : start + size] = self._halves(data).argmin(axis=1)
-            vectors.release_pages()
-        self.order = np.argsort(self.own, kind="stable")
-        self._starts = np.searchsorted(self.own[self.order], np.arange(number + 1))
-        between = self._squares[:, None] + self._squares - 2.0 * self._centers @ self._centers.T
-        self._apart = np.sqrt(np.maximum(between, 0.0), dtype=np.float32)
-        self._longest = float(np.sqrt(max(self._squares.max(), vectors.lengths.max() ** 2)))
-        self._unit = 16.0 * vectors.dim**0.5 * 2.0**-24
-
-    def members(self, number: int) -> Array:
-        """The ascending positions of the vectors of a cell."""
-        return self.order[self._starts[number] : self._starts[number + 1]]
-
-    def visited(self, data: Array, rows: Array, radius: float) -> Array:
-        """Which cells the vectors visit, their own and earlier ones: ``num_cells x num_rows``."""
-        own = self.own[rows]
-        last = int(own.max()) + 1
-        found = np.zeros((last, len(rows)), dtype=bool)
-        size = max(1, _BLOCK_BYTES // (4 * last))
-        # Two products of float32, each with this error
-        error = 2.0 * self._unit * self._longest**2
-        for start in range(0, len(rows), size):
-            part = slice(start, start + size)
-            halves = self._halves(data[part], last)
-            mine = halves[np.arange(len(halves)), own[part]]
-            # (d(x, c')² - d(x, c)²) / 2 <= r d(c, c')
-            reach = (radius * (1 + 1e-5)) * self._apart[own[part], :last] + error
-            found[:, part] = (halves - mine[:, None] <= reach).T
-            found[:, part] &= np.arange(last)[:, None] <= own[part]
-        found[own, np.arange(len(rows))] = True
-        return found
-
-    def _halves(self, data: Array, last: int | None = None) -> Array:
-        """Half the squared distances to the centers, less what is the same for all of them."""
-        halves: Array = data @ self._centers[:last].T
-        return np.subtract(0.5 * self._squares[:last], halves, out=halves)
-
-
 class _Bounds:
     """How close vectors can be at most, by their principal components."""
 
     def __init__(self, vectors: Vectors, thresh: float) -> None:
         self._vectors = vectors
         self._limit = float(vectors.closeness(thresh))
-        sample = vectors.rows(_some(len(vectors), 20_000)).astype(np.float64)
+        sample = vectors.rows(some(len(vectors), 20_000)).astype(np.float64)
         self._axes: Array | None = None
         if vectors.dim > 1.5 * _COMPONENTS:
             _, axes = np.linalg.eigh(sample.T @ sample)
@@ -228,7 +170,7 @@ class _Bounds:
         vectors, theirs = self._vectors, self._vectors.rows(members)
         places: list[Array] = []
         others: list[Array] = []
-        size = max(1, _BLOCK_BYTES // (16 * len(members)))
+        size = max(1, BLOCK_BYTES // (16 * len(members)))
         right = self._operand(theirs, members, -1, -2)
         for start in range(0, len(lines), size):
             part = lines[start : start + size]
@@ -259,34 +201,6 @@ class _Bounds:
             found[:, squares] = -0.5 * squared
             found[:, ones] = 1.0
         return found
-
-
-def _trained(vectors: Vectors, number: int) -> Array:
-    """Centers of cells, by some rounds of k-means on a sample."""
-    sample = vectors.rows(_some(len(vectors), _TRAINING * number))
-    centers: Array = sample[_some(len(sample), number)].copy()
-    for _ in range(_ROUNDS):
-        nearest = np.empty(len(sample), dtype=np.int64)
-        squares = 0.5 * _squares(centers)
-        size = max(1, _BLOCK_BYTES // (4 * number))
-        for start in range(0, len(sample), size):
-            part = slice(start, start + size)
-            nearest[part] = (sample[part] @ centers.T - squares).argmax(axis=1)
-        order = np.argsort(nearest, kind="stable")
-        filled, starts = np.unique(nearest[order], return_index=True)
-        sums = np.add.reduceat(sample[order], starts, axis=0)
-        centers[filled] = sums / np.diff(np.r_[starts, len(sample)])[:, None]
-    return centers
-
-
-def _some(count: int, number: int) -> Array:
-    if number >= count:
-        return np.arange(count)
-    return np.sort(np.random.default_rng(51).choice(count, number, replace=False))
-
-
-def _squares(data: Array) -> Array:
-    return np.einsum("ij,ij->i", data, data, dtype=np.float64).astype(np.float32)
 
 
 def _grouped(cell: Array, line: Array) -> tuple[list[int], list[Array]]:

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from fiftyone_milvus.metrics import Array
-from fiftyone_milvus.neighborhoods.all_neighbors import nearest_others
 from fiftyone_milvus.neighborhoods.close_pairs import Pairs
+from fiftyone_milvus.neighborhoods.nearest_others import nearest_others
 from fiftyone_milvus.neighborhoods.vectors import Vectors
 
 Groups = dict[str, list[tuple[str, float]]]

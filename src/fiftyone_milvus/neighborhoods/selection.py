@@ -11,10 +11,10 @@ import numpy as np
 
 from fiftyone_milvus.dataset.progress import ProgressBar
 from fiftyone_milvus.metrics import Array
-from fiftyone_milvus.neighborhoods.all_neighbors import SHOW_FROM, PairsBar
+from fiftyone_milvus.neighborhoods.all_neighbors import PairsBar
 from fiftyone_milvus.neighborhoods.close_pairs import Pairs
 from fiftyone_milvus.neighborhoods.top_k import TopK
-from fiftyone_milvus.neighborhoods.vectors import Tiles, Vectors
+from fiftyone_milvus.neighborhoods.vectors import SHOW_FROM, Tiles, Vectors
 
 _EARLIER = 16
 """The number of closest earlier vectors that are kept of each vector."""

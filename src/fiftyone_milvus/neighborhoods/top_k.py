@@ -44,6 +44,18 @@ class TopK:
         values = closeness.ravel()[hits]
         self._merge(first + hits // width, cols[hits % width], values)
 
+    def offer_to(self, rows: Array, cols: Array, closeness: Array) -> None:
+        """Adds columns to some rows where they are close enough.
+
+        Args:
+            rows: an ascending integer array
+            cols: an integer array of columns
+            closeness: a ``len(rows) x len(cols)`` float32 array
+        """
+        hits = np.flatnonzero(closeness > self._floor[rows][:, None])
+        values = closeness.ravel()[hits]
+        self._merge(rows[hits // len(cols)], cols[hits % len(cols)], values)
+
     def offer_back(self, first: int, ids: Array, closeness: Array) -> None:
         """Adds the rows of a tile, as neighbors, to its columns ``first, first + 1, ...``.
 

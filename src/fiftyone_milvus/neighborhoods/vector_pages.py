@@ -8,8 +8,7 @@ from typing import Any
 from fiftyone_milvus.collection import MilvusCollection
 from fiftyone_milvus.dataset.progress import ProgressBar
 from fiftyone_milvus.errors import MissingIDsError
-from fiftyone_milvus.neighborhoods.all_neighbors import SHOW_FROM
-from fiftyone_milvus.neighborhoods.vectors import Vectors
+from fiftyone_milvus.neighborhoods.vectors import SHOW_FROM, Vectors
 
 _PAGE_BYTES = 8 << 20
 

@@ -13,6 +13,9 @@ from fiftyone_milvus.metrics import Array
 MAX_BYTES = 1 << 30
 """Vectors beyond this many bytes go to a temporary file."""
 
+SHOW_FROM = 20_000
+"""The number of vectors from which progress is shown."""
+
 TILE_ROWS = 2048
 TILE_COLS = 4096
 _EXACT_BYTES = 16 << 20

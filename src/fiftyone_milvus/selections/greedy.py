@@ -15,7 +15,7 @@ import numpy as np
 
 from fiftyone_milvus.dataset.progress import ProgressBar
 from fiftyone_milvus.metrics import Array
-from fiftyone_milvus.neighborhoods.all_neighbors import SHOW_FROM
+from fiftyone_milvus.neighborhoods.vectors import SHOW_FROM
 from fiftyone_milvus.selections.candidates import Candidates
 from fiftyone_milvus.selections.strategy import Scores
 
