@@ -43,7 +43,7 @@ document.addEventListener("DOMContentLoaded", () => {
 """
 
 # A test that goes well does not wait; where others use the cores too, 5 seconds are not enough
-_PATIENCE = 60_000
+_PATIENCE = 180_000
 expect.set_options(timeout=_PATIENCE)
 
 # FiftyOne loads each plugin again for each request, which is most of what a click costs, unless it

@@ -14,7 +14,7 @@ from playwright.sync_api import Locator, Page, expect
 VIEWPORT = {"width": 2000, "height": 1000}
 """With a panel open, a narrower App hides its buttons in a menu."""
 
-_SECONDS = 60
+_SECONDS = 180
 
 # From top to bottom and from left to right; the grid keeps its elements in another order
 _THUMBNAILS = """
@@ -167,7 +167,7 @@ class AppPage:
     def screenshot(self, path: str | Path) -> None:
         """Saves what the tab shows, with the mouse out of the way."""
         self._page.mouse.move(0, 0)
-        expect(self._page.get_by_role("alert")).to_have_count(0, timeout=10_000)
+        expect(self._page.get_by_role("alert")).to_have_count(0, timeout=1000 * _SECONDS)
         self._page.screenshot(path=path)
 
     def _clear(self) -> None:

@@ -25,7 +25,7 @@ class SearchForm:
 
     seconds = 0.0
 
-    def __init__(self, app: AppPage, *, patience: float = 60) -> None:
+    def __init__(self, app: AppPage, *, patience: float = 180) -> None:
         self._app = app
         self._patience = patience
         self._tab = app.tab

@@ -67,7 +67,7 @@ class AppServer:
     def stop(self) -> None:
         """Ends it at once; it keeps nothing that matters."""
         self._process.kill()
-        self._process.wait(10)
+        self._process.wait(60)
 
     def execute(self, operator: str, dataset: str, params: Mapping[str, Any] | None = None) -> Any:
         """Runs an operator of a plugin, as the App's browser side does; returns its result."""

@@ -14,6 +14,7 @@ import pytest
 from fiftyone_milvus.setup import takeover
 from tests.app.conftest import OpenApp, StartServer
 from tests.app.digits import KEY, Scans
+from tests.support.waiting import PATIENCE
 
 pytestmark = pytest.mark.app
 
@@ -84,7 +85,7 @@ def test_enabling_is_all_that_the_app_needs(
         [PROGRAM, "enable"],
         env={name: value for name, value in merged.items() if value is not None},
         check=True,
-        timeout=60,
+        timeout=PATIENCE,
     )
 
     server = start_server(environment)

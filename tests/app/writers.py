@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.support.waiting import PATIENCE
 from tests.support.warm import WARM
 
 _ROOT = Path(__file__).parents[2]
@@ -41,7 +42,7 @@ class WriterProcess:
 
     def kill(self) -> None:
         self._process.kill()
-        self._thread.join(10)
+        self._thread.join(60)
         self._process.close()
 
     def _listen(self) -> None:
@@ -58,7 +59,7 @@ class WriterProcess:
         self._expect(answer)
 
     def _expect(self, answer: str) -> None:
-        assert self._said.get(timeout=60) == answer
+        assert self._said.get(timeout=PATIENCE) == answer
 
 
 class WriterThread:

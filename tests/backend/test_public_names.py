@@ -12,6 +12,7 @@ import pytest
 
 import fiftyone_milvus
 from tests.support.indexes import python
+from tests.support.waiting import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 PAGES = [*sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md", *(ROOT / "examples").glob("*")]
@@ -85,7 +86,7 @@ def test_python_dash_m_is_the_command_line() -> None:
         [sys.executable, "-m", "fiftyone_milvus", "--help"],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=True,
     )
     assert "fiftyone-milvus" in run.stdout
@@ -93,7 +94,7 @@ def test_python_dash_m_is_the_command_line() -> None:
         [sys.executable, "-m", "fiftyone_milvus", "nonsense"],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=False,
     )
     assert refused.returncode == 2

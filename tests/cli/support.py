@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from tests.support.waiting import PATIENCE
+
 Call = Callable[..., tuple[str, str]]
 
 PROGRAM = str(Path(sys.executable).with_name("fiftyone-milvus"))
@@ -20,7 +22,11 @@ PROGRAM = str(Path(sys.executable).with_name("fiftyone-milvus"))
 def call(*arguments: str, exit_code: int = 0) -> tuple[str, str]:
     """Runs a command, without a terminal; returns what it prints, and what it says of it."""
     run = subprocess.run(
-        [PROGRAM, *arguments], capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL
+        [PROGRAM, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        stdin=subprocess.DEVNULL,
     )
     assert run.returncode == exit_code, run.stdout + run.stderr
     assert "Traceback" not in run.stderr, run.stderr

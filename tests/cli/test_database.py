@@ -8,6 +8,7 @@ import subprocess
 from fiftyone_milvus.dataset import availability
 from tests.cli.support import PROGRAM
 from tests.support.processes import free_port
+from tests.support.waiting import PATIENCE
 
 
 def test_a_command_ends_with_one_line() -> None:
@@ -18,7 +19,7 @@ def test_a_command_ends_with_one_line() -> None:
         env={**os.environ, "FIFTYONE_DATABASE_URI": uri},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE,
     )
     assert run.returncode == 1
     last = run.stderr.strip().splitlines()[-1]

@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ import typer
 
 from fiftyone_milvus import __version__, cli, embedded, fiftyone_config
 from tests.cli.support import PROGRAM, call, enter, read
+from tests.support.waiting import PATIENCE, wait_until
 
 
 @pytest.fixture
@@ -111,14 +111,11 @@ def test_serve_stays_until_interrupted(embedded_path: Path) -> None:
         start_new_session=True,
     )
     try:
-        deadline = time.monotonic() + 60
-        while embedded.status(embedded_path) is None:
-            assert process.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
+        wait_until(lambda: embedded.status(embedded_path) or process.poll() is not None)
+        assert process.poll() is None
         # What Ctrl-C does: the terminal signals the whole group
         os.killpg(process.pid, signal.SIGINT)
-        assert process.wait(30) == 0
+        assert process.wait(PATIENCE) == 0
     finally:
         if process.poll() is None:
             process.kill()

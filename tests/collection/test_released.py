@@ -42,7 +42,7 @@ def test_no_call_fails_because_another_was_first(indexed: Indexed) -> None:
             barrier = threading.Barrier(len(calls))
 
             def run(call: Callable[[], Any], barrier: threading.Barrier = barrier) -> Any:
-                barrier.wait(20)
+                barrier.wait(60)
                 return call()
 
             answers = list(pool.map(run, [call for call, _ in calls]))

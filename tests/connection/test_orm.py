@@ -11,6 +11,7 @@ import pytest
 
 from tests.conftest import Engine
 from tests.support.servers import MilvusServer
+from tests.support.waiting import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 
@@ -47,7 +48,7 @@ def python(script: str, **names: Any) -> str:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=90,
+        timeout=PATIENCE,
     )
     said = [line for line in done.stderr.splitlines() if "has not answered for" not in line]
     assert said == []

@@ -26,6 +26,7 @@ from tests.conftest import Engine
 from tests.support.certificates import make_certificates
 from tests.support.processes import alive, free_port
 from tests.support.servers import MilvusServer
+from tests.support.waiting import PATIENCE, wait_until
 
 ROOT = Path(__file__).parents[2]
 
@@ -157,9 +158,9 @@ def test_forked_processes_have_clients_of_their_own(engine: Engine) -> None:
     children = [context.Process(target=_in_child, args=(connection, results)) for _ in range(4)]
     for child in children:
         child.start()
-    found = [results.get(timeout=30) for _ in children]
+    found = [results.get(timeout=PATIENCE) for _ in children]
     for child in children:
-        child.join(timeout=30)
+        child.join(PATIENCE)
         assert child.exitcode == 0
     assert all(own for own, _ in found)
     assert connection.client is client
@@ -178,7 +179,7 @@ def test_exit_is_silent(engine: Engine) -> None:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
@@ -207,10 +208,7 @@ class TestEmbeddedService:
             assert embedded.stop(embedded_path)
         shutil.rmtree(embedded_path)
         # The service sees by itself that its directory is gone, and ends
-        deadline = time.monotonic() + 60
-        while alive(status.pid):
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        wait_until(lambda: not alive(status.pid))
         assert connection.run(lambda c: c.list_collections(timeout=5)) == []
 
     def test_refusals_are_not_repeated(self, embedded_path: Path) -> None:

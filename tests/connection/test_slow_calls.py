@@ -26,10 +26,10 @@ from fiftyone_milvus.connection.requests import READ_SECONDS, SHORT_SECONDS
 from fiftyone_milvus.embedded import control_client, service_file, services
 from fiftyone_milvus.errors import EmbeddedServiceError, UnreachableError
 from tests.cli.support import enter, read
-from tests.embedded.support import wait_until
 from tests.faults.wire import Wire
 from tests.support.processes import alive
 from tests.support.servers import MilvusServer
+from tests.support.waiting import PATIENCE, wait_until
 
 LIST = Request("list_collections", timeout=1.2)
 
@@ -103,7 +103,9 @@ def test_the_command_line_lists_a_frozen_service(served: Path) -> None:
     pid = embedded.ensure(served).pid
     command = [sys.executable, "-m", "fiftyone_milvus", "status"]
     with frozen(pid):
-        shown = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+        shown = subprocess.run(
+            command, capture_output=True, text=True, timeout=PATIENCE, check=True
+        )
     said = " ".join(shown.stdout.split())
     assert f"does not answer; process {pid} is stopped" in said
     assert f"'kill -9 {pid}' ends it" in said
@@ -125,7 +127,7 @@ def test_all_others_are_stopped_past_a_frozen_one(
         out, err = enter("stop", "--all", exit_code=1)
         assert out == f"Stopped {two}\n"
         assert f"service of '{one}' does not answer; process {pids[0]} is stopped: 'kill" in err
-        wait_until(lambda: not alive(pids[1]), 20)
+        wait_until(lambda: not alive(pids[1]))
         assert alive(pids[0])
     assert read("stop", "--all") == {"stopped": [str(one)]}
     assert not embedded.list_services()

@@ -20,9 +20,9 @@ from fiftyone_milvus import errors
 from fiftyone_milvus.backend import MilvusSimilarity
 from fiftyone_milvus.dataset import availability
 from fiftyone_milvus.index import MilvusSimilarityIndex
-from tests.embedded.support import wait_until
 from tests.support.mongo import Mongo
 from tests.support.processes import free_port
+from tests.support.waiting import PATIENCE, wait_until
 from tests.support.warm import WARM
 
 SCRIPT = (Path(__file__).parent / "without_database.py").read_text()
@@ -47,7 +47,7 @@ def test_every_call_ends_with_one_line(mongo: Mongo, embedded_path: Path, tmp_pa
         str(mongo.pid),
         str(embedded_path),
         str(tmp_path),
-        timeout=120,
+        timeout=PATIENCE,
     )
     assert done.returncode == 0, done.stderr
     for fault, found in json.loads(done.stdout.splitlines()[-1]).items():
@@ -117,7 +117,7 @@ def test_a_long_call_is_not_the_databases_fault(silent: str, monkeypatch: Any) -
     monkeypatch.setattr(availability, "WARN_SECONDS", 0.05)
     monkeypatch.setattr(availability, "_next", 0.0)
     with availability.answering(say=said.append):  # the tests' own answers
-        wait_until(lambda: availability._next, 20)
+        wait_until(lambda: availability._next)
     assert len(said) == 1
     assert not availability._watcher.running
     names = [thread.name for thread in threading.enumerate()]
@@ -126,12 +126,12 @@ def test_a_long_call_is_not_the_databases_fault(silent: str, monkeypatch: Any) -
 
 def test_nothing_is_said_of_a_call_that_has_ended(silent: str, monkeypatch: Any) -> None:
     asked, ended, said = threading.Event(), threading.Event(), list[str]()
-    monkeypatch.setattr(availability, "_answers", lambda: asked.set() or not ended.wait(20))
+    monkeypatch.setattr(availability, "_answers", lambda: asked.set() or not ended.wait(PATIENCE))
     with availability.answering(say=said.append):
-        assert asked.wait(20)
+        assert asked.wait(PATIENCE)
     ended.set()
-    wait_until(lambda: availability._next, 20)
-    wait_until(lambda: not availability._watcher._awake.is_set(), 20)
+    wait_until(lambda: availability._next)
+    wait_until(lambda: not availability._watcher._awake.is_set())
     assert not said
 
 
@@ -142,7 +142,7 @@ def test_a_child_watches_its_own_calls(silent: str) -> None:
             said: list[str] = []
             availability._thread.inside = False
             with availability.answering(say=said.append):
-                end = time.monotonic() + 20
+                end = time.monotonic() + PATIENCE
                 while not said and time.monotonic() < end:
                     time.sleep(0.05)
             os._exit(0 if said else 1)

@@ -23,6 +23,7 @@ from tests.embedded import test_full_disk
 from tests.embedded.conftest import runtime  # noqa: F401
 from tests.support.servers import MilvusServer
 from tests.support.small_disk import SmallDisk, on_small_disk
+from tests.support.waiting import PATIENCE
 from tests.support.warm import WARM
 
 ROOT = Path(__file__).parents[2]
@@ -104,7 +105,7 @@ def python(script: str, *arguments: object) -> Any:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import time
@@ -19,6 +20,7 @@ from fiftyone_milvus.embedded.executor.parts import LivePart, Part
 from fiftyone_milvus.embedded.storage import automatic_index, codes
 from fiftyone_milvus.embedded.storage.keys import AnyKeys
 from fiftyone_milvus.embedded.storage.lists import Lists
+from tests.support.waiting import wait_until
 
 from .test_executor import Engine
 
@@ -394,10 +396,8 @@ class Truth:
 
 def settle(engine: Engine) -> None:
     """Waits as users do: until all rows are indexed."""
-    deadline = time.monotonic() + 60
-    while int(engine.client.describe_index("c", "vector").get("pending_index_rows", 0)):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    described = functools.partial(engine.client.describe_index, "c", "vector")
+    wait_until(lambda: not int(described().get("pending_index_rows", 0)))
 
 
 def files_of_codes(path: Path) -> list[Path]:
@@ -509,10 +509,7 @@ def test_a_collection_is_dropped_while_codes_are_made(tmp_path, small_codes, mon
     monkeypatch.setattr(automatic_index.codes, "build", slow)
     engine.client.insert("c", rows(vectors))
     engine.flush("c")
-    deadline = time.monotonic() + 30
-    while not began:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_until(lambda: began)
     assert int(engine.client.describe_index("c", "vector")["pending_index_rows"]) == COUNT
     engine.client.drop_collection("c")
     assert engine.client.list_collections() == []

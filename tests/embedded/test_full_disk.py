@@ -20,9 +20,10 @@ from fiftyone_milvus.embedded import disk_space
 from fiftyone_milvus.embedded.database import Database
 from fiftyone_milvus.embedded.self_test import choose_mode
 from tests.embedded.child import connect
-from tests.embedded.support import gone, wait_until
+from tests.embedded.support import gone
 from tests.embedded.test_executor import Engine
 from tests.support.small_disk import SmallDisk, on_small_disk
+from tests.support.waiting import wait_until
 
 DIM = 256
 ROWS = 500

@@ -14,7 +14,7 @@ import pytest
 from fiftyone_milvus import embedded
 from tests.embedded.child import connect, count, create, rows, vector
 from tests.embedded.served import APPLY, Served
-from tests.embedded.support import wait_until
+from tests.support.waiting import wait_until
 
 KEY = ("default", "rows")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import functools
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,6 +19,7 @@ from fiftyone_milvus.embedded.executor.scan import normalize
 from fiftyone_milvus.embedded.storage import automatic_index, codes, own_types, rabitq
 from fiftyone_milvus.embedded.storage.automatic_index import AutomaticIndex, RabitqIndex
 from fiftyone_milvus.measuring import memory
+from tests.support.waiting import wait_until
 
 from .test_codes import Rows, always, exact_scores
 from .test_executor import Engine
@@ -137,10 +138,8 @@ def insert(client: MilvusClient, vectors: np.ndarray, first: int = 0) -> None:
 def settle(engine: Engine) -> None:
     engine.flush("c")
     engine.settle("c")
-    deadline = time.monotonic() + 60
-    while int(engine.client.describe_index("c", "vector").get("pending_index_rows", 0)):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    described = functools.partial(engine.client.describe_index, "c", "vector")
+    wait_until(lambda: not int(described().get("pending_index_rows", 0)))
 
 
 def recall(client: MilvusClient, vectors: dict[int, np.ndarray], **params: Any) -> float:

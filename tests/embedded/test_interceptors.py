@@ -21,7 +21,7 @@ from fiftyone_milvus.embedded import locks
 from fiftyone_milvus.embedded.database import Database
 from tests.embedded.child import DIMENSION, count, create, rows, vector
 from tests.embedded.served import APPLY, FLUSH
-from tests.embedded.support import wait_until
+from tests.support.waiting import wait_until
 
 
 def nearest(client: MilvusClient, key: int, **options: Any) -> list[tuple[str, float]]:
@@ -281,7 +281,7 @@ def test_a_collection_that_many_ask_for_at_once_is_opened_once(tmp_path):
     start = threading.Barrier(8)
 
     def get() -> int:
-        start.wait(20)
+        start.wait(60)
         return id(database.get_collection("rows"))
 
     with Database(path) as database, ThreadPoolExecutor(8) as pool:

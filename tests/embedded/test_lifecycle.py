@@ -16,7 +16,8 @@ from fiftyone_milvus.embedded import services
 from fiftyone_milvus.embedded.lifetime import Activity
 from fiftyone_milvus.errors import EmbeddedServiceError
 from tests.embedded.child import connect, count, create, rows
-from tests.embedded.support import gone, service_pids, wait_until
+from tests.embedded.support import gone, service_pids
+from tests.support.waiting import PATIENCE, wait_until
 
 
 def test_processes_that_race_to_start_get_one_service(data, child):
@@ -220,7 +221,7 @@ def test_client_that_comes_within_the_grace_keeps_the_service(data, child, monke
 def test_service_outlives_its_starter_without_its_pipes_and_session(data, child):
     # With the pipes held, this would wait for the service's end.
     starter = child("attach", data, 0, stderr=subprocess.PIPE, start_new_session=True)
-    said, complained = starter.communicate(timeout=20)
+    said, complained = starter.communicate(timeout=PATIENCE)
     pid = int(said)
 
     assert complained == ""
@@ -293,10 +294,10 @@ def test_foreground_service_logs_to_the_terminal_and_ends_on_ctrl_c(data, tmp_pa
     with (tmp_path / "terminal").open("wb") as terminal:
         service = subprocess.Popen(command, stderr=terminal)
     try:
-        wait_until(lambda: embedded.status(data) is not None, 60)
+        wait_until(lambda: embedded.status(data) is not None)
         assert embedded.status(data).pid == service.pid
         service.send_signal(signal.SIGINT)
-        assert service.wait(20) == 0
+        assert service.wait(PATIENCE) == 0
     finally:
         service.kill()
     assert "serving" in (tmp_path / "terminal").read_text()
@@ -394,7 +395,7 @@ def test_the_service_finds_packages_where_its_starter_does(data, tmp_path, optio
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
     )
     assert done.returncode == 0, done.stderr
     command = psutil.Process(int(done.stdout)).cmdline()
@@ -425,7 +426,7 @@ def test_no_folder_of_the_users_is_taken_off_the_path(tmp_path):
             env={**os.environ, "PYTHONPATH": str(folder), **extra},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=PATIENCE,
         )
         path = done.stdout.rpartition("PATH|")[2].strip().split("|")
         assert str(folder) in path, done.stderr

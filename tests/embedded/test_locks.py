@@ -12,7 +12,7 @@ import pytest
 from milvus_lite.schema.types import CollectionSchema, DataType, FieldSchema
 
 from fiftyone_milvus.embedded.locks import Call, Locks, ReadWriteLock, WaitError
-from tests.embedded.support import wait_until
+from tests.support.waiting import wait_until
 
 
 class Context:
@@ -48,7 +48,7 @@ def test_readers_share_and_a_writer_is_alone():
 
     def read() -> None:
         with lock.reading(call()):
-            inside.wait(20)  # passes only if all are in at once
+            inside.wait(60)  # passes only if all are in at once
             record.append("read")
 
     def write() -> None:
@@ -138,7 +138,7 @@ def test_who_gives_up_lets_the_next_in():
         first = start(give_up)
         wait_until(lambda: lock._queue)
         second = start(wait)
-        assert read.wait(20)
+        assert read.wait(60)
     join(first, second)
 
 

@@ -28,8 +28,8 @@ from fiftyone_milvus.embedded.storage.fsync import fsync_directory
 from tests.embedded import test_full_disk
 from tests.embedded.child import connect
 from tests.embedded.recorder import MODELS, Sync, rebuild, syncs
-from tests.embedded.support import wait_until
 from tests.embedded.test_executor import Engine
+from tests.support.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 DIM = 16

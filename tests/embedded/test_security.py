@@ -28,7 +28,8 @@ from fiftyone_milvus.connection import connect as connect_to
 from fiftyone_milvus.embedded import handshake, service_file
 from fiftyone_milvus.errors import EmbeddedServiceError
 from tests.embedded.child import connect, count, create, rows
-from tests.embedded.support import gone, wait_until
+from tests.embedded.support import gone
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture(params=["unix", "tcp"])

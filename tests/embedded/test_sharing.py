@@ -15,7 +15,8 @@ import pytest
 from fiftyone_milvus import embedded
 from fiftyone_milvus.embedded import services
 from tests.embedded.child import DIMENSION, connect, count, create, rows, vector, work
-from tests.embedded.support import gone, wait_until
+from tests.embedded.support import gone
+from tests.support.waiting import PATIENCE, wait_until
 
 
 def content(client: Any) -> dict[int, list[float]]:
@@ -32,7 +33,7 @@ def test_killed_in_the_middle_of_an_upload_no_acknowledged_row_is_lost(data, chi
     pid = embedded.status(data).pid
 
     os.kill(pid, signal.SIGKILL)
-    said, _ = uploader.communicate(timeout=30)
+    said, _ = uploader.communicate(timeout=PATIENCE)
     wait_until(lambda: gone(pid))
 
     acknowledged = int(said.split()[-1]) if said.split() else 500
@@ -132,9 +133,9 @@ def test_child_processes_search_and_write(data, method):
     ]
     for worker in workers:
         worker.start()
-    said = [results.get(timeout=60) for _ in workers]
+    said = [results.get(timeout=PATIENCE) for _ in workers]
     for worker in workers:
-        worker.join(30)
+        worker.join(PATIENCE)
 
     assert [worker.exitcode for worker in workers] == [0, 0]
     assert said == [("3", pid)] * 2

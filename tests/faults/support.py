@@ -18,6 +18,7 @@ import fiftyone.brain as fob
 import numpy as np
 
 from tests.faults.model import KEY, Slow, truth
+from tests.support.waiting import wait_until
 from tests.support.warm import WARM
 
 _ROOT = Path(__file__).parents[2]
@@ -49,10 +50,7 @@ class World:
 
     def wait_for(self, rows: int) -> None:
         """Waits, in the model, until so many rows are there."""
-        deadline = time.monotonic() + 60
-        while self.index.total_index_size < rows:
-            assert time.monotonic() < deadline, "waited too long"
-            time.sleep(0.05)
+        wait_until(lambda: self.index.total_index_size >= rows)
 
     def content(self) -> dict[str, int]:
         """The number of the image whose embedding each ID has; nothing is there twice."""

@@ -72,7 +72,7 @@ def search(_):
 answers["before fork"] = search(0)
 if arguments["fork"]:
     with multiprocessing.get_context("fork").Pool(2) as pool:
-        answers["children"] = pool.map_async(search, range(4)).get(timeout=60)
+        answers["children"] = pool.map_async(search, range(4)).get(timeout=240)
 answers["after fork"] = search(0)
 print("ANSWERS " + json.dumps(answers))
 """

@@ -40,6 +40,7 @@ from tests.support.indexes import (
     one_line,
     vectors,
 )
+from tests.support.waiting import PATIENCE
 
 one_engine = pytest.mark.parametrize("engine", ["embedded"], indirect=True)
 
@@ -498,7 +499,7 @@ def test_milvus_imports_it_itself(engine, rich, milvus_server, tmp_path):
     name = empty.config.collection_name
     assert empty.connection.register_orm()
     task = utility.do_bulk_insert(name, [str(path)])
-    end = time.monotonic() + 60
+    end = time.monotonic() + PATIENCE
     while (state := utility.get_bulk_insert_state(task)).state_name != "Completed":
         assert "Failed" not in state.state_name, state
         assert time.monotonic() < end, state

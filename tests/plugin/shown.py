@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 import uuid
 from collections.abc import Callable
 from typing import Any
@@ -13,6 +12,7 @@ from fiftyone.operators.executor import ExecutionContext, Executor
 
 from fiftyone_milvus.plugin import jobs
 from fiftyone_milvus.plugin.panel import MilvusPanel
+from tests.support.waiting import wait_until
 
 
 class Shown:
@@ -35,10 +35,7 @@ class Shown:
 
     def done(self) -> Shown:
         """Lets the panel look until nothing is being done; returns itself."""
-        deadline = time.monotonic() + 120
-        while jobs.jobs(self._dataset.name):
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        wait_until(lambda: not jobs.jobs(self._dataset.name))
         return self.on("tick")
 
     def buttons(self, label: str) -> list[dict[str, Any]]:

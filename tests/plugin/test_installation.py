@@ -16,6 +16,7 @@ from fiftyone_milvus import __version__
 from fiftyone_milvus.errors import InvalidInputError
 from fiftyone_milvus.plugin import NAME, installation
 from tests.cli.support import call
+from tests.support.waiting import PATIENCE
 from tests.support.warm import WARM
 
 
@@ -46,7 +47,7 @@ def test_the_command_line(folder: Path) -> None:
         capture_output=True,
         text=True,
         env=os.environ,
-        timeout=120,
+        timeout=PATIENCE,
     )
     assert NAME in listed.stdout, listed.stderr
     out, _ = call("plugin", "uninstall")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import sys
-import time
 from typing import Any
 
 import fiftyone as fo
@@ -22,6 +21,7 @@ from tests.conftest import Engine
 from tests.plugin.conftest import Run
 from tests.support import oracle
 from tests.support.once import one_engine
+from tests.support.waiting import wait_until
 
 
 def truth(scans: Scans, dataset: fo.Dataset, number: int) -> dict[str, float]:
@@ -304,10 +304,7 @@ def test_work_goes_on_if_the_browser_is_closed(
     next(stream)
     assert [job.key for job in jobs.jobs(digits.name)] == ["mine"]
     stream.close()
-    deadline = time.monotonic() + 60
-    while jobs.jobs(digits.name):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_until(lambda: not jobs.jobs(digits.name))
     digits.reload()
     assert digits.load_brain_results("mine").total_index_size == 60
 

@@ -13,6 +13,7 @@ import pytest
 
 from fiftyone_milvus.errors import FiftyOneMilvusError
 from fiftyone_milvus.setup import takeover
+from tests.support.waiting import PATIENCE
 
 OURS = "fiftyone_milvus.backend.MilvusSimilarityConfig"
 BUILTIN = "fiftyone.brain.internal.core.milvus.MilvusSimilarityConfig"
@@ -65,7 +66,9 @@ def fiftyone_s_class() -> str:
 
 
 def run_python(code: str) -> str:
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE
+    )
     assert run.returncode == 0, run.stderr
     return run.stdout.strip().splitlines()[-1]
 
@@ -303,7 +306,7 @@ def test_after_an_uninstall_without_disable(config_file: Path, capsys: Any) -> N
         [sys.executable, "-c", UNINSTALLED, OURS],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE,
     )
     said = (done.stdout + done.stderr).splitlines()
     root = Path(__file__).parents[2]

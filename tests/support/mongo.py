@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 from tests.support.processes import free_port
+from tests.support.waiting import PATIENCE
 
 # The guard's stdin is a pipe that only the test process holds: it closes however that ends.
 _GUARD = """
@@ -80,7 +81,7 @@ class Mongo:
         )
         assert self._guard.stdout is not None
         self.pid = int(self._guard.stdout.readline())
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline and self._guard.poll() is None:
             with (
                 contextlib.suppress(OSError),
@@ -100,7 +101,7 @@ class Mongo:
         if self._guard.stdin is not None and not self._guard.stdin.closed:
             self._guard.stdin.close()
         try:
-            self._guard.wait(10)
+            self._guard.wait(60)
         except subprocess.TimeoutExpired:
             self._guard.kill()
         if self._guard.stdout is not None:

@@ -208,7 +208,7 @@ class MilvusServer:
         elif self._process is not None and self._process.stdin is not None:
             self._process.stdin.close()
             try:
-                self._process.wait(10)
+                self._process.wait(60)
             except subprocess.TimeoutExpired:
                 self._process.kill()
             self._reap()
@@ -298,7 +298,7 @@ class MilvusServer:
 
     def _reap(self) -> None:
         assert self._process is not None
-        self._process.wait(10)
+        self._process.wait(60)
         for stream in (self._process.stdin, self._process.stdout):
             if stream is not None:
                 stream.close()

@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import pytest
 
 from tests.support.processes import alive
 from tests.support.servers import MilvusServer
+from tests.support.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 
@@ -66,10 +66,7 @@ def test_nothing_stays_behind_a_killed_test_process(tmp_path: Path) -> None:
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     process.stdout.close()
-    deadline = time.monotonic() + 10
-    while any(alive(pid) for pid in pids) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not [pid for pid in pids if alive(pid)]
+    wait_until(lambda: not any(alive(pid) for pid in pids))
 
 
 def test_processes_share_a_server_until_the_last_has_left(tmp_path: Path) -> None:
@@ -107,10 +104,7 @@ def test_processes_share_a_server_until_the_last_has_left(tmp_path: Path) -> Non
     end(second)
     assert alive(pid)
     end(third)
-    deadline = time.monotonic() + 20
-    while alive(pid) or (tmp_path / "shared" / "data").exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_until(lambda: not alive(pid) and not (tmp_path / "shared" / "data").exists())
     fourth, other, collections = join("four")
     assert other != pid
     assert collections == ["of_four"]

@@ -28,12 +28,22 @@ from tests.cli.support import enter
 from tests.faults.wire import Wire
 from tests.support.indexes import KEY
 from tests.support.processes import alive, free_port
+from tests.support.waiting import PATIENCE, wait_until
 from tests.syncing.remote_model import Noted
 from tests.syncing.shades import Shade, content, counts, expected, one_engine, sample
 
+# A cluster and its drivers take many processes, each of which imports FiftyOne
+pytestmark = pytest.mark.timeout(900)
+
 FREE = "a free processor"
 _ROOT = Path(__file__).parents[2]
-_NODE = {"num_cpus": 1, "object_store_memory": 80 << 20, "include_dashboard": False}
+_NODE = {
+    "num_cpus": 1,
+    "object_store_memory": 80 << 20,
+    "include_dashboard": False,
+    "include_log_monitor": False,
+}
+_HEAD = {"num_cpus": 0, "no_monitor": True}
 
 
 @pytest.fixture(scope="module")
@@ -45,13 +55,15 @@ def cluster() -> Iterator[Any]:
         context.setenv("RAY_TMPDIR", folder)
         # On the loopback interface only
         context.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+        # Ray makes its workers yield to all others, as to tests that run beside these
+        context.setenv("RAY_worker_niceness", "0")
         context.setenv("RAY_health_check_period_ms", "300")
         context.setenv("RAY_health_check_failure_threshold", "3")
         context.setenv("RAY_health_check_initial_delay_ms", "300")
         context.delenv("RAY_ADDRESS", raising=False)
         from ray.cluster_utils import Cluster
 
-        cluster = Cluster(initialize_head=True, head_node_args={**_NODE, "num_cpus": 0})
+        cluster = Cluster(initialize_head=True, head_node_args={**_NODE, **_HEAD})
         try:
             for _ in range(2):
                 cluster.add_node(**_NODE)
@@ -68,11 +80,10 @@ def many(dataset: Any) -> Any:
     return dataset
 
 
-def until(true: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 60
-    while not true():
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.02)
+def until(true: Callable[[], object], driver: subprocess.Popen[str] | None = None) -> None:
+    """Waits until something is true; fails at once if the process has ended that is to do it."""
+    wait_until(lambda: true() or (driver is not None and driver.poll() is not None))
+    assert true(), driver and driver.communicate()[0]
 
 
 def gone(model: Noted) -> bool:
@@ -207,7 +218,7 @@ def test_the_driver_is_killed_and_started_again(
     model = Noted(tmp_path)
     driver = _driver(many, engine.kwargs, cluster.address, tmp_path)
     try:
-        until(lambda: model.lines("held") and index.total_index_size >= 64)
+        until(lambda: model.lines("held") and index.total_index_size >= 64, driver)
     finally:
         driver.kill()
         driver.communicate()
@@ -230,11 +241,11 @@ def test_a_worker_joins_when_there_is_room(
     driver = _driver(many, engine.kwargs, cluster.address, tmp_path, "3", "0")
     added = None
     try:
-        until(lambda: len(model.lines("held")) == 2)
+        until(lambda: len(model.lines("held")) == 2, driver)
         added = cluster.add_node(**_NODE)
-        until(lambda: len(model.lines("held")) == 3)
+        until(lambda: len(model.lines("held")) == 3, driver)
         (tmp_path / "hold").unlink()
-        out, _ = driver.communicate(timeout=120)
+        out, _ = driver.communicate(timeout=PATIENCE)
     finally:
         driver.kill()
         driver.communicate()
@@ -261,14 +272,14 @@ def test_mongodb_and_milvus_are_away_for_a_while(
         FIFTYONE_DATABASE_URI=mongo.uri.replace("http", "mongodb"),
     )
     try:
-        until(lambda: model.lines("held") and index.total_index_size >= 64)
+        until(lambda: model.lines("held") and index.total_index_size >= 64, driver)
         mongo.cut()
         milvus.cut()
         (tmp_path / "hold").unlink()
         time.sleep(20)
         mongo.mend()
         milvus.mend()
-        out, _ = driver.communicate(timeout=120)
+        out, _ = driver.communicate(timeout=PATIENCE)
     finally:
         driver.kill()
         driver.communicate()

@@ -25,6 +25,7 @@ from fiftyone_milvus.syncing import shard
 from fiftyone_milvus.syncing.shard import Shard
 from tests.cli.support import PROGRAM, enter
 from tests.support.indexes import KEY
+from tests.support.waiting import PATIENCE
 from tests.syncing.shades import Shade, content, counts, expected, one_engine, patches, sample
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -196,7 +197,7 @@ def test_the_examples(
     def run(*command: str, path: str = path, **environ: str) -> list[list[str]]:
         calls.unlink(missing_ok=True)
         env = {**os.environ, "PATH": path, **environ}
-        subprocess.run(command, env=env, check=True, timeout=120, stdin=subprocess.DEVNULL)
+        subprocess.run(command, env=env, check=True, timeout=PATIENCE, stdin=subprocess.DEVNULL)
         return [line.split() for line in calls.read_text().splitlines()] if calls.exists() else []
 
     # Slurm: the program itself, in a process of its own

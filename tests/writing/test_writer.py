@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import signal
@@ -27,6 +28,7 @@ from tests.support import proxy as faults
 from tests.support.indexes import one_line, unique
 from tests.support.proxy import Proxy, answer, away, hold, lose, too_large
 from tests.support.servers import MilvusServer
+from tests.support.waiting import wait_until
 
 DIM = 16
 REQUEST = 100
@@ -106,12 +108,8 @@ def test_a_server_seals_rows_in_the_background(milvus_server: MilvusServer) -> N
     writer_module.flush_if_due(collection, writer_module.FLUSH_ROWS, wait=False)
     assert time.monotonic() - start < 2, "a server takes seconds to seal rows"
     client = collection.connection.client
-    deadline = time.monotonic() + 60
-    while not any(
-        "Flush" in str(s.state) for s in client.list_persistent_segments(collection.name)
-    ):
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    segments = functools.partial(client.list_persistent_segments, collection.name)
+    wait_until(lambda: any("Flush" in str(segment.state) for segment in segments()))
 
     # What is dropped meanwhile is nobody's error
     writer_module.upload(collection, batch(10, 10), replace=False)
@@ -159,9 +157,7 @@ def test_what_waits_can_be_sent(collection: MilvusCollection) -> None:
     with Writer(collection, replace=False) as writer:
         writer.add(batch(0, 5))
         writer.send()
-        deadline = time.monotonic() + 10
-        while collection.count(strong=True) < 5:
-            assert time.monotonic() < deadline
+        wait_until(lambda: collection.count(strong=True) == 5)
         writer.send()
     assert writer.written == 5
 
