@@ -17,11 +17,15 @@ import fiftyone as fo
 import fiftyone.brain as fob
 import numpy as np
 
+from fiftyone_milvus.collection import MilvusCollection
 from tests.faults.model import KEY, Slow, truth
 from tests.support.waiting import wait_until
 from tests.support.warm import WARM
 
 _ROOT = Path(__file__).parents[2]
+
+STEPS = ("present", "create", "_is_mine", "_load")
+"""What makes a collection: each may be the first that Milvus does not answer."""
 
 
 @dataclass
@@ -135,6 +139,18 @@ class Child:
             self.acknowledged = int(line[1])
         elif line[0] == "done":
             self.report = int(line[1]), int(line[2])
+
+
+def once_before(monkeypatch: Any, step: str, call: Callable[[], object]) -> None:
+    """Calls something before the next of these steps of a collection."""
+    original = getattr(MilvusCollection, step)
+
+    def first(self: MilvusCollection, *args: Any, **kwargs: Any) -> Any:
+        monkeypatch.setattr(MilvusCollection, step, original)
+        call()
+        return original(self, *args, **kwargs)
+
+    monkeypatch.setattr(MilvusCollection, step, first)
 
 
 @contextmanager

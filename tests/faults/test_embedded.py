@@ -14,7 +14,7 @@ import pytest
 from fiftyone_milvus import embedded as service
 from fiftyone_milvus.errors import EngineError
 from tests.faults.model import Slow, make_dataset, make_files
-from tests.faults.support import World
+from tests.faults.support import STEPS, World, once_before
 from tests.support.indexes import one_line, unique
 from tests.support.small_disk import SmallDisk, on_small_disk
 
@@ -38,6 +38,22 @@ def test_service_is_killed(make, embedded, caplog):
     assert set(warnings) <= {
         f"The service of {embedded['uri']} does not answer; trying again for 60 s"
     }
+    world.complete()
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_service_is_killed_before_there_is_a_collection(make, embedded, monkeypatch, step):
+    world = make(embedded)
+    killed = []
+
+    def kill() -> None:
+        killed.append(service.ensure(embedded["uri"]).pid)
+        os.kill(killed[-1], signal.SIGKILL)
+
+    report = world.sync(Slow(0, {10: lambda: once_before(monkeypatch, step, kill)}))
+    assert (report.added, report.failed, len(killed)) == (1000, {}, 1)
+    assert service.ensure(embedded["uri"]).pid not in killed
+    assert not [n for n in world.index.client.list_collections() if "discarded" in n]
     world.complete()
 
 

@@ -15,7 +15,7 @@ import pytest
 from fiftyone_milvus.errors import FiftyOneMilvusError, UnreachableError
 from tests.faults.chaos import ON_ANY_ENGINE, ROWS, SECONDS, SEED, Chaos
 from tests.faults.model import Slow
-from tests.faults.support import interrupt, later, within
+from tests.faults.support import STEPS, interrupt, later, once_before, within
 from tests.faults.wire import Wire
 from tests.support.indexes import one_line
 from tests.support.processes import freeze
@@ -54,6 +54,41 @@ def test_server_is_gone_for_a_while(wire, make, caplog):
     warnings = [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
     assert warnings == [f"Milvus at {wire.uri} does not answer; trying again for 60 s"]
     world.complete()
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_server_is_gone_before_there_is_a_collection(wire, make, caplog, monkeypatch, step):
+    """What was embedded is not lost: the sync waits for longer than another call would."""
+    world = make({"uri": wire.uri})
+    timer = threading.Timer(9, wire.mend)
+
+    def leave() -> None:
+        wire.cut()
+        timer.start()
+
+    events = {10: lambda: once_before(monkeypatch, step, leave)}
+    with caplog.at_level(logging.INFO, logger="fiftyone_milvus"):
+        report = world.sync(Slow(0, events))
+    timer.join()
+    assert (report.added, report.failed) == (1000, {})
+    warnings = [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
+    assert warnings == [f"Milvus at {wire.uri} does not answer; trying again for 60 s"]
+    assert not [n for n in world.index.client.list_collections() if "discarded" in n]
+    world.complete()
+
+
+def test_interrupt_while_the_server_is_gone_and_there_is_no_collection(wire, make, monkeypatch):
+    world = make({"uri": wire.uri})
+    timer = threading.Timer(6, interrupt)
+
+    def leave() -> None:
+        wire.cut()
+        timer.start()
+
+    with pytest.raises(KeyboardInterrupt), within(30):
+        world.sync(Slow(0, {10: lambda: once_before(monkeypatch, "_is_mine", leave)}))
+    wire.mend()
+    world.goes_on()
 
 
 def test_interrupt_while_the_server_is_silent(wire, make):

@@ -6,6 +6,7 @@ import json
 import time
 import uuid
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,8 +14,13 @@ from pymilvus import DataType, MilvusClient
 
 from fiftyone_milvus.collection import consistency
 from fiftyone_milvus.collection.base import CollectionBase
-from fiftyone_milvus.connection import Request
-from fiftyone_milvus.errors import CollectionMismatchError, EngineError, PermissionDeniedError
+from fiftyone_milvus.connection import Request, Retry, default_retry
+from fiftyone_milvus.errors import (
+    CollectionMismatchError,
+    EngineError,
+    FiftyOneMilvusError,
+    PermissionDeniedError,
+)
 from fiftyone_milvus.schema.columns import MAX_STRING_BYTES, MAX_STRINGS, Column, Kind
 from fiftyone_milvus.schema.layout import (
     EMBEDDED,
@@ -179,7 +185,9 @@ class Creation(CollectionBase):
             self._make_index(index)
             self._load(_async=True)
         except BaseException:
-            self.discard()
+            # Not again for as long as its caller waits; what can't be dropped has no rows
+            with suppress(FiftyOneMilvusError), default_retry(Retry()):
+                self.discard()
             raise
         consistency.forget(self._key)
         self._seen = self._loading = True

@@ -10,7 +10,13 @@ Example::
 
 from __future__ import annotations
 
-from fiftyone_milvus.connection.connection import Connection, Engine, close_all, connect
+from fiftyone_milvus.connection.connection import (
+    Connection,
+    Engine,
+    close_all,
+    connect,
+    default_retry,
+)
 from fiftyone_milvus.connection.failures import translate
 from fiftyone_milvus.connection.requests import Request
 from fiftyone_milvus.connection.resolution import LOCAL_SERVER, new_indexes, resolve
@@ -30,6 +36,7 @@ __all__ = [
     "Target",
     "close_all",
     "connect",
+    "default_retry",
     "new_indexes",
     "resolve",
     "translate",

@@ -8,8 +8,9 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -140,7 +141,8 @@ class Connection:
                 retry may have succeeded
             timeout: the seconds that ``operation`` gives pymilvus, for the error's message; those
                 of a :class:`Request` by default
-            retry: for how many seconds to retry, or a :class:`Retry`
+            retry: for how many seconds to retry, or a :class:`Retry`. The default is another one
+                within :func:`default_retry`
 
         Returns:
             what ``operation`` returns
@@ -148,6 +150,8 @@ class Connection:
         Raises:
             FiftyOneMilvusError: one line for whatever pymilvus or gRPC raised
         """
+        if retry == RETRY_SECONDS:
+            retry = _default_retry.get() or retry
         reported = isinstance(retry, Retry) and retry.on_wait is not None
         attempt = _Attempt(self, operation, reported=reported)
         try:
@@ -330,6 +334,25 @@ _forks_from = 0.0
 
 _pool: dict[tuple[object, ...], Connection] = {}
 _pool_lock = threading.Lock()
+
+
+_default_retry: ContextVar[Retry | None] = ContextVar("fiftyone-milvus-retry", default=None)
+
+
+@contextmanager
+def default_retry(retry: Retry) -> Iterator[None]:
+    """Within it, the calls of this thread that take the default of :meth:`Connection.run` retry so.
+
+    For work of many calls, each of which may be the first that Milvus does not answer.
+
+    Args:
+        retry: the default until then
+    """
+    token = _default_retry.set(retry)
+    try:
+        yield
+    finally:
+        _default_retry.reset(token)
 
 
 def connect(target: Target) -> Connection:

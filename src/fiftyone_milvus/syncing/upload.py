@@ -21,7 +21,7 @@ from fiftyone_milvus.syncing.expected_rows import Expected
 from fiftyone_milvus.syncing.scope import Options, Target
 from fiftyone_milvus.syncing.sources import Found, Source
 from fiftyone_milvus.writing import validation
-from fiftyone_milvus.writing.writer import Writer
+from fiftyone_milvus.writing.writer import Writer, retried_as_uploads
 
 logger = logging.getLogger(__name__)
 
@@ -112,11 +112,12 @@ class Upload:
     def _write(self, batch: validation.Batch) -> None:
         target = self._target
         if self._writer is None:
-            if not target.collection.present():
-                self.created = target.create(batch.vectors)
-            self._writer = self._stack.enter_context(
-                Writer(target.collection, replace=True, on_written=self._bar.update)
-            )
+            # The embeddings may have been expensive, so this waits for Milvus as their upload does
+            with retried_as_uploads():
+                if not target.collection.present():
+                    self.created = target.create(batch.vectors)
+                writer = Writer(target.collection, replace=True, on_written=self._bar.update)
+            self._writer = self._stack.enter_context(writer)
         if self.watermark is not None:
             batch = replace(batch, fields=target.fields.values(batch.ids, batch.sample_ids))
         self._writer.add(batch)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from types import TracebackType
 
 from fiftyone_milvus.collection import MilvusCollection
-from fiftyone_milvus.connection import Retry
+from fiftyone_milvus.connection import Retry, default_retry
 from fiftyone_milvus.dataset.progress import ProgressBar
 from fiftyone_milvus.errors import CollectionMismatchError
 from fiftyone_milvus.writing.batching import Requests, request_rows, to_rows
@@ -169,6 +170,15 @@ class Writer:
         self._pending.clear()
 
 
+@contextmanager
+def retried_as_uploads() -> Iterator[None]:
+    """Within it, this thread waits for Milvus as long as a :class:`Writer` does, and says so."""
+    log = _RetryLog()
+    with default_retry(Retry(UPLOAD_RETRY_SECONDS, log.begin)):
+        yield
+    log.end("Milvus answers again")
+
+
 def upload(collection: MilvusCollection, batch: Batch, *, replace: bool) -> None:
     """Writes rows, with a progress bar, and flushes if there are many.
 
@@ -229,6 +239,6 @@ class _RetryLog:
         if self._set(True):
             logger.warning("%s; trying again for %d s", problem, UPLOAD_RETRY_SECONDS)
 
-    def end(self) -> None:
+    def end(self, message: str = "Milvus takes rows again") -> None:
         if self._set(False):
-            logger.info("Milvus takes rows again")
+            logger.info(message)
