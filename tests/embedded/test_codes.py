@@ -120,7 +120,6 @@ def test_recall(made, kind, metric, way, request, monkeypatch):
     if way == "codes":
         request.getfixturevalue("without_lists")
     monkeypatch.setattr(near_lists, "_FIRST", 64)
-    monkeypatch.setattr(near_lists, "_EVERY_BYTES", -1)
     count = 3 if way == "lists" else 9
     vectors, found = data(kind), made(kind, metric)
     if found is None:
@@ -170,20 +169,17 @@ def test_lists_that_are_far_are_not_read(made):
     assert sorted(found.lists.rows.tolist()) == list(range(ROWS))
 
 
-@pytest.mark.parametrize("every", [1 << 20, -1])
 @pytest.mark.parametrize("count", [1, 9])
-def test_of_few_rows_all_are_compared(made, monkeypatch, count, every):
+def test_of_few_rows_all_are_compared(made, monkeypatch, count):
     """How far lists reach is not known to a query that is far from all of them."""
     vectors, found = data("clusters"), made("clusters", "IP")
-    monkeypatch.setattr(near_lists, "_EVERY_BYTES", every)
     monkeypatch.setattr(near_lists, "_FIRST", 64)
     bounds = Lists.bounds
 
     def too_low(self, queries, metric):
         centers, bound = bounds(self, queries, metric)
         bound[:] = -np.inf
-        if every < 0:  # then many lists seem to be needed
-            bound[:, ::2] = np.inf
+        bound[:, ::2] = np.inf  # many lists seem to be needed
         return centers, bound
 
     monkeypatch.setattr(Lists, "bounds", too_low)
@@ -289,6 +285,18 @@ def test_any_dimension(dimension):
     assert np.allclose(-hits.scores, best, atol=1e-4)
 
 
+def test_few_allowed_rows_are_scanned(made, monkeypatch):
+    """Not by lists, of which each takes as long as hundreds of rows."""
+    part, found = LivePart(Rows(data("uniform")), ROWS, None), made("uniform", "IP")
+    monkeypatch.setattr(candidates, "_SCANNED_BYTES", 0)
+    monkeypatch.setattr(candidates, "_ALLOWED_BYTES", 4 * DIM * ROWS // 2)
+    some = np.arange(ROWS) < ROWS // 2
+    query = np.zeros((1, DIM), np.float32)
+    for allowed, by_codes in ((some, 0), (np.arange(ROWS) <= ROWS // 2, 1), (None, 1)):
+        parts = [Coded(part, 0, allowed, found)]
+        assert len(candidates.worthwhile(parts, 10, query)) == by_codes
+
+
 def test_what_is_scanned_is_known_to_tune():
     assert candidates._SCANNED_BYTES == SCANNED_BYTES
 
@@ -356,6 +364,7 @@ def small_codes(monkeypatch):
     monkeypatch.setattr(codes, "MIN_ROWS", 1000)
     monkeypatch.setattr(codes, "MIN_BYTES", 0)
     monkeypatch.setattr(candidates, "_SCANNED_BYTES", 0)
+    monkeypatch.setattr(candidates, "_ALLOWED_BYTES", 0)
 
 
 def create(client: MilvusClient, index_type: str = "AUTOINDEX") -> None:

@@ -31,8 +31,9 @@ _POOL, _LEAST = 4_096, 256
 _FIRST = 128
 #: Below this share of allowed rows, comparing these exactly is faster than reading all codes.
 _NARROW = 0.02
-#: So many bytes of vectors are scanned in the time that the choice of candidates takes anyway.
-_SCANNED_BYTES = 48 << 20
+#: So many bytes of vectors are scanned in the time that the choice of candidates takes anyway:
+#: where all rows are allowed, and where some are, which are not side by side.
+_SCANNED_BYTES, _ALLOWED_BYTES = 48 << 20, 16 << 20
 #: From so many queries on, a matrix product of all rows is faster, up to so many rows.
 _BATCH, _BATCH_ROWS = 8, 150_000
 
@@ -74,7 +75,8 @@ def worthwhile(parts: Sequence[Coded], k: int, queries: Floats) -> list[Coded]:
     chosen = [p for p in parts if p.count > max(_NARROW * p.part.rows, 8 * k, 2 * _FIRST)]
     rows = sum(part.count for part in chosen)
     total = sum(part.part.rows for part in chosen)
-    is_small = 4 * total * queries.shape[1] < _SCANNED_BYTES
+    size = 4 * queries.shape[1]
+    is_small = size * total < _SCANNED_BYTES or size * rows <= _ALLOWED_BYTES
     return [] if is_small or (len(queries) >= _BATCH and rows < _BATCH_ROWS) else chosen
 
 

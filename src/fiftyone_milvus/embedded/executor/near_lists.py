@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 _FIRST = 512
 #: Comparing so many bytes of vectors takes as long as codes.
 FEW_BYTES = 96 << 20
-#: All of so few bytes are compared, and of those above where this share seems to be needed.
-_EVERY_BYTES, _MANY = 32 << 20, 0.25
+#: All rows are compared, if these are so few bytes, where this share seems to be needed.
+_MANY = 0.25
 #: For so many queries at once, matrix products of the lists' rows are faster than codes up to a
 #: larger share of the rows.
 _BATCH, _SHARE_OF_BATCH = 8, 0.15
@@ -62,18 +62,23 @@ class _Table:
     def __init__(self, part: Coded, field: str, metric: str) -> None:
         self.part, self.metric, self.lists = part, metric, part.codes.lists
         self._field = field
-        rows, ends = self.lists.rows, self.lists.ends
+        self._starts = self.lists.starts
+        self.sizes = np.diff(self.lists.ends, prepend=0)
+        self._inside: Mask | None = None
         if part.allowed is not None:
-            inside = part.allowed[rows]
-            rows = rows[inside]
-            ends = np.concatenate([[0], np.cumsum(inside)])[ends]
-        self._rows, self._ends = rows, ends
-        self.sizes = np.diff(ends, prepend=0)
+            self._inside = part.allowed.take(self.lists.rows)
+            full = np.flatnonzero(self.sizes)
+            counted = np.add.reduceat(
+                self._inside.view(np.int8), self._starts[full], dtype=np.int64
+            )
+            self.sizes[full] = counted
 
     def scores(self, number: int, queries: Floats) -> tuple[Rows, Floats]:
         """Compares the rows of a list; returns their row numbers and the scores of each query."""
-        end = int(self._ends[number])
-        rows = np.sort(self._rows[end - int(self.sizes[number]) : end]).astype(np.int64)
+        here = slice(int(self._starts[number]), int(self.lists.ends[number]))
+        found = self.lists.rows[here]
+        found = found if self._inside is None else found[self._inside[here]]
+        rows = np.sort(found).astype(np.int64)
         vectors = self.part.part.vectors(self._field)
         if len(queries) <= FEW_QUERIES:
             scores = np.stack([vectors.scores_of(rows, one, self.metric) for one in queries])
@@ -112,9 +117,9 @@ def _search(tables: list[_Table], queries: Floats, k: int, rows: Rows, scores: F
     # view without its cluster, that is too little; then many lists seem to be needed
     allowed = int(sizes.sum())
     size = 4 * allowed * queries.shape[1]
-    far = (needed | first) @ sizes > _MANY * allowed if size > _EVERY_BYTES else True
     if size <= FEW_BYTES:
-        needed |= (sizes > 0) & ~first & np.broadcast_to(far, len(queries))[:, None]
+        far = (needed | first) @ sizes > _MANY * allowed
+        needed |= (sizes > 0) & ~first & far[:, None]
     costs = (needed | first) @ sizes
     total = sum(table.part.part.rows for table in tables)
     few = 4 * costs * queries.shape[1] <= FEW_BYTES

@@ -187,6 +187,11 @@ class Norms:
         self._inverse: Floats | None = None
         self._centered: tuple[Floats | None, Floats] | None = None
 
+    def know(self, inverse: Floats | None) -> None:
+        """Takes :attr:`inverse` from where it was computed before."""
+        if self._inverse is None:
+            self._inverse = inverse
+
     @property
     def inverse(self) -> Floats:
         """``1 / |x|``, float32; 1 for a zero vector, whose cosine similarity is 0."""

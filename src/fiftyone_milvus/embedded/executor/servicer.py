@@ -434,4 +434,7 @@ def _coded(
     parts: Sequence[tuple[LivePart, int, Mask | None]], field: str, metric: str
 ) -> list[Coded]:
     found = [(*part, vector_indexes.codes(part[0], field, metric)) for part in parts]
+    for part, _, _, codes in found:
+        if codes is not None:
+            part.norms(field).know(codes.inverse)
     return [Coded(part, start, mask, codes) for part, start, mask, codes in found if codes]
