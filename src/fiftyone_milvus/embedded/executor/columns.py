@@ -58,7 +58,7 @@ def values_at(view: View, field: str, rows: Rows) -> list[Any]:
 
     def values(part: LivePart, local: Rows) -> Any:
         taken = np.empty(len(local), dtype=object)
-        taken[:] = part.table().column(field).take(pa.array(local)).to_pylist()
+        taken[:] = part.column(field).take(pa.array(local)).to_pylist()
         return taken
 
     return _gathered(view, rows, values)

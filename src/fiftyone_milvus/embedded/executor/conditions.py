@@ -2,24 +2,27 @@
 
 Milvus Lite evaluates an expression with an array function row by row, in Python. Here, conditions
 on arrays of strings and on lists are looked up. Comparisons of a column with a literal go to
-Milvus Lite's vectorized evaluation, where its result is the same as row by row. Other conditions
-are evaluated row by row, with only the columns that they name.
+Milvus Lite's vectorized evaluation, where its result is the same as row by row. Conditions on one
+column are evaluated once for each of its values. The others are evaluated row by row, with only
+the columns that they name.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import operator
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import reduce
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from milvus_lite.search.filter import ast, evaluate_mask
 
 from fiftyone_milvus.embedded.executor import in_lists
 from fiftyone_milvus.embedded.executor.in_lists import Membership
-from fiftyone_milvus.embedded.executor.live_rows import UnsupportedError, View
+from fiftyone_milvus.embedded.executor.live_rows import UnsupportedError
 from fiftyone_milvus.embedded.executor.long_lists import LongLists
 from fiftyone_milvus.embedded.executor.parts import LivePart, Mask
 from fiftyone_milvus.embedded.executor.tokens import tokens
@@ -38,6 +41,8 @@ _INTEGERS = ("INT8", "INT16", "INT32", "INT64")
 _FLOATS = ("FLOAT", "DOUBLE")
 #: Larger integers are not all floats, and Arrow compares an integer with a float as floats.
 _EXACT = 2**53
+#: The column of the distinct values.
+_VALUE = "value"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,17 +68,17 @@ class Truth:
 
 
 class Conditions:
-    """Evaluates a compiled filter over the rows of a view.
+    """Evaluates a compiled filter over the rows of a part.
 
     Args:
-        view: the rows.
-        col: Milvus Lite's collection; it has no dynamic fields.
-        compiled: Milvus Lite's compiled filter.
+        part: the rows.
+        col: Milvus Lite's collection.
+        compiled: Milvus Lite's compiled filter, without dynamic fields.
         lists: the long lists that were cut out of it.
     """
 
-    def __init__(self, view: View, col: Any, compiled: Any, lists: LongLists) -> None:
-        self._view = view
+    def __init__(self, part: LivePart, col: Any, compiled: Any, lists: LongLists) -> None:
+        self._part = part
         self._compiled = compiled
         self._lists = lists
         self._pk_name = col._pk_name
@@ -81,7 +86,7 @@ class Conditions:
         self._by_row = compiled.backend == "python"
 
     def mask(self) -> Mask:
-        """Which rows of the view match; dead rows may match, too.
+        """Which rows match; dead rows may match, too.
 
         Raises:
             UnsupportedError: Milvus Lite must evaluate the filter as a whole.
@@ -116,14 +121,12 @@ class Conditions:
 
     def _member(self, node: Any) -> Truth:
         name = node.field.name
-        found = in_lists.mask_of(
-            self._view, Membership(name, self._values(node.values)), self._pk_name
-        )
+        member = Membership(name, self._values(node.values))
+        found = in_lists.mask_of_part(self._part, member, self._pk_name)
         # Row by row, a null makes the condition unknown; vectorized, a null is in no list.
         truth = Truth.of(found)
         if self._by_row and self._nulls(name):
-            given = self._over_parts(lambda p: ~np.asarray(p.table().column(name).is_null()))
-            truth = Truth(found, ~found & given)
+            truth = Truth(found, ~found & _bools(self._part.column(name).is_valid()))
         return ~truth if node.negate else truth
 
     def _contains(self, node: Any) -> Truth:
@@ -138,14 +141,13 @@ class Conditions:
             return self._other(node)
         words = [value for value in literals if isinstance(value, str)]
         if node.mode != "all":
-            return Truth.of(self._over_parts(lambda p: tokens(p, name).having_any(words)))
+            return Truth.of(tokens(self._part, name).having_any(words))
         if len(words) < len(literals):
-            return Truth.of(np.zeros(int(self._view.offsets[-1]), dtype=bool))
-        return Truth.of(self._over_parts(lambda p: tokens(p, name).having_all(words)))
+            return Truth.of(np.zeros(self._part.rows, dtype=bool))
+        return Truth.of(tokens(self._part, name).having_all(words))
 
     def _length(self, name: str, op: str, value: float) -> Truth:
-        compare = _COMPARISONS[op]
-        return Truth.of(self._over_parts(lambda p: compare(tokens(p, name).lengths, value)))
+        return Truth.of(_COMPARISONS[op](tokens(self._part, name).lengths, value))
 
     def _values(self, node: Any) -> list[Any]:
         values = [element.value for element in node.elements]
@@ -154,25 +156,57 @@ class Conditions:
     # conditions that Milvus Lite evaluates
 
     def _other(self, node: Any) -> Truth:
+        if self._lists and any(s in self._lists for s in _strings(node)):
+            raise UnsupportedError("a long list of another kind")
         names = sorted(set(_names(node))) or [self._pk_name]
         nulls = any(map(self._nulls, names))
         by_row = self._by_row and not self._is_same_vectorized(node, nulls)
-        if self._lists and any(s in self._lists for s in _strings(node)):
-            raise UnsupportedError("a long list of another kind")
-        true = self._evaluated(node, names, by_row)
+        source = _only_source(node)
+        column = None if source is None else self._column_of(*source)
+        if column is not None and not pa.types.is_nested(column.type):
+            is_encoded = pa.types.is_dictionary(column.type)
+            if by_row and isinstance(node, ast.LikeOp) and not is_encoded:
+                return _like(column, node.pattern.value)
+            if by_row or is_encoded:
+                return self._by_value(node, column if is_encoded else column.dictionary_encode())
+        table = plain_table(self._part, names)
+        true = self._evaluated(node, table, by_row)
         if not (nulls or by_row):
             return Truth.of(true)
-        return Truth(true, self._evaluated(ast.Not(node, node.pos), names, by_row))
+        return Truth(true, self._evaluated(ast.Not(node, node.pos), table, by_row))
 
-    def _evaluated(self, node: Any, names: list[str], by_row: bool) -> Mask:
+    def _by_value(self, node: Any, column: pa.DictionaryArray) -> Truth:
+        """Evaluates a condition on one column for each value that this has, and for null."""
+        values = pa.concat_arrays([column.dictionary, pa.nulls(1, column.dictionary.type)])
+        table = pa.table({_VALUE: values})
+        codes = pc.fill_null(column.indices, len(column.dictionary)).to_numpy()
+        node = _renamed(node)
+        true, false = (
+            self._evaluated(one, table, self._by_row).take(codes)
+            for one in (node, ast.Not(node, node.pos))
+        )
+        return Truth(true, false)
+
+    def _evaluated(self, node: Any, table: pa.Table, by_row: bool) -> Mask:
         backend = "python" if by_row else "arrow"
         condition = dataclasses.replace(self._compiled, ast=node, backend=backend)
-        return self._over_parts(lambda p: evaluate_mask(condition, p.table().select(names)))
+        return np.asarray(evaluate_mask(condition, table), dtype=bool)
+
+    def _column_of(self, name: str, index: int | None) -> pa.Array:
+        """A column, or an element of the list that it has in each row."""
+        column = self._part.column(name)
+        if index is None:
+            return column
+        beyond = pc.less_equal(pc.fill_null(column.value_lengths(), 0), index)
+        starts = column.offsets.to_numpy()[:-1] + index
+        return column.values.take(pa.array(starts, mask=beyond.to_numpy(zero_copy_only=False)))
 
     def _is_same_vectorized(self, node: Any, nulls: bool) -> bool:
         """Whether Milvus Lite's two ways to evaluate a condition give the same truth."""
         if isinstance(node, ast.FieldRef):
             return self._type_of(node) == "BOOL"
+        if isinstance(node, ast.IsNullOp):
+            return isinstance(node.field, ast.FieldRef)
         if isinstance(node, ast.CmpOp):
             kind, values, op = self._type_of(node.left), [node.right], node.op
             if kind is None:
@@ -212,11 +246,83 @@ class Conditions:
         )
 
     def _nulls(self, name: str) -> bool:
-        return any(part.table().column(name).null_count for part in self._view.parts)
+        return bool(self._part.column(name).null_count)
 
-    def _over_parts(self, masks: Callable[[LivePart], Any]) -> Mask:
-        found = [np.asarray(masks(part), dtype=bool) for part in self._view.parts]
-        return np.concatenate(found) if found else np.zeros(0, dtype=bool)
+
+def plain_table(part: LivePart, names: Sequence[str]) -> pa.Table:
+    """Some columns of a part, none of them dictionary-encoded."""
+    table = part.table(names)
+    for place, name in enumerate(names):
+        kind = table.schema.field(name).type
+        if pa.types.is_dictionary(kind):
+            table = table.set_column(place, name, table.column(name).cast(kind.value_type))
+    return table
+
+
+def has_dynamic_fields(compiled: Any) -> bool:
+    """Whether a compiled filter names fields that are not in the schema."""
+    return any(isinstance(node, ast.MetaAccess) for node in _nodes(compiled.ast))
+
+
+def names_of(compiled: Any) -> list[str]:
+    """The columns that a compiled filter names."""
+    return sorted(set(_names(compiled.ast)))
+
+
+def _like(column: pa.Array, pattern: str) -> Truth:
+    """``like`` as Milvus Lite's row by row: unlike its vectorized one, it has no escapes."""
+    wildcards = {"%": ".*", "_": "."}
+    text = "".join(
+        wildcards.get(c) or (c if c.isalnum() or not c.isascii() else f"\\x{{{ord(c):x}}}")
+        for c in pattern
+    )
+    # Python's $ also matches before a line's end
+    found = pc.match_substring_regex(column, rf"(?s)\A{text}\n?\z")
+    true = _bools(pc.fill_null(found, False))
+    return Truth(true, _bools(column.is_valid()) & ~true)
+
+
+def _bools(array: pa.Array) -> Mask:
+    return np.asarray(array.to_numpy(zero_copy_only=False), dtype=bool)
+
+
+def _only_source(node: Any) -> tuple[str, int | None] | None:
+    """The column, or element of a column's lists, that a condition is about; None for several."""
+    found = set(_sources(node))
+    return found.pop() if len(found) == 1 else None
+
+
+def _sources(node: Any) -> Iterator[tuple[str, int | None]]:
+    if isinstance(node, tuple):
+        for child in node:
+            yield from _sources(child)
+    elif (source := _source(node)) is not None:
+        yield source
+    elif dataclasses.is_dataclass(node):
+        yield from _sources(tuple(vars(node).values()))
+
+
+def _source(node: Any) -> tuple[str, int | None] | None:
+    if isinstance(node, ast.FieldRef):
+        return node.name, None
+    if isinstance(node, ast.PathAccess) and isinstance(node.base, ast.FieldRef):
+        return (node.base.name, node.path[0]) if _is_index(node.path) else None
+    return None
+
+
+def _is_index(path: tuple[Any, ...]) -> bool:
+    return len(path) == 1 and isinstance(path[0], int) and path[0] >= 0
+
+
+def _renamed(node: Any) -> Any:
+    """A condition about one source, with :data:`_VALUE` in its place."""
+    if isinstance(node, tuple):
+        return tuple(map(_renamed, node))
+    if _source(node) is not None:
+        return ast.FieldRef(_VALUE, node.pos)
+    if dataclasses.is_dataclass(node) and not isinstance(node, type):
+        return type(node)(**{name: _renamed(child) for name, child in vars(node).items()})
+    return node
 
 
 def _names(node: Any) -> Iterator[str]:

@@ -111,9 +111,27 @@ def mask_of(view: View, membership: Membership, pk_name: str) -> Mask:
         for part, start in zip(view.parts[found:], view.offsets[found:-1], strict=True):
             local = _lookup(part, values)
             mask[local[local >= 0] + start] = True
-    elif view.parts:
-        chunks = [c for part in view.parts for c in part.table().column(membership.field).chunks]
-        column = pa.chunked_array(chunks)
-        whole = pc.is_in(column, value_set=pa.array(list(values), type=column.type))
-        mask = whole.to_numpy().astype(bool, copy=False)
+    else:
+        for part, start in zip(view.parts, view.offsets[:-1], strict=True):
+            mask[start : start + part.rows] = mask_of_part(part, membership, pk_name)
     return ~mask if membership.negated else mask
+
+
+def mask_of_part(part: LivePart, membership: Membership, pk_name: str) -> Mask:
+    """Which rows of a part have one of the values, also where they are negated."""
+    values = membership.values
+    if membership.field == pk_name and len(values) * _LOOKUP_COST < part.rows:
+        mask = np.zeros(part.rows, dtype=bool)
+        local = _lookup(part, values)
+        mask[local[local >= 0]] = True
+        return mask
+    column = part.column(membership.field)
+    encoded = pa.types.is_dictionary(column.type)
+    among = column.dictionary if encoded else column
+    wanted = pa.array(list(values), type=among.type)
+    found = pc.is_in(among, value_set=wanted).to_numpy(zero_copy_only=False)
+    if encoded:
+        # A null has the code of no value
+        found = np.append(found, False)
+        found = found.take(pc.fill_null(column.indices, len(among)).to_numpy())
+    return np.asarray(found, dtype=bool)

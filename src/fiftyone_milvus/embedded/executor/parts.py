@@ -45,8 +45,8 @@ class Part:
         """The vectors of a field, without a copy."""
         return Vectors(self._vectors[field])
 
-    def table(self) -> pa.Table:
-        """The columns of the rows; vectors may be left out."""
+    def table(self, names: Sequence[str]) -> pa.Table:
+        """Some columns of the rows, none of vectors; strings may be dictionary-encoded."""
         raise NotImplementedError
 
 
@@ -68,9 +68,11 @@ class SegmentPart(Part):
             raise NotImplementedError("vectors with Arrow nulls")
         return Vectors(np.ascontiguousarray(vectors, dtype=np.float32))
 
-    def table(self) -> pa.Table:
+    def table(self, names: Sequence[str]) -> pa.Table:
         """See :meth:`Part.table`."""
-        return getattr(self.segment, "scalars", None) or self.segment.table
+        if isinstance(self.segment, MappedSegment):
+            return self.segment.columns(names)
+        return self.segment.table.select(names)
 
 
 class BlockPart(Part):
@@ -116,9 +118,9 @@ class BlockPart(Part):
         self.keys.extend(pks)
         return True
 
-    def table(self) -> pa.Table:
+    def table(self, names: Sequence[str]) -> pa.Table:
         """See :meth:`Part.table`."""
-        return pa.Table.from_batches(self._batches)
+        return pa.Table.from_batches([batch.select(list(names)) for batch in self._batches])
 
 
 def batch_vectors(batch: pa.RecordBatch, field: str) -> Floats:
@@ -166,10 +168,17 @@ class LivePart:
         """Vectors of the seen rows."""
         return self.part.vectors(field).first(self.rows)
 
-    def table(self) -> pa.Table:
-        """The columns of the seen rows; vectors may be left out."""
-        table = self.part.table()
+    def table(self, names: Sequence[str]) -> pa.Table:
+        """Some columns of the seen rows, see :meth:`Part.table`."""
+        table = self.part.table(names)
         return table if table.num_rows == self.rows else table.slice(0, self.rows)
+
+    def column(self, name: str) -> pa.Array:
+        """A column of the seen rows, see :meth:`Part.table`."""
+        found = self.table([name]).column(name).combine_chunks()
+        if isinstance(found, pa.ChunkedArray):
+            found = found.chunk(0) if found.num_chunks else pa.array([], found.type)
+        return found
 
     def norms(self, field: str) -> Norms:
         """The norms of the vectors, computed once."""

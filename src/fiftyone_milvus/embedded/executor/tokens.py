@@ -55,6 +55,5 @@ def tokens(part: LivePart, field: str) -> Tokens:
     """The index of a part's array column, built once per part and number of rows."""
     found = part.part.tokens.get(field)
     if found is None or len(found.valid) != part.rows:
-        column = part.table().column(field).combine_chunks()
-        found = part.part.tokens[field] = Tokens(column)
+        found = part.part.tokens[field] = Tokens(part.column(field))
     return found
