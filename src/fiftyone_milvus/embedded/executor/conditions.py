@@ -100,8 +100,10 @@ class Conditions:
             return reduce(operator.or_, map(self._truth, node.operands))
         if isinstance(node, ast.Not):
             return ~self._truth(node.operand)
-        if isinstance(node, ast.InOp) and self._type_of(node.field) == "VARCHAR":
-            return self._member(node)
+        if isinstance(node, ast.InOp):
+            if self._is_looked_up(node):
+                return self._member(node)
+            node = self._with_integers(node)
         if isinstance(node, ast.ArrayContainsOp) and self._is_strings(node.value):
             return self._contains(node)
         if isinstance(node, ast.CmpOp):
@@ -118,6 +120,15 @@ class Conditions:
         return self._other(node)
 
     # conditions that are looked up
+
+    def _is_looked_up(self, node: Any) -> bool:
+        kind = self._type_of(node.field)
+        return kind == "VARCHAR" or (
+            kind == "INT64"
+            and all(
+                isinstance(e, ast.IntLit) and abs(e.value) < 2**63 for e in node.values.elements
+            )
+        )
 
     def _member(self, node: Any) -> Truth:
         name = node.field.name
@@ -155,8 +166,16 @@ class Conditions:
 
     # conditions that Milvus Lite evaluates
 
+    def _with_integers(self, node: Any) -> Any:
+        """The condition with a long list of integers that was cut out of it."""
+        literals, pos = node.values.elements, node.pos
+        if len(literals) != 1 or not isinstance(literals[0], ast.IntLit):
+            return node
+        values = tuple(ast.IntLit(value, pos) for value in self._values(node.values))
+        return dataclasses.replace(node, values=ast.ListLit(values, pos))
+
     def _other(self, node: Any) -> Truth:
-        if self._lists and any(s in self._lists for s in _strings(node)):
+        if self._lists and any(value in self._lists for value in _literals(node)):
             raise UnsupportedError("a long list of another kind")
         names = sorted(set(_names(node))) or [self._pk_name]
         nulls = any(map(self._nulls, names))
@@ -329,8 +348,8 @@ def _names(node: Any) -> Iterator[str]:
     return (n.name for n in _nodes(node) if isinstance(n, ast.FieldRef))
 
 
-def _strings(node: Any) -> Iterator[str]:
-    return (n.value for n in _nodes(node) if isinstance(n, ast.StringLit))
+def _literals(node: Any) -> Iterator[str | int]:
+    return (n.value for n in _nodes(node) if isinstance(n, (ast.StringLit, ast.IntLit)))
 
 
 def _nodes(node: Any) -> Iterator[Any]:
