@@ -128,8 +128,8 @@ def mask_of_part(part: LivePart, membership: Membership, pk_name: str) -> Mask:
     column = part.column(membership.field)
     encoded = pa.types.is_dictionary(column.type)
     among = column.dictionary if encoded else column
-    wanted = pa.array(list(values), type=among.type)
-    found = pc.is_in(among, value_set=wanted).to_numpy(zero_copy_only=False)
+    asked = pa.array(list(values), type=among.type)
+    found = pc.is_in(among, value_set=asked).to_numpy(zero_copy_only=False)
     if encoded:
         # A null has the code of no value
         found = np.append(found, False)
