@@ -70,6 +70,12 @@ def test_threads_without_work_sleep_unless_the_user_wants_otherwise(data, monkey
     assert found["OMP_WAIT_POLICY"] == "active"
 
 
+def test_matrix_products_are_not_divided_among_more_threads(data, monkeypatch):
+    # Whatever is set for the programs that use the service
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "8")
+    assert psutil.Process(embedded.ensure(data).pid).environ()["OPENBLAS_NUM_THREADS"] == "1"
+
+
 def test_service_loads_neither_fiftyone_nor_pandas(data):
     # Of their compiled parts, which the system lists; each is loaded where its package is.
     endpoint = embedded.ensure(data)

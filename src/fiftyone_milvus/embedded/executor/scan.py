@@ -12,9 +12,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from fiftyone_milvus.embedded.executor.parts import LivePart, Mask, inverse_norms, squares
-from fiftyone_milvus.embedded.executor.vectors import FEW_QUERIES, Floats, Rows, Vectors, in_shares
+from fiftyone_milvus.embedded.executor.vectors import (
+    FEW_QUERIES,
+    THREADS,
+    Floats,
+    Rows,
+    Vectors,
+    in_shares,
+    threads,
+)
 
-#: Scores held at once, 4 bytes each.
+#: Scores that all threads hold at once, 4 bytes each.
 _BLOCK_SCORES = 4_000_000
 _QUERY_CHUNK = 1024
 #: Rows gathered at once, in floats.
@@ -202,30 +210,41 @@ def _search_chunk(
 
     # L2 scores have rounding errors here, so more than k rows are re-ranked.
     keep = min(count, 2 * k + 32) if metric == "L2" else k
-    best = np.full((len(queries), 0), -np.inf, dtype=np.float32)
-    rows = np.zeros((len(queries), 0), dtype=np.int64)
-    for some in blocks:
-        if isinstance(some, slice):
-            found, data = np.arange(some.start, some.stop, dtype=np.int64), vectors.block(some)
-        else:
-            found, data = some, vectors.take(some)
-        if center is not None:
-            data = data - center
-        scores = shifted @ data.T
-        if inverse is not None:
-            scores *= inverse[some]
-        elif metric == "COSINE":
-            scores *= inverse_norms(squares(data))
-        elif half_square is not None:
-            scores -= half_square[some]
-        elif metric == "L2":
-            scores -= squares(data) / 2
-        if allowed is not None and isinstance(some, slice):
-            scores[:, ~allowed[some]] = -np.inf
-        scores, found = _top(scores, found, keep)
-        best, rows = _top(
-            np.concatenate([best, scores], axis=1), np.concatenate([rows, found], axis=1), keep
-        )
+
+    def compare(blocks: list[slice | Rows]) -> tuple[Floats, Rows]:
+        best = np.full((len(queries), 0), -np.inf, dtype=np.float32)
+        rows = np.zeros((len(queries), 0), dtype=np.int64)
+        for some in blocks:
+            if isinstance(some, slice):
+                found, data = np.arange(some.start, some.stop), vectors.block(some)
+            else:
+                found, data = some, vectors.take(some)
+            if center is not None:
+                data = data - center
+            scores = shifted @ data.T
+            if inverse is not None:
+                scores *= inverse[some]
+            elif metric == "COSINE":
+                scores *= inverse_norms(squares(data))
+            elif half_square is not None:
+                scores -= half_square[some]
+            elif metric == "L2":
+                scores -= squares(data) / 2
+            if allowed is not None and isinstance(some, slice):
+                scores[:, ~allowed[some]] = -np.inf
+            scores, found = _top(scores, found, keep)
+            best, rows = _top(
+                np.concatenate([best, scores], axis=1), np.concatenate([rows, found], axis=1), keep
+            )
+        return best, rows
+
+    shares = [blocks[i::THREADS] for i in range(min(THREADS, len(blocks)))]
+    several = list(threads.map(compare, shares))
+    best, rows = _top(
+        np.concatenate([best for best, _ in several], axis=1),
+        np.concatenate([rows for _, rows in several], axis=1),
+        keep,
+    )
     rows = np.where(np.isneginf(best), -1, rows)
     if metric == "L2":
         return ordered(rows, _l2(vectors, rows, queries), k, metric)
@@ -237,7 +256,7 @@ def _search_chunk(
 def _blocks(
     part: LivePart, vectors: Vectors, allowed: Mask | None, count: int, queries: int
 ) -> list[slice | Rows]:
-    size = max(256, _BLOCK_SCORES // max(queries, 1))
+    size = max(256, _BLOCK_SCORES // (THREADS * max(queries, 1)))
     if not vectors.is_aligned:
         size = max(256, min(size, _COPY_FLOATS // max(vectors.shape[1], 1)))
     # A copy of a row costs about as much as five scores of it alone, or a hundred in bulk.
