@@ -28,7 +28,9 @@ CERTAINTY = 4.0
 #: Estimates that are asked for: of each query over all parts, and at least of each part.
 _POOL, _LEAST = 4_096, 256
 #: Rows that are compared first; then twice as many, and so on.
-_FIRST = 128
+_FIRST = 512
+#: So few are not divided among threads.
+_SHARE = 256
 #: Below this share of allowed rows, comparing these exactly is faster than reading all codes.
 _NARROW = 0.02
 #: So many bytes of vectors are scanned in the time that the choice of candidates takes anyway:
@@ -120,7 +122,8 @@ def search(parts: Sequence[Coded], field: str, queries: Floats, k: int, metric: 
 def _search_chunk(parts: Sequence[Coded], field: str, queries: Floats, k: int, metric: str) -> Hits:
     hits = Hits(np.full((len(queries), k), -1), np.zeros((len(queries), k), dtype=np.float32))
     left = np.arange(len(queries))
-    pool = max(_POOL, 8 * k)
+    # Of few queries, more at once: to read the codes again takes longer. Of many, few are left
+    pool = max(_POOL, 8 * k) * (2 if len(queries) <= FEW_QUERIES else 1)
     for size in (pool, 8 * pool):
         found = _Found.of(parts, queries[left], max(_LEAST, 2 * k, 2 * size // len(parts)), size)
         sure = _compared(found, parts, field, queries[left], k, metric, hits, left)
@@ -279,6 +282,9 @@ def _scores(parts: Sequence[Coded], field: str, queries: Floats, rows: Rows, met
             found = part.part.vectors(field).scores_of(local, query, metric)
             line[where] = found if part.codes.inverse is None else found * part.codes.inverse[local]
 
-    together = threads.map if len(queries) > 1 else map
-    list(together(compare, queries, rows, numbers, scores))
+    step = max(_SHARE, -(-rows.shape[1] * len(queries) // THREADS))
+    shares = [slice(start, start + step) for start in range(0, rows.shape[1], step)]
+    tasks = [(query, share) for query in range(len(queries)) for share in shares]
+    together = threads.map if len(tasks) > 1 else map
+    list(together(lambda t: compare(queries[t[0]], rows[t], numbers[t], scores[t]), tasks))
     return scores

@@ -49,7 +49,7 @@ def search(
     """
     hits = Hits(np.full((len(queries), k), -1), np.zeros((len(queries), k), np.float32))
     left = []
-    tables = [_Table(part, field, metric) for part in parts]
+    tables = list(threads.map(lambda part: _Table(part, field, metric), parts))
     for start in range(0, len(queries), _CHUNK):
         some = slice(start, start + _CHUNK)
         left.append(start + _search(tables, queries[some], k, hits.rows[some], hits.scores[some]))
@@ -62,23 +62,17 @@ class _Table:
     def __init__(self, part: Coded, field: str, metric: str) -> None:
         self.part, self.metric, self.lists = part, metric, part.codes.lists
         self._field = field
-        self._starts = self.lists.starts
-        self.sizes = np.diff(self.lists.ends, prepend=0)
-        self._inside: Mask | None = None
+        self.sizes = self.lists.sizes
         if part.allowed is not None:
-            self._inside = part.allowed.take(self.lists.rows)
-            full = np.flatnonzero(self.sizes)
-            counted = np.add.reduceat(
-                self._inside.view(np.int8), self._starts[full], dtype=np.int64
-            )
-            self.sizes[full] = counted
+            inside = self.lists.list_of[part.allowed]
+            self.sizes = np.bincount(inside, minlength=len(self.sizes))
 
     def scores(self, number: int, queries: Floats) -> tuple[Rows, Floats]:
         """Compares the rows of a list; returns their row numbers and the scores of each query."""
-        here = slice(int(self._starts[number]), int(self.lists.ends[number]))
-        found = self.lists.rows[here]
-        found = found if self._inside is None else found[self._inside[here]]
-        rows = np.sort(found).astype(np.int64)
+        some = self.lists.rows[self.lists.starts[number] : self.lists.ends[number]]
+        if self.part.allowed is not None:
+            some = some[self.part.allowed[some]]
+        rows = some.astype(np.int64)
         vectors = self.part.part.vectors(self._field)
         if len(queries) <= FEW_QUERIES:
             scores = np.stack([vectors.scores_of(rows, one, self.metric) for one in queries])

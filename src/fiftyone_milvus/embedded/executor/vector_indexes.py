@@ -11,7 +11,7 @@ import numpy as np
 
 from fiftyone_milvus.embedded.executor.parts import LivePart
 from fiftyone_milvus.embedded.executor.scan import Hits, ordered
-from fiftyone_milvus.embedded.executor.vectors import Floats, Rows, threads
+from fiftyone_milvus.embedded.executor.vectors import THREADS, Floats, Rows, threads
 from fiftyone_milvus.embedded.storage.automatic_index import RabitqIndex
 from fiftyone_milvus.embedded.storage.codes import Codes
 
@@ -80,9 +80,10 @@ def search(
         params: the request's; ``nprobe`` (default 10) or ``ef`` (default 64), as in Milvus Lite.
             Of ``IVF_RABITQ``: ``nprobe`` (default 8), ``refine_k`` (10), ``rbq_query_bits`` (8)
     """
+    faiss: Any = importlib.import_module("faiss")
+    faiss.omp_set_num_threads(THREADS)  # which share the queries
     if isinstance(index, RabitqIndex):
         return _search_rabitq(index, part, field, queries, k, metric, params)
-    faiss: Any = importlib.import_module("faiss")
     options: dict[str, Any] = {}
     if part.live is not None:
         options["sel"] = faiss.IDSelectorBitmap(np.packbits(part.live, bitorder="little"))

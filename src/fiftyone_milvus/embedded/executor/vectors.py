@@ -126,6 +126,7 @@ class Vectors:
         by_row = faiss.fvec_L2sqr_by_idx if metric == "L2" else faiss.fvec_inner_products_by_idx
         if len(ids):
             self._verify(ids)
+            faiss.omp_set_num_threads(1)  # to wake others takes longer than most of this
             by_row(*map(faiss.swig_ptr, (found, asked, self._data, ids)), len(asked), 1, len(ids))
         return -found if metric == "L2" else found
 

@@ -8,6 +8,7 @@ A list whose center, with that, is not as good as what was found already needs n
 
 from __future__ import annotations
 
+import functools
 import importlib
 import math
 from collections.abc import Callable, Iterator
@@ -39,7 +40,7 @@ class Lists:
     Attributes:
         centers: a ``num_lists x num_dims`` float32 array
         spread: the root mean square distance of a list's rows to its center, float32
-        rows: the row numbers, list after list, int32
+        rows: the row numbers, list after list, in each in ascending order, int32
         ends: where each list ends in ``rows``, int64
         reach: how many spreads the best row of a list is better than its center, at most
         own_reach: the same for the list whose center is the best
@@ -52,10 +53,22 @@ class Lists:
     reach: float
     own_reach: float
 
-    @property
+    @functools.cached_property
     def starts(self) -> npt.NDArray[np.int64]:
         """Where each list starts in ``rows``, int64."""
         return np.concatenate([[0], self.ends[:-1]])
+
+    @functools.cached_property
+    def sizes(self) -> npt.NDArray[np.int64]:
+        """The number of rows of each list, int64."""
+        return np.diff(self.ends, prepend=0)
+
+    @functools.cached_property
+    def list_of(self) -> npt.NDArray[Any]:
+        """The list of each row, in the smallest type of integers that holds it."""
+        found = np.empty(len(self.rows), np.min_scalar_type(len(self.ends)))
+        found[self.rows] = np.repeat(np.arange(len(self.ends), dtype=found.dtype), self.sizes)
+        return found
 
     def bounds(self, queries: Floats, metric: str) -> tuple[Floats, Floats]:
         """Returns how good the rows of each list can be.
