@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-from pymilvus import DataType, MilvusClient
+from pymilvus import DataType, MilvusClient, MilvusException
 
 from fiftyone_milvus.embedded.database import Database
 from fiftyone_milvus.embedded.executor import conditions, filters
@@ -275,6 +276,28 @@ def test_like_is_pythons(pattern: str) -> None:
     for value, true, false in zip(values, found.true, found.false, strict=True):
         wanted = value is not None and re.match(f"^{regex}$", value, re.DOTALL) is not None
         assert (true, false) == (wanted, value is not None and not wanted), value
+
+
+def test_damage_since_a_collection_was_opened_is_an_error(tmp_path: Path) -> None:
+    engine = Engine(tmp_path / "data.db", fast=True, database=Database)
+    create(engine.client)
+    engine.client.insert("c", rows(range(ROWS), seed=1))
+    engine.flush("c")
+    file = Path(segment_of(engine).file_path)
+    group = pq.read_metadata(file).row_group(0)
+    column = next(c for c in map(group.column, range(group.num_columns)) if c.path_in_schema == "f")
+    with file.open("r+b") as damaged:
+        damaged.seek(column.dictionary_page_offset + column.total_compressed_size // 2)
+        byte = damaged.read(1)[0]
+        damaged.seek(-1, 1)
+        damaged.write(bytes([byte ^ 1]))
+    for expression in ("f < 0.5", 'f < 0.5 and split == "split 1"'):
+        with pytest.raises(MilvusException, match=file.name):
+            engine.client.query("c", filter=expression, output_fields=["pk"])
+    found = engine.client.query("c", filter='split == "split 1"', output_fields=["pk"])
+    expected = {row["pk"] for row in rows(range(ROWS), seed=1) if row["split"] == "split 1"}
+    assert {row["pk"] for row in found} == expected
+    engine.close()
 
 
 class _Owner:

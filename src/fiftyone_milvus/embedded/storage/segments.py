@@ -147,15 +147,25 @@ class MappedSegment(segment.Segment):
         return pa.table(found, names=list(names))
 
     def _read(self, names: Sequence[str]) -> dict[str, pa.Array]:
-        source = pa.py_buffer(self._content)
-        file = pq.ParquetFile(source, read_dictionary=self._repeating(names))
-        table = file.read(columns=list(names), use_threads=False).combine_chunks()
+        table = self._verified(names, self._repeating(names))
         # A dictionary may be cut into several, one for each chunk
         whole = (table.column(name).unify_dictionaries().combine_chunks() for name in names)
         return {
             name: column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
             for name, column in zip(names, whole, strict=True)
         }
+
+    def _verified(self, names: Sequence[str], encoded: Sequence[str] = ()) -> pa.Table:
+        """Columns, whose pages are verified: the file may be damaged since it was opened."""
+        source = pa.py_buffer(self._content)
+        try:
+            file = pq.ParquetFile(
+                source, read_dictionary=list(encoded), page_checksum_verification=True
+            )
+            return file.read(columns=list(names), use_threads=False).combine_chunks()
+        except OSError:
+            self._damaged()
+            raise
 
     def _repeating(self, names: Sequence[str]) -> list[str]:
         """Columns of strings of which the file has a dictionary, and no string beside it."""
@@ -186,7 +196,7 @@ class MappedSegment(segment.Segment):
         source, columns = pa.py_buffer(self._content), []
         names = pq.read_schema(source).names
         others = [name for name in names if name not in self._mapped]
-        scalars = pq.read_table(source, columns=others).combine_chunks()
+        scalars = self._verified(others)
         for name in names:
             if name not in self._mapped:
                 columns.append(scalars.column(name))
