@@ -10,12 +10,14 @@ import fiftyone as fo
 import fiftyone.brain as fob
 import fiftyone.core.collections as foc
 import fiftyone.core.models as fom
+import fiftyone.utils.image as foui
 import fiftyone.zoo as foz
 import numpy as np
 import pytest
 from PIL import Image
 
 from fiftyone_milvus.syncing import images
+from fiftyone_milvus.syncing import reader as reading
 from tests.support.indexes import KEY, unique
 
 
@@ -142,6 +144,72 @@ def test_torch_models(dataset: fo.Dataset) -> None:
     assert model.preprocess, "it is as it was"
 
 
+def test_an_image_is_read_as_by_fiftyone(dataset: fo.Dataset, tmp_path: Path) -> None:
+    """Also where each color is in memory, as the sum of floats depends on it."""
+    random = np.random.default_rng(1)
+    noise = Image.fromarray(random.integers(0, 255, (301, 457, 3), dtype=np.uint8))
+    paths = dataset.values("filepath")
+    for mode, suffix in [
+        ("RGB", "jpg"), ("L", "jpg"), ("CMYK", "jpg"), ("P", "png"), ("P", "gif"), ("1", "png"),
+        ("RGB", "bmp"), ("RGB", "tif"), ("LA", "png"), ("RGB", "webp"),
+    ]:  # fmt: skip
+        paths.append(str(tmp_path / f"{mode}.{suffix}"))
+        noise.convert(mode).save(paths[-1])
+    data = Path(paths[25]).read_bytes()
+    for name, content in [("half.jpg", data[: len(data) // 2]), ("bad.png", b"no image")]:
+        paths.append(str(tmp_path / name))
+        Path(paths[-1]).write_bytes(content)
+    errors = 0
+    for path in [*paths, str(tmp_path / "nothing.png"), str(tmp_path), None]:
+        theirs, mine = (outcome(call, path) for call in (foui.read, reading.read))
+        if isinstance(theirs, str):
+            assert mine == theirs
+            errors += 1
+        else:
+            np.testing.assert_array_equal(mine, theirs)
+            form = [(a.dtype, a.shape, a.strides, a.flags.writeable) for a in (mine, theirs)]
+            assert form[0] == form[1], path
+    assert errors == 4
+
+
+def outcome(call: Any, path: Any) -> Any:
+    try:
+        return call(path)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+
+
+@pytest.mark.parametrize("batch_size", [None, 4])
+def test_parts_are_read_ahead_and_stay_apart(dataset: fo.Dataset, batch_size: Any) -> None:
+    ids, paths = dataset.values(["id", "filepath"])
+    at = [(0, 0), (0, 6), (6, 6), (6, 6), (6, 7), (7, 25), (25, 25)]
+    taken: list[int] = []
+
+    def parts() -> Iterator[tuple[list[str], list[str]]]:
+        for number, (start, stop) in enumerate(at):
+            taken.append(number)
+            yield ids[start:stop], paths[start:stop]
+
+    model, alone = Model(), Model()
+    for number, found in enumerate(images.embed_each(parts(), model, batch_size)):
+        start, stop = at[number]
+        assert found.ids == ids[start:stop]
+        theirs = images.embed_files(found.ids, paths[start:stop], alone, batch_size)
+        assert np.array_equal(found.vectors, theirs.vectors)
+    assert number == taken[-1] == len(at) - 1
+    assert model.batches == alone.batches
+    assert list(images.embed_each(iter([]), model)) == []
+
+
+def test_an_error_in_the_look_up_is_raised(dataset: fo.Dataset) -> None:
+    def parts() -> Iterator[tuple[list[str], list[str]]]:
+        yield tuple(dataset.limit(2).values(["id", "filepath"]))
+        raise OSError("gone")
+
+    with pytest.raises(OSError, match="gone"):
+        list(images.embed_each(parts(), Model()))
+
+
 @pytest.mark.parametrize("kind", [WithFields, Ragged])
 def test_models_that_need_more_are_left_to_fiftyone(dataset: fo.Dataset, kind: Any) -> None:
     assert not images.serves(dataset, kind(), batch_size=2)
@@ -178,8 +246,8 @@ def test_what_waits_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     path = str(tmp_path / "large.png")
     Image.new("RGB", (256, 256)).save(path)
     size, threads, limit = 3 * 256 * 256, 3, 5 * 3 * 256 * 256
-    monkeypatch.setattr(images, "_AHEAD_BYTES", limit)
-    reader = images._Reader([path] * 100, threads)
+    monkeypatch.setattr(reading, "_AHEAD_BYTES", limit)
+    reader = reading.Reader([path] * 100, threads)
     most = 0
     with reader as found:
         for count, _ in enumerate(found, 1):
@@ -191,7 +259,7 @@ def test_what_waits_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
                 most = max(most, reader._bytes)
     assert count == 100
     # One image of each thread may be on its way, and the chunk that is needed is always read
-    assert limit <= most <= limit + (threads + images._CHUNK) * size
+    assert limit <= most <= limit + (threads + reading._CHUNK) * size
 
 
 @pytest.mark.parametrize("engine", ["embedded"], indirect=True)

@@ -1,4 +1,4 @@
-"""Reads images ahead of the model that embeds them, without a Sample object for each.
+"""Embeds images without a Sample object for each, while the next are read.
 
 FiftyOne's ``compute_embeddings()`` makes a Sample for each image, reads the image, and only then
 asks the model. Most of the time of a fast model is spent there. Here IDs and paths are read as
@@ -9,33 +9,26 @@ order.
 
 from __future__ import annotations
 
-import os
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass, field
-from itertools import islice
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from itertools import chain, islice
+from queue import SimpleQueue
 from typing import Any
 
 import fiftyone as fo
 import fiftyone.core.models as fom
 import fiftyone.core.utils as fou
-import fiftyone.utils.image as foui
 
 from fiftyone_milvus.syncing.embedding_errors import reason
+from fiftyone_milvus.syncing.reader import Reader
 
 fout = fou.lazy_import("fiftyone.utils.torch")
 
-_AHEAD_BYTES = 64 << 20
-"""How many bytes of images may wait for the model before reading pauses."""
-
-_CHUNK = 16
-"""The most images that a thread reads in one turn, as handing over each of them costs time."""
-
-_CHUNK_BYTES = 1 << 20
-_MOST_CHUNKS = 32
+Files = tuple[list[str], list[str]]
+"""The IDs of samples, and the path of the image of each."""
 
 
 @dataclass
@@ -139,149 +132,179 @@ def embed_files(
         workers (None): likewise
         skip_failures (True): likewise
     """
-    batch_size = batch_size or fo.config.default_batch_size
-    with ExitStack() as stack:
-        if isinstance(model, fom.TorchModelMixin):
-            stack.enter_context(fou.SetAttributes(model, preprocess=False))
-            batch_size = batch_size or 1
-        stack.enter_context(model)
-        return _embed(model, ids, paths, batch_size, workers, skip_failures)
-
-
-def _embed(
-    model: Any,
-    ids: list[str],
-    paths: list[str],
-    batch_size: int | None,
-    workers: int | None,
-    skip_failures: bool,
-) -> Embedded:
-    found = Embedded()
-    size = batch_size or 1
-    torch = isinstance(model, fom.TorchModelMixin)
-    with (_loaded if torch else _decoded)(model, paths, size, workers, skip_failures) as batches:
-        for start, batch in zip(range(0, len(ids), size), batches):
-            part = slice(start, start + size)
-            try:
-                vectors = _apply(model, batch, one_by_one=batch_size is None)
-                if len(vectors) != len(ids[part]):
-                    raise ValueError(f"{len(vectors)} embeddings of {len(ids[part])} images")
-            except Exception as error:
-                if not skip_failures:
-                    raise
-                if len(ids[part]) == 1:
-                    found.reasons[ids[start]] = reason(error)
-                else:
-                    found.join(_embed(model, ids[part], paths[part], 1, workers, skip_failures))
-            else:
-                found.join(Embedded(ids[part], vectors))
+    (found,) = embed_each(
+        iter([(ids, paths)]), model, batch_size, workers=workers, skip_failures=skip_failures
+    )
     return found
 
 
-def _apply(model: Any, batch: Any, *, one_by_one: bool) -> list[Any]:
+def embed_each(
+    parts: Iterator[Files],
+    model: Any,
+    batch_size: int | None = None,
+    *,
+    workers: int | None = None,
+    skip_failures: bool = True,
+) -> Iterator[Embedded]:
+    """Embeds images part by part, and looks up and reads the next ones at the same time.
+
+    Args:
+        parts: the IDs and paths of each part, which are taken in another thread, up to two before
+            the part that is embedded is done
+        model: as for :func:`embed_files`
+        batch_size (None): likewise; a batch ends with its part
+        workers (None): likewise
+        skip_failures (True): likewise
+    """
+    batch_size = batch_size or fo.config.default_batch_size
+    how = _How(model, batch_size, workers, skip_failures)
+    if how.torch:
+        for ids, paths in parts:
+            with how.ready(), _loaded(how, paths) as batches:
+                found = _embed(how, ids, paths, batches)
+            yield found
+        return
+    waiting: deque[Files] = deque()
+
+    def all_paths() -> Iterator[str]:
+        for part in _ahead(parts):
+            waiting.append(part)
+            yield from part[1]
+
+    with Reader(all_paths(), workers) as reader:
+        while True:
+            # A part is known as soon as its first image is there, or none follows
+            first = list(islice(reader, 1))
+            while waiting and not waiting[0][1]:
+                waiting.popleft()
+                yield Embedded()
+            if not first:
+                return
+            ids, paths = waiting.popleft()
+            images = chain(first, islice(reader, len(paths) - 1))
+            with how.ready():
+                found = _embed(how, ids, paths, _batches(images, how.size))
+            yield found
+
+
+@dataclass(frozen=True)
+class _How:
+    model: Any
+    batch_size: int | None
+    workers: int | None
+    skip_failures: bool
+
+    @property
+    def torch(self) -> bool:
+        return isinstance(self.model, fom.TorchModelMixin)
+
+    @property
+    def size(self) -> int:
+        return self.batch_size or 1
+
+    @contextmanager
+    def ready(self) -> Iterator[None]:
+        with ExitStack() as stack:
+            if self.torch:
+                stack.enter_context(fou.SetAttributes(self.model, preprocess=False))
+            stack.enter_context(self.model)
+            yield
+
+
+def _ahead(parts: Iterator[Files]) -> Iterator[Files]:
+    """Yields parts, each of which was taken in a thread while the one before was used."""
+    found: SimpleQueue[Any] = SimpleQueue()
+    needed, over = threading.Semaphore(), threading.Event()
+
+    def take() -> None:
+        try:
+            while needed.acquire() and not over.is_set():
+                found.put(next(parts, None))
+        except BaseException as error:
+            found.put(error)
+
+    # A daemon: who interrupts does not wait for FiftyOne's database
+    threading.Thread(target=take, name="fiftyone-milvus-paths", daemon=True).start()
+    try:
+        while (part := found.get()) is not None:
+            if isinstance(part, BaseException):
+                raise part
+            needed.release()
+            yield part
+    finally:
+        over.set()
+        needed.release()
+
+
+def _embed(how: _How, ids: list[str], paths: list[str], batches: Iterator[Any]) -> Embedded:
+    """Embeds the batches of a part. If one fails, embeds its images one by one."""
+    found = Embedded()
+    for start in range(0, len(ids), how.size):
+        part = slice(start, start + how.size)
+        try:
+            # A batch is not kept: large images need the memory of those before
+            vectors = _apply(how, next(batches))
+            if len(vectors) != len(ids[part]):
+                raise ValueError(f"{len(vectors)} embeddings of {len(ids[part])} images")
+        except Exception as error:
+            if not how.skip_failures:
+                raise
+            if len(ids[part]) == 1:
+                found.reasons[ids[start]] = reason(error)
+            else:
+                each = replace(how, batch_size=1)
+                with (_loaded if how.torch else _read)(each, paths[part]) as alone:
+                    found.join(_embed(each, ids[part], paths[part], alone))
+        else:
+            found.join(Embedded(ids[part], vectors))
+    return found
+
+
+def _apply(how: _How, batch: Any) -> list[Any]:
     if isinstance(batch, Exception):
         raise batch
-    return [model.embed(batch[0])] if one_by_one else list(model.embed_all(batch))
-
-
-def _loaded(
-    model: Any, paths: list[str], size: int, workers: int | None, skip_failures: bool
-) -> AbstractContextManager[Iterator[Any]]:
-    """Returns the batches of FiftyOne's data loader for a Torch model."""
-    from torch.utils.data import DataLoader
-
-    collate = model.collate_fn if model.has_collate_fn else None
-    dataset = fout.TorchImageDataset(
-        image_paths=paths, transform=model.transforms, force_rgb=True, skip_failures=skip_failures
-    )
-    loader = DataLoader(
-        dataset,
-        batch_size=size,
-        num_workers=fout.recommend_num_workers(workers),
-        collate_fn=fom.ErrorHandlingCollate(
-            skip_failures, ragged_batches=False, use_numpy=False, user_collate_fn=collate
-        ),
-    )
-    return nullcontext(iter(loader))
+    if how.batch_size is None and not how.torch:
+        return [how.model.embed(batch[0])]
+    return list(how.model.embed_all(batch))
 
 
 @contextmanager
-def _decoded(
-    model: Any, paths: list[str], size: int, workers: int | None, skip_failures: bool
-) -> Iterator[Iterator[Any]]:
-    """Yields batches of images as arrays; in place of one that has an unreadable image, why."""
-    with _Reader(paths, workers or (os.cpu_count() or 1) + 1) as images:
+def _loaded(how: _How, paths: list[str]) -> Iterator[Iterator[Any]]:
+    """Yields the batches of FiftyOne's data loader for a Torch model."""
+    from torch.utils.data import DataLoader
 
-        def batches() -> Iterator[Any]:
-            while batch := list(islice(images, size)):
-                errors = (image for image in batch if isinstance(image, Exception))
-                yield next(errors, batch)
-
-        yield batches()
-
-
-class _Reader:
-    """An iterator over images in the order of their paths, which threads read ahead.
-
-    An image that can't be read is the exception. No more is read while :data:`_AHEAD_BYTES` wait.
-    """
-
-    def __init__(self, paths: Sequence[str], threads: int) -> None:
-        self._paths = iter(paths)
-        self._chunk = 1
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="fiftyone-milvus-images")
-        self._pending: deque[Future[list[Any]]] = deque()
-        self._changed = threading.Condition()
-        self._submitted = 0
-        self._first = 0  # the chunk that is needed next, which is read in any case
-        self._bytes = 0
-        self._closed = False
-
-    def __enter__(self) -> Iterator[Any]:
-        return self._images()
-
-    def __exit__(self, *_: object) -> None:
-        with self._changed:
-            self._closed = True
-            self._changed.notify_all()
-        # A file system that does not answer must not hold up an interruption
-        self._pool.shutdown(wait=False, cancel_futures=True)
-
-    def _images(self) -> Iterator[Any]:
-        while True:
-            while len(self._pending) < _MOST_CHUNKS:
-                if not (paths := list(islice(self._paths, self._chunk))):
-                    break
-                self._pending.append(self._pool.submit(self._read, self._submitted, paths))
-                self._submitted += 1
-            if not self._pending:
-                return
-            images = self._pending.popleft().result()
-            size = sum(map(_size, images))
-            self._chunk = min(max(1, _CHUNK_BYTES * len(images) // max(size, 1)), _CHUNK)
-            with self._changed:
-                self._first += 1
-                self._bytes -= size
-                self._changed.notify_all()
-            yield from images
-
-    def _read(self, number: int, paths: Sequence[str]) -> list[Any]:
-        images: list[Any] = []
-        for path in paths:
-            with self._changed:
-                self._changed.wait_for(
-                    lambda: self._bytes < _AHEAD_BYTES or number == self._first or self._closed
-                )
-                if self._closed:
-                    break
-            try:
-                images.append(foui.read(path))
-            except Exception as error:
-                images.append(error)
-            with self._changed:
-                self._bytes += _size(images[-1])
-        return images
+    model = how.model
+    collate = model.collate_fn if model.has_collate_fn else None
+    dataset = fout.TorchImageDataset(
+        image_paths=paths,
+        transform=model.transforms,
+        force_rgb=True,
+        skip_failures=how.skip_failures,
+    )
+    loader = DataLoader(
+        dataset,
+        batch_size=how.size,
+        num_workers=fout.recommend_num_workers(how.workers),
+        collate_fn=fom.ErrorHandlingCollate(
+            how.skip_failures, ragged_batches=False, use_numpy=False, user_collate_fn=collate
+        ),
+    )
+    yield iter(loader)
 
 
-def _size(image: Any) -> int:
-    return getattr(image, "nbytes", 0)
+@contextmanager
+def _read(how: _How, paths: list[str]) -> Iterator[Iterator[Any]]:
+    with Reader(paths, how.workers) as images:
+        yield _batches(images, how.size)
+
+
+def _batches(images: Iterator[Any], size: int) -> Iterator[Any]:
+    """Returns batches of images; in place of one that has an unreadable image, why."""
+
+    def batch() -> Any:
+        found = list(islice(images, size))
+        errors = (image for image in found if isinstance(image, Exception))
+        return next(errors, found)
+
+    # A generator would keep each batch until the next one is complete
+    return iter(batch, [])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -111,6 +112,16 @@ class Source(ABC):
             view = view.select_labels(ids=keys, fields=self.patches_field)
         return view
 
+    def files(self, part: Expected) -> images.Files:
+        """Returns the samples of some expected rows that still exist, and the path of each."""
+        if not isinstance(self.samples, fod.Dataset):
+            ids, paths = self.view(part).values(["id", "filepath"])
+            return ids, paths
+        # The same query, and a tenth of the work of a view and its aggregation
+        match = {"_id": {"$in": object_ids.to_object_ids(part.documents)}}
+        found = list(self.samples._sample_collection.find(match, {"filepath": True}))
+        return [str(doc["_id"]) for doc in found], [doc.get("filepath") for doc in found]
+
 
 class ModelSource(Source):
     """A FiftyOne model, which FiftyOne applies, unless it needs only the pixels of whole images.
@@ -145,10 +156,9 @@ class ModelSource(Source):
     def embed(self, part: Expected) -> Found:
         """Returns the embeddings of some rows. If a batch fails, embeds its samples one by one."""
         batch_size = self._options.batch_size
-        if self._model is not None:
-            view = self.view(part)
-            if images.serves(view, self._model, batch_size):
-                return self._read(view)
+        if self._serves():
+            ((_, found, _),) = self._read(iter([part]))
+            return found
         if not self._options.skip_failures:
             return self._apply(part, batch_size)
         with Failures() as failures:
@@ -159,16 +169,32 @@ class ModelSource(Source):
                 found = _join(found, self._apply(part.take(np.flatnonzero(rest)), 1))
         return replace(found, reasons=failures.reasons)
 
-    def _read(self, view: Any) -> Found:
-        return of_images(
-            images.embed(
-                view,
-                self._model,
-                self._options.batch_size,
-                workers=self._workers,
-                skip_failures=self._options.skip_failures,
-            )
-        )
+    def each(self, parts: Iterator[Expected]) -> Iterator[tuple[Expected, Found, float]]:
+        """Yields parts with their embeddings; images of the next are read at the same time."""
+        return self._read(parts) if self._serves() else super().each(parts)
+
+    def _serves(self) -> bool:
+        model = self._model
+        return model is not None and images.serves(self.samples, model, self._options.batch_size)
+
+    def _read(self, parts: Iterator[Expected]) -> Iterator[tuple[Expected, Found, float]]:
+        taken: deque[Expected] = deque()
+
+        def files() -> Iterator[images.Files]:
+            for part in parts:
+                taken.append(part)
+                yield self.files(part)
+
+        start = time.monotonic()
+        for found in images.embed_each(
+            files(),
+            self._model,
+            self._options.batch_size,
+            workers=self._workers,
+            skip_failures=self._options.skip_failures,
+        ):
+            yield taken.popleft(), of_images(found), time.monotonic() - start
+            start = time.monotonic()
 
     def _apply(self, part: Expected, batch_size: int | None) -> Found:
         view = self.view(part)
