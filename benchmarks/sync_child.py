@@ -28,6 +28,7 @@ def main(task: dict[str, Any]) -> dict[str, Any]:
             array, after which come syncs when little or nothing has changed
     """
     import fiftyone as fo
+    from tests.support.flight import counted
 
     from benchmarks.images import Synthetic
 
@@ -43,7 +44,9 @@ def main(task: dict[str, Any]) -> dict[str, Any]:
     model.seconds = 0.0
     found: dict[str, Any] = {}
     indexes = []
-    found["seconds"] = timed(lambda: indexes.append(build(dataset, key, model, task)))()
+    with counted() as flight:
+        found["seconds"] = timed(lambda: indexes.append(build(dataset, key, model, task)))()
+    found["in flight"] = flight.most
     found["peak"] = peak("self") - baseline
     found["model"] = model.seconds
     found["service"] = service_peak(task["kwargs"])

@@ -1,17 +1,15 @@
 """sync() of a free model into a Milvus that takes less than the model makes.
 
-A proxy in front of the server passes on so many bytes a second. What the model makes must wait for
-it, so memory must not grow with the number of samples.
+A wire in front of the server passes on so many bytes a second. What the model makes must wait for
+it, so memory must not grow with the number of samples, nor what is on the way: the rows that the
+planner has given out, and Milvus has not acknowledged.
 """
 
 from __future__ import annotations
 
-import socket
-import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
 from urllib.parse import urlsplit
+
+from tests.faults.wire import Wire
 
 from benchmarks.cases.syncing import measure
 from benchmarks.images import make_images
@@ -23,7 +21,6 @@ LIMITS = (None, 8e6, 2e6)
 """Bytes a second; the first is none."""
 
 BATCH_SIZE = 256
-_PIECE = 16 << 10
 
 
 def run(world: World) -> list[Table]:
@@ -36,13 +33,16 @@ def run(world: World) -> list[Table]:
         folder = world.root / "images"
         dataset = make_images(size, folder)
         for limit in LIMITS:
-            with _proxy(engine.uri, limit) as uri:
+            wire = Wire(urlsplit(engine.uri).port or 19530, limit=limit)
+            try:
                 task = {
                     "dataset": dataset.name, "folder": str(folder), "dim": world.dim,
                     "batch_size": BATCH_SIZE, "route": "sync", "key": f"slow_{int(limit or 0)}",
-                    "kwargs": {**engine.kwargs(), "uri": uri, "index_type": "FLAT"},
+                    "kwargs": {**engine.kwargs(), "uri": wire.uri, "index_type": "FLAT"},
                 }  # fmt: skip
                 found = measure(task)
+            finally:
+                wire.cut()
             if found["rows"] != size:
                 raise RuntimeError(f"{found['rows']} rows of {size}")
             peaks.setdefault(limit, []).append(found["peak"])
@@ -50,7 +50,7 @@ def run(world: World) -> list[Table]:
             speed = size / found["seconds"]
             cells = (s(found["seconds"]), f"{speed:,.0f}", f"{speed * 4 * world.dim / 1e6:.1f}")
             memory = (f"{found['vectors'] / 1e6:.0f}", f"{found['peak'] / 1e6:.0f}")
-            rows.append((passed, f"{size:,}", *cells, *memory))
+            rows.append((passed, f"{size:,}", *cells, *memory, f"{found['in flight']:,}"))
             raw.append({"limit": limit, **found})
         dataset.delete()
     for limit, (few, many) in peaks.items():
@@ -60,54 +60,6 @@ def run(world: World) -> list[Table]:
             goals.append(Goal(text, "<= 1.25", ratio, ratio))
     columns = (
         "passed on", "samples", "s", "vectors a second", "of them MB a second",
-        "the vectors MB", "peak memory over baseline MB",
+        "the vectors MB", "peak memory over baseline MB", "most rows on the way",
     )  # fmt: skip
     return [Table("slow_milvus", columns, rows, goals, raw)]
-
-
-@contextmanager
-def _proxy(uri: str, limit: float | None) -> Iterator[str]:
-    """Passes on what clients send, at most so many bytes a second in all."""
-    target = urlsplit(uri)
-    bucket = _Bucket(limit)
-    ended = threading.Event()
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-
-        def accept() -> None:
-            while not ended.is_set():
-                try:
-                    client, _ = listener.accept()
-                except OSError:
-                    return
-                server = socket.create_connection((target.hostname, target.port))
-                # What the system keeps on the way is no back-pressure
-                client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 * _PIECE)
-                pumps = (client, server, bucket.take), (server, client, lambda _size: None)
-                for pump in pumps:
-                    threading.Thread(target=_pump, args=pump, daemon=True).start()
-
-        threading.Thread(target=accept, daemon=True).start()
-        try:
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        finally:
-            ended.set()
-
-
-class _Bucket:
-    def __init__(self, limit: float | None) -> None:
-        self._limit, self._free_at, self._lock = limit, time.monotonic(), threading.Lock()
-
-    def take(self, size: int) -> None:
-        if self._limit is None:
-            return
-        with self._lock:
-            self._free_at = max(self._free_at, time.monotonic()) + size / self._limit
-            wait = self._free_at - time.monotonic()
-        time.sleep(max(0.0, wait))
-
-
-def _pump(source: socket.socket, sink: socket.socket, take: Callable[[int], None]) -> None:
-    with source, sink, suppress(OSError):
-        while piece := source.recv(_PIECE):
-            take(len(piece))
-            sink.sendall(piece)
