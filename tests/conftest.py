@@ -85,6 +85,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     found = [(item, possible(item)) for item in items]
     config.hook.pytest_deselected(items=[item for item, can in found if not can])
     items[:] = [item for item, can in found if can]
+    _start_early(items)
+
+
+def _start_early(items: list[pytest.Item]) -> None:
+    """Has what mostly waits, for minutes, run beside the others instead of after them."""
+    waits = [item for item in items if item.nodeid.startswith("tests/syncing/test_ray.py")]
+    others = [item for item in items if item not in waits]
+    at = next((i for i, item in enumerate(others) if item.nodeid.startswith("tests/faults/")), None)
+    if at is not None:
+        items[:] = [*others[:at], *waits, *others[at:]]
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
