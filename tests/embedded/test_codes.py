@@ -367,12 +367,12 @@ def small_codes(monkeypatch):
     monkeypatch.setattr(candidates, "_ALLOWED_BYTES", 0)
 
 
-def create(client: MilvusClient, index_type: str = "AUTOINDEX") -> None:
+def create(client: MilvusClient, index_type: str = "AUTOINDEX", metric: str = "L2") -> None:
     schema = client.create_schema(auto_id=False, enable_dynamic_field=False)
     schema.add_field("pk", 21, is_primary=True, max_length=64)
     schema.add_field("vector", 101, dim=16)
     index = client.prepare_index_params()
-    index.add_index("vector", index_type=index_type, metric_type="L2")
+    index.add_index("vector", index_type=index_type, metric_type=metric)
     client.create_collection("c", schema=schema, index_params=index)
 
 
@@ -411,6 +411,31 @@ def settle(engine: Engine) -> None:
 
 def files_of_codes(path: Path) -> list[Path]:
     return sorted(path.rglob(f"*{codes.SUFFIX}"))
+
+
+@pytest.mark.parametrize("asked", [1, 4, 9])
+def test_vectors_of_any_length_in_filters_of_any_size(tmp_path, small_codes, monkeypatch, asked):
+    """Few rows of a part are scanned, with the lengths that its codes have."""
+    monkeypatch.setattr(near_lists, "_FIRST", 64)
+    monkeypatch.setattr(near_lists, "_EVERY_BYTES", -1)
+    vectors = data("clusters")[:COUNT, :16] * np.random.default_rng(7).lognormal(0, 1, (COUNT, 1))
+    vectors = vectors.astype(np.float32)
+    engine = Engine(tmp_path / "data.db", fast=True, database=Database)
+    create(engine.client, metric="COSINE")
+    engine.client.insert("c", rows(vectors))
+    engine.flush("c")
+    settle(engine)
+    queries = vectors[5 : 5 + asked] + np.float32(0.01)
+    scores = exact_scores(vectors, scan.normalize(queries), "COSINE")
+    for step in (200, 20, 2, 1):
+        among = np.arange(0, COUNT, step)
+        expression = f"pk in {json.dumps([key(n) for n in among.tolist()])}" if step > 1 else ""
+        found = engine.client.search("c", queries.tolist(), filter=expression, limit=15)
+        for hits, row in zip(found, scores):
+            best = among[np.argsort(-row[among], kind="stable")[:15]]
+            assert [hit["pk"] for hit in hits] == [key(n) for n in best.tolist()], step
+            assert np.allclose(hits.distances, row[best], atol=1e-5)
+    engine.close()
 
 
 def test_a_collection_with_codes(tmp_path, small_codes, monkeypatch):

@@ -29,6 +29,8 @@ _MANY = 0.25
 #: larger share of the rows.
 _BATCH, _SHARE_OF_BATCH = 8, 0.15
 _CHUNK = 1024
+#: For so many at once, the order of all lists takes little memory.
+_FEW = 64
 
 
 def search(
@@ -98,11 +100,10 @@ def _search(tables: list[_Table], queries: Floats, k: int, rows: Rows, scores: F
     centers = np.concatenate([scores for scores, _ in found], axis=1)
     bounds = np.concatenate([bound for _, bound in found], axis=1)
     sizes = np.concatenate([table.sizes for table in tables])
-    order = np.argsort(-np.where(sizes > 0, centers, -np.inf), axis=1)
-    before = np.cumsum(sizes[order], axis=1) - sizes[order]
     first = np.zeros(centers.shape, dtype=bool)
-    np.put_along_axis(first, order, before < max(_FIRST, 2 * k), axis=1)
-    first &= sizes > 0
+    for start in range(0, len(queries), _FEW):
+        some = slice(start, start + _FEW)
+        first[some] = _best_lists(centers[some], sizes, max(_FIRST, 2 * k))
 
     best = _Best(len(queries), k)
     _compare(tables, queries, first, best)
@@ -125,6 +126,15 @@ def _search(tables: list[_Table], queries: Floats, k: int, rows: Rows, scores: F
     for query in chosen.tolist():
         rows[query], scores[query] = best.of(query, tables[0].metric)
     return np.flatnonzero(~few)
+
+
+def _best_lists(centers: Floats, sizes: Rows, rows: int) -> Mask:
+    """The lists with the best centers that together have so many rows."""
+    order = np.argsort(-np.where(sizes > 0, centers, -np.inf), axis=1)
+    before = np.cumsum(sizes[order], axis=1) - sizes[order]
+    found = np.zeros(centers.shape, dtype=bool)
+    np.put_along_axis(found, order, before < rows, axis=1)
+    return found & (sizes > 0)
 
 
 class _Best:
