@@ -27,6 +27,8 @@ CERTAINTY = 4.0
 
 #: Estimates that are asked for: of each query over all parts, and at least of each part.
 _POOL, _LEAST = 4_096, 256
+#: Of so many rows, twice as many estimates at once.
+_MANY_ROWS = 500_000
 #: Rows that are compared first; then twice as many, and so on.
 _FIRST = 512
 #: So few are not divided among threads.
@@ -122,8 +124,9 @@ def search(parts: Sequence[Coded], field: str, queries: Floats, k: int, metric: 
 def _search_chunk(parts: Sequence[Coded], field: str, queries: Floats, k: int, metric: str) -> Hits:
     hits = Hits(np.full((len(queries), k), -1), np.zeros((len(queries), k), dtype=np.float32))
     left = np.arange(len(queries))
-    # Of few queries, more at once: to read the codes again takes longer. Of many, few are left
-    pool = max(_POOL, 8 * k) * (2 if len(queries) <= FEW_QUERIES else 1)
+    # Of few queries, more at once: to read many codes again takes longer. Of many, few are left
+    is_long = len(queries) <= FEW_QUERIES and sum(part.part.rows for part in parts) > _MANY_ROWS
+    pool = max(_POOL, 8 * k) * (2 if is_long else 1)
     for size in (pool, 8 * pool):
         found = _Found.of(parts, queries[left], max(_LEAST, 2 * k, 2 * size // len(parts)), size)
         sure = _compared(found, parts, field, queries[left], k, metric, hits, left)
