@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from fiftyone_milvus import embedded
-from fiftyone_milvus.embedded import services
+from fiftyone_milvus.embedded import database, services
 from fiftyone_milvus.errors import EmbeddedServiceError, InvalidInputError
 from tests.support.processes import freeze
 
@@ -65,6 +65,20 @@ def test_directory_that_another_process_opened(data, child):
 
     holder.communicate("go\n")
     embedded.ensure(data)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_holder_that_ends_meanwhile_is_no_error(data, child, monkeypatch, known):
+    """It ends after the lock was refused, and before it is asked who holds it."""
+    holder = child("hold", data)
+    assert holder.stdout.readline() == "held\n"
+
+    def end(_):
+        holder.communicate("go\n")
+        return holder.pid if known else None
+
+    monkeypatch.setattr(database.processes, "lock_holder", end)
+    database.open_database(data).close()
 
 
 def test_directory_that_milvus_lite_opened_in_this_process(data):

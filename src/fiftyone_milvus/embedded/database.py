@@ -33,7 +33,7 @@ from fiftyone_milvus.errors import EmbeddedServiceError
 
 logger = logging.getLogger(__name__)
 
-_ENDING_SECONDS = 25.0
+_ENDING_SECONDS, _ENDED_SECONDS = 25.0, 1.0
 _POLL_SECONDS = 0.1
 _IDLE_WORK_SECONDS = 0.2
 
@@ -316,7 +316,10 @@ def open_database(path: Path) -> Database:
             return Database(str(path))
         except DataDirLockedError as error:
             pid = processes.lock_holder(path / LOCK_FILENAME)
-            if pid is None or not processes.is_service(pid) or time.monotonic() > deadline:
+            if pid is None or not processes.is_service(pid):
+                # Or a service that has ended since
+                deadline = min(deadline, time.monotonic() + _ENDED_SECONDS)
+            if time.monotonic() > deadline:
                 raise _locked(path, pid) from error
         except OSError as error:
             raise paths.unusable(path, error) from error
