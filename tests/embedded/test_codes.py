@@ -417,7 +417,7 @@ def files_of_codes(path: Path) -> list[Path]:
 def test_vectors_of_any_length_in_filters_of_any_size(tmp_path, small_codes, monkeypatch, asked):
     """Few rows of a part are scanned, with the lengths that its codes have."""
     monkeypatch.setattr(near_lists, "_FIRST", 64)
-    monkeypatch.setattr(near_lists, "_EVERY_BYTES", -1)
+    monkeypatch.setattr(candidates, "_ALLOWED_BYTES", 0)
     vectors = data("clusters")[:COUNT, :16] * np.random.default_rng(7).lognormal(0, 1, (COUNT, 1))
     vectors = vectors.astype(np.float32)
     engine = Engine(tmp_path / "data.db", fast=True, database=Database)
