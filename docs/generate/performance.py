@@ -34,10 +34,8 @@ _WHY_SLOWER = """\
   seconds, once.
 - **Ready to search on a server**: the default index has twice the links of the built-in backend's, so Milvus takes longer
   to build it. Searches work meanwhile, and find more of the neighbors.
-- **The whole index on a server**: for the same reason. The built-in backend is faster by a millisecond or two, and finds
+- **The whole index on a server**: for the same reason. The built-in backend is faster by some milliseconds, and finds
   fewer of the neighbors.
-- **Narrow views without metadata fields**: MongoDB has to find the IDs of the view first. With
-  [metadata fields](searching.md#metadata-fields) it does not.
 - **Building on a server, against bare pymilvus**: the ratio changes a lot from turn to turn, as the
   benchmarks show. This package also checks every vector before the upload.
 - **A million vectors, against bare pymilvus with four requests at a time**: this package sends fewer at a time, to save
@@ -96,7 +94,7 @@ def page() -> str:
 
 _CHOICE = """\
 **Which engine:** the embedded one for yourself, on one machine, up to some millions of vectors: there is nothing to set
-up. A Milvus server for several users or machines, or where a query must take 10 ms. A cluster, or Zilliz Cloud,
+up. A Milvus server for several users or machines, or where a query of a million must take 10 ms. A cluster, or Zilliz Cloud,
 beyond 10 million. [Sizing](sizing.md) has the memory and the disk, and what to write."""
 
 
