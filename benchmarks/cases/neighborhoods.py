@@ -23,7 +23,7 @@ DROPPED = 0.05
 UNIQUE = 100
 _SAMPLE = 1_000
 _MOST_FALLING = 200_000
-"""All pairs of more take an hour."""
+"""All pairs of more take long."""
 
 
 def run(world: World) -> list[Table]:

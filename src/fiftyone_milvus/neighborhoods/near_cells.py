@@ -1,6 +1,6 @@
 """The nearest neighbors of every one of many vectors, from the cells near its own.
 
-Comparing all pairs of a million vectors takes an hour on two cores. Most neighbors of a vector are
+Comparing all pairs of a million vectors would take hours. Most neighbors of a vector are
 in the cells that are nearest to it. How many cells are needed depends on the data: it is measured
 on a sample, which is compared with all others. Where too many are, all pairs are compared.
 """
