@@ -150,7 +150,15 @@ def test_the_nearest_of_every_point_in_cells(case, k, many_cells, monkeypatch):
     monkeypatch.setattr(near_cells, "FROM", 2)
     monkeypatch.setattr(near_cells, "_MOST", 1.0)
     monkeypatch.setattr(near_cells, "RECALL", 1.0)
+    monkeypatch.setattr(near_cells, "BLOCK_BYTES", 2000)
     test_the_nearest_of_every_point(case, k)
+
+
+def test_too_few_in_the_cells_are_compared_with_all(case, many_cells, monkeypatch):
+    monkeypatch.setattr(near_cells, "FROM", 2)
+    monkeypatch.setattr(near_cells, "RECALL", 0.01)
+    monkeypatch.setattr(near_cells, "BLOCK_BYTES", 2000)
+    test_the_nearest_of_every_point(case, 95)
 
 
 @pytest.mark.parametrize("metric", oracle.METRICS)

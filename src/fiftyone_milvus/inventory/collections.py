@@ -14,6 +14,7 @@ from bson.errors import InvalidId
 from fiftyone_milvus.collection import MilvusCollection
 from fiftyone_milvus.collection.temporary import TEMPORARY, is_left_behind
 from fiftyone_milvus.connection import Connection
+from fiftyone_milvus.connection.client import RECONNECT_SECONDS
 from fiftyone_milvus.dataset.availability import needs_database
 from fiftyone_milvus.dataset.database import database_id
 from fiftyone_milvus.dataset.users import users
@@ -111,7 +112,9 @@ def clean_up(names: str | Iterable[str], connection: Connection | None = None) -
 
 
 def _names(connection: Connection) -> list[str]:
-    names: list[str] = connection.run(lambda client: client.list_collections(timeout=10), retry=0)
+    names: list[str] = connection.run(
+        lambda client: client.list_collections(timeout=10), retry=RECONNECT_SECONDS
+    )
     return names
 
 

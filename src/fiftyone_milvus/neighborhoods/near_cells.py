@@ -3,6 +3,8 @@
 Comparing all pairs of a million vectors would take hours. Most neighbors of a vector are
 in the cells that are nearest to it. How many cells are needed depends on the data: it is measured
 on a sample, which is compared with all others. Where too many are, all pairs are compared.
+
+The vectors stay where they are, maybe in a file; Faiss' lists would copy all of them into memory.
 """
 
 from __future__ import annotations
@@ -30,7 +32,6 @@ RECALL = 0.9998
 promised, as the neighbors of a vector are missed together."""
 
 _SAMPLE = 2048
-_BLOCK_BYTES = 64 << 20
 _MOST = 1 / 4
 """The most of all cells: half of them cost what comparing each pair once does, or more."""
 
@@ -63,7 +64,7 @@ def nearest_of_all(
         "neighbors of a sample", count, near, len(cells), 100 * RECALL,
     )  # fmt: skip
     inds, dists = np.empty((count, k), np.int64), np.empty((count, k))
-    size = max(1, _BLOCK_BYTES // (4 * vectors.dim))
+    size = max(1, BLOCK_BYTES // (4 * vectors.dim))
     with ProgressBar(count, "Comparing", show=count >= SHOW_FROM, progress=progress) as bar:
         for start in range(0, count, size):
             rows = cells.order[start : start + size]

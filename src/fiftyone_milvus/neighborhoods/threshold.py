@@ -22,12 +22,12 @@ _PREPARE_FROM = 50
 """The smallest share of vectors to keep, as ``1 / n``, for which :meth:`Greedy.prepare` pays off: a
 trial compares each vector with at most the kept ones, and there are some 25 trials."""
 
-
 _SAMPLE = 512
 _RECORD_FROM = 150_000
+"""The number of vectors from which all close pairs are found once, instead of at each trial."""
+
 _MOST_DROPPED = 0.25
-"""The number of vectors from which all close pairs are found once, and the most of the vectors that
-are dropped then: there are more pairs than can be kept otherwise."""
+"""The share of vectors to drop up to which there are few enough pairs to keep."""
 
 
 class _Recorded:
