@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+import socket
 import sys
+from contextlib import suppress
 from typing import Any
 
 import fiftyone as fo
+import fiftyone.brain as fob
 import fiftyone.operators as foo
 import pytest
 from fiftyone.operators.delegated import DelegatedOperationService
@@ -368,6 +371,35 @@ def test_the_form_offers_what_the_engine_builds(digits: fo.Dataset, engine: Engi
     operator = foo.get_operator(f"{NAME}/create_index")
     form = operator.resolve_input(ExecutionContext(request, operator_uri=operator.uri))
     assert {*form.type.properties["index_type"].type.values} == everywhere | own
+
+
+@pytest.mark.parametrize("name", ["create_index", "clean_up"])
+@pytest.mark.parametrize("engine", ["embedded"], indirect=True)
+def test_an_engine_that_does_not_answer_is_asked_once(
+    digits: fo.Dataset, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """The App draws a form at each keystroke."""
+    operator = foo.get_operator(f"{NAME}/{name}")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        # Accepts, and says nothing
+        uri = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        monkeypatch.setitem(fob.brain_config.similarity_backends["milvus"], "uri", uri)
+        listener.settimeout(0)
+        for source, asked in (("collection", True), ("collection", False), ("model", False)):
+            params = {"advanced": True, "source": source}
+            request = {"dataset_name": digits.name, "params": params, "target": "inputs"}
+            form = operator.resolve_input(ExecutionContext(request, operator_uri=operator.uri))
+            assert (_connections(listener) > 0) == asked
+            assert source == "model" or "127.0.0.1" in str(form.to_json())
+
+
+def _connections(listener: socket.socket) -> int:
+    count = 0
+    with suppress(BlockingIOError):
+        while True:
+            listener.accept()[0].close()
+            count += 1
+    return count
 
 
 @pytest.mark.parametrize("engine", ["embedded"], indirect=True)

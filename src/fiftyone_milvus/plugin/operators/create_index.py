@@ -15,7 +15,7 @@ from fiftyone_milvus import inventory, metrics
 from fiftyone_milvus.backend import CONSISTENCY_LEVELS
 from fiftyone_milvus.errors import FiftyOneMilvusError, InvalidInputError
 from fiftyone_milvus.inventory import lifecycle
-from fiftyone_milvus.plugin import forms, models
+from fiftyone_milvus.plugin import forms, models, silence
 from fiftyone_milvus.plugin.operator import Info, MilvusOperator, Report
 from fiftyone_milvus.plugin.places import Place
 from fiftyone_milvus.schema.columns import resolve_columns
@@ -180,7 +180,7 @@ def embeddings_fields(dataset: Any) -> dict[str, int]:
 def _choose_collection(inputs: Any) -> None:
     names: list[str] = []
     try:
-        names = [c.name for c in inventory.collections() if c.dimension is not None]
+        names = [c.name for c in silence.ask(inventory.collections) if c.dimension is not None]
     except FiftyOneMilvusError as error:
         inputs.view("no_milvus", types.Error(label=str(error)))
     _suggest(
@@ -249,7 +249,7 @@ def _advanced(ctx: Any, inputs: Any, source: str) -> None:
 
 def _index_types() -> Sequence[str]:
     try:
-        return offered(inventory.configured())
+        return silence.ask(offered)
     except FiftyOneMilvusError:
         return _INDEX_TYPES
 

@@ -9,7 +9,7 @@ import fiftyone.operators.types as types
 from fiftyone_milvus import inventory
 from fiftyone_milvus.errors import FiftyOneMilvusError, InvalidInputError
 from fiftyone_milvus.inventory import lifecycle
-from fiftyone_milvus.plugin import forms
+from fiftyone_milvus.plugin import forms, silence
 from fiftyone_milvus.plugin.operator import Info, MilvusOperator, Report
 
 
@@ -147,7 +147,7 @@ class CleanUp(MilvusOperator):
     def form(self, ctx: Any, inputs: Any) -> None:
         orphans = []
         try:
-            orphans = [c for c in inventory.collections() if c.owner == "orphan"]
+            orphans = [c for c in silence.ask(inventory.collections) if c.owner == "orphan"]
         except FiftyOneMilvusError as error:
             inputs.view("no_milvus", types.Error(label=str(error)))
         else:
