@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from fiftyone_milvus.cli import arguments, output, results
+from fiftyone_milvus.cli import arguments, results
 from fiftyone_milvus.cli.arguments import BrainKey, DatasetName, ViewName
-from fiftyone_milvus.cli.output import Json, print_json, print_table
+from fiftyone_milvus.cli.output import Json, show_rows
 from fiftyone_milvus.cli.registry import SEARCH, command
 from fiftyone_milvus.cli.results import Open, Port, Save, Tag
 
@@ -42,28 +42,13 @@ def compare_datasets(
     if save is not None:
         found.save(save)
     ids = found.ids[:n]
-    results.tag(index, ids, tag)
+    text = f"{found}{results.tag(index, ids, tag)}"
     paths = results.paths_of(index, ids)
     rows = [
-        {"id": _id, "path": paths.get(_id), "distance": float(distance), "nearest": nearest}
+        {"distance": float(distance), "id": _id, "path": paths.get(_id), "nearest": nearest}
         for _id, distance, nearest in zip(ids, found.distances, found.reference_ids)
     ]
-    if as_json:
-        print_json(
-            {
-                "drift": found.drift,
-                "p_value": found.p_value,
-                "drawn": found.drawn,
-                "compared": found.compared,
-                "novel": rows,
-                "field": save,
-                "tag": tag,
-            }
-        )
-    else:
-        if rows:
-            cells = [(row["distance"], row["id"], row["path"], row["nearest"]) for row in rows]
-            print_table(("distance", "id", "path", "nearest in the reference"), cells)
-        output.echo(f"{found}" + ("" if tag is None else f"; {len(ids):,} tagged '{tag}'"))
+    facts = {name: getattr(found, name) for name in ("drift", "p_value", "drawn", "compared")}
+    show_rows("novel", rows, text, as_json, **facts, field=save, tag=tag)
     if open_app and rows:
         results.open_app(found.view(n), port)

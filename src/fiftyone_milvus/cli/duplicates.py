@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Annotated, Any
+from collections.abc import Sequence
+from typing import Annotated, Any, NamedTuple
 
 import typer
 
 from fiftyone_milvus.cli import arguments, output, results
 from fiftyone_milvus.cli.arguments import BrainKey, DatasetName, ViewName, Yes
-from fiftyone_milvus.cli.output import Json, print_json, print_table
+from fiftyone_milvus.cli.output import Json, print_json, show_rows
 from fiftyone_milvus.cli.registry import SEARCH, command
 from fiftyone_milvus.cli.results import Open, Port, Tag
 
@@ -23,7 +23,15 @@ _Delete = Annotated[
     bool,
     typer.Option("--delete", help="Delete the duplicates from the dataset, after a question."),
 ]
-_Groups = list[tuple[str, list[tuple[str, float]]]]
+
+
+class _Options(NamedTuple):
+    """What is done with duplicates."""
+
+    tag: str | None
+    delete: bool
+    yes: bool
+    as_json: bool
 
 
 @command(
@@ -45,24 +53,25 @@ def duplicates(
     as_json: Json = False,
 ) -> None:
     """Find near-duplicates, each with the original that is kept. `groups` shows them together."""
-
-    def rows(groups: _Groups, paths: dict[str, str]) -> tuple[str, list[dict[str, Any]]]:
-        return "duplicates", [
-            {
-                "original": one,
-                "duplicate": i,
-                "distance": distance,
-                "original_path": paths.get(one),
-                "duplicate_path": paths.get(i),
-            }
-            for one, others in groups
-            for i, distance in others
-        ]
-
     _check(thresh, fraction, tag, delete)
     index = arguments.index(dataset, brain_key, view)
-    found = _find(index, thresh, fraction, rows, tag, delete, yes, as_json)
-    if open_app and found:
+    near = _find(index, thresh, fraction)
+    paths = _paths(index, near)
+    rows = [
+        {
+            "original": one,
+            "duplicate": i,
+            "distance": distance,
+            "original_path": paths.get(one),
+            "duplicate_path": paths.get(i),
+        }
+        for one, others in near
+        for i, distance in others
+    ]
+    options = _Options(tag, delete, yes, as_json)
+    facts = {"thresh": index.thresh}
+    deleted = _finish(index, index.duplicate_ids, "duplicates", rows, _said(index), options, facts)
+    if open_app and rows and not deleted:
         results.open_app(index.duplicates_view(), port)
 
 
@@ -108,23 +117,23 @@ def groups(
     if keep is not None:
         if thresh is None or fraction is not None:
             raise typer.BadParameter("--keep needs --thresh, and no --fraction")
-        _check(thresh, fraction, tag, delete)
-        index = arguments.index(dataset, brain_key, view)
-        _complete(index, thresh, keep, files, save, tag, delete, yes, as_json)
-        return
-    if files or save:
+    elif files or save:
         raise typer.BadParameter("--files and --save need --keep, such as --keep central")
-
-    def rows(groups: _Groups, paths: dict[str, str]) -> tuple[str, list[dict[str, Any]]]:
-        return "groups", [
-            {"group": at, "keep": keep, "distance": distance, "id": i, "path": paths.get(i)}
-            for at, (one, others) in enumerate(groups, 1)
-            for i, distance, keep in ((one, 0.0, True), *((i, d, False) for i, d in others))
-        ]
-
     _check(thresh, fraction, tag, delete)
     index = arguments.index(dataset, brain_key, view)
-    _find(index, thresh, fraction, rows, tag, delete, yes, as_json)
+    options = _Options(tag, delete, yes, as_json)
+    if keep is not None:
+        _complete(index, thresh, keep, files, save, options)
+        return
+    near = _find(index, thresh, fraction)
+    paths = _paths(index, near)
+    rows = [
+        {"group": at, "keep": kept, "distance": distance, "id": i, "path": paths.get(i)}
+        for at, (one, others) in enumerate(near, 1)
+        for i, distance, kept in ((one, 0.0, True), *((i, d, False) for i, d in others))
+    ]
+    facts = {"thresh": index.thresh}
+    _finish(index, index.duplicate_ids, "groups", rows, _said(index), options, facts)
 
 
 @command(SEARCH, "leaks quickstart similar test train --thresh 0.02 --tag leak")
@@ -153,13 +162,8 @@ def leaks(
         {"id": a, "other_id": b, "distance": d, "path": paths.get(a), "other_path": paths.get(b)}
         for a, b, d in pairs
     ]
-    results.tag(index, list(dict.fromkeys(found.ids)), tag)
-    if as_json:
-        print_json({"thresh": thresh, "leaks": rows, "compared": found.compared, "tag": tag})
-    else:
-        if rows:
-            print_table([n.replace("_", " ") for n in rows[0]], [list(r.values()) for r in rows])
-        output.echo(f"{found}{_tagged(tag)}")
+    text = f"{found}{results.tag(index, list(dict.fromkeys(found.ids)), tag)}"
+    show_rows("leaks", rows, text, as_json, thresh=thresh, compared=found.compared, tag=tag)
     if rows:
         raise typer.Exit(1)
 
@@ -181,18 +185,11 @@ def unique(
         index.find_unique(count)
     found = [str(i) for i in index.unique_ids]
     paths = results.paths_of(index, found)
-    results.tag(index, found, tag)
     rows = [{"id": i, "path": paths.get(i)} for i in found]
-    if as_json:
-        print_json({"thresh": index.thresh, "unique": rows, "tag": tag})
-    else:
-        if rows:
-            print_table(("", "id", "path"), [(at, *r.values()) for at, r in enumerate(rows, 1)])
-        apart = "" if index.thresh is None else f", more than {index.thresh:.4g} apart"
-        asked = (
-            "" if len(found) == count else f" of {count:,} asked for, as the others are like them"
-        )
-        output.echo(f"{len(found):,} unique{asked}{apart}{_tagged(tag)}")
+    apart = "" if index.thresh is None else f", more than {index.thresh:.4g} apart"
+    asked = "" if len(found) == count else f" of {count:,} asked for, as the others are like them"
+    text = f"{len(found):,} unique{asked}{apart}{results.tag(index, found, tag)}"
+    show_rows("unique", rows, text, as_json, numbered=True, thresh=index.thresh, tag=tag)
     if open_app and found:
         results.open_app(index.unique_view(), port)
 
@@ -205,54 +202,30 @@ def _check(thresh: float | None, fraction: float | None, tag: str | None, delete
 
 
 def _find(
-    index: Any,
-    thresh: float | None,
-    fraction: float | None,
-    make_rows: Callable[[_Groups, dict[str, str]], tuple[str, list[dict[str, Any]]]],
-    tag: str | None,
-    delete: bool,
-    yes: bool,
-    as_json: bool,
-) -> list[str]:
-    """Finds duplicates, prints them as rows, and tags or deletes them; returns the IDs."""
+    index: Any, thresh: float | None, fraction: float | None
+) -> list[tuple[str, list[tuple[str, float]]]]:
+    """Finds duplicates; returns each original with its duplicates and their distances."""
     with output.unlogged("index.duplicates"):
         index.find_duplicates(thresh=thresh, fraction=fraction)
-    found = [str(i) for i in index.duplicate_ids]
     # The closest first, as in FiftyOne's duplicates_view()
     near = sorted((index.neighbors_map or {}).items(), key=lambda group: group[1][0][1])
-    pairs = [(str(one), [(str(i), float(d)) for i, d in others]) for one, others in near]
-    ids = [i for one, others in pairs for i in (one, *(i for i, _ in others))]
-    name, rows = make_rows(pairs, results.paths_of(index, ids))
-    results.tag(index, found, tag)
-    if not as_json:
-        if rows:
-            print_table([n.replace("_", " ") for n in rows[0]], [list(r.values()) for r in rows])
-        within = "" if index.thresh is None else f" within {index.thresh:.4g}"
-        output.echo(f"{len(found):,} near-duplicates{within}{_tagged(tag)}")
-    deleted = 0
-    if delete and results.delete(index, found, yes):
-        deleted = len(found)
-    if as_json:
-        print_json({"thresh": index.thresh, name: rows, "tag": tag, "deleted": deleted})
-    elif delete and found:
-        output.echo(f"Deleted {deleted:,}" if deleted else "Nothing was deleted")
-    if delete and found and not deleted:
-        raise typer.Exit(1)
-    return [] if deleted else found
+    return [(str(one), [(str(i), float(d)) for i, d in others]) for one, others in near]
+
+
+def _said(index: Any) -> str:
+    within = "" if index.thresh is None else f" within {index.thresh:.4g}"
+    return f"{len(index.duplicate_ids):,} near-duplicates{within}"
+
+
+def _paths(index: Any, near: list[tuple[str, list[tuple[str, float]]]]) -> dict[str, str]:
+    ids = [i for one, others in near for i in (one, *(i for i, _ in others))]
+    return results.paths_of(index, ids)
 
 
 def _complete(
-    index: Any,
-    thresh: float,
-    keep: str,
-    files: bool,
-    save: bool,
-    tag: str | None,
-    delete: bool,
-    yes: bool,
-    as_json: bool,
+    index: Any, thresh: float | None, keep: str, files: bool, save: bool, options: _Options
 ) -> None:
-    """Finds groups of which every two are within a distance, prints them, and tags or deletes."""
+    """Finds groups of which every two are within a distance."""
     with output.unlogged("index.groups"):
         found = index.find_groups(thresh, keep, files=files)
     paths = results.paths_of(index, found.ids)
@@ -262,22 +235,31 @@ def _complete(
         for g, rank, d, i in members
     ]
     field = found.save() if save else None
-    results.tag(index, found.duplicate_ids, tag)
-    if not as_json:
-        if rows:
-            print_table(list(rows[0]), [list(row.values()) for row in rows])
-        output.echo(f"{found}{_tagged(tag)}{'' if field is None else f', written to {field}'}")
-    deleted = 0
-    if delete and results.delete(index, found.duplicate_ids, yes):
-        deleted = len(found.duplicate_ids)
-    if as_json:
-        facts = {"thresh": thresh, "groups": rows, "unknown": found.unknown, "field": field}
-        print_json({**facts, "unread_files": found.unread_files, "tag": tag, "deleted": deleted})
-    elif delete and found.duplicate_ids:
+    text = f"{found}{'' if field is None else f', written to {field}'}"
+    facts = {"unknown": found.unknown, "field": field, "unread_files": found.unread_files}
+    facts |= {"thresh": thresh}
+    _finish(index, found.duplicate_ids, "groups", rows, text, options, facts)
+
+
+def _finish(
+    index: Any,
+    duplicates: Sequence[Any],
+    name: str,
+    rows: list[dict[str, Any]],
+    text: str,
+    options: _Options,
+    facts: dict[str, Any],
+) -> bool:
+    """Prints rows, and tags or deletes duplicates; returns whether they were deleted."""
+    ids = [str(i) for i in duplicates]
+    text += results.tag(index, ids, options.tag)
+    if not options.as_json:
+        show_rows(name, rows, text, False)
+    deleted = len(ids) if options.delete and results.delete(index, ids, options.yes) else 0
+    if options.as_json:
+        print_json({**facts, name: rows, "tag": options.tag, "deleted": deleted})
+    elif options.delete and ids:
         output.echo(f"Deleted {deleted:,}" if deleted else "Nothing was deleted")
-    if delete and found.duplicate_ids and not deleted:
+    if options.delete and ids and not deleted:
         raise typer.Exit(1)
-
-
-def _tagged(tag: str | None) -> str:
-    return "" if tag is None else f", tagged '{tag}'"
+    return bool(deleted)

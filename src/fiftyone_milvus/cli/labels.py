@@ -9,7 +9,7 @@ import typer
 
 from fiftyone_milvus.cli import arguments, output, results
 from fiftyone_milvus.cli.arguments import BrainKey, DatasetName, ViewName
-from fiftyone_milvus.cli.output import Json, print_json, print_table
+from fiftyone_milvus.cli.output import Json, print_json, print_table, show_rows
 from fiftyone_milvus.cli.registry import SEARCH, command
 from fiftyone_milvus.cli.results import Tag
 
@@ -93,7 +93,7 @@ def label(
             min_confidence=min_confidence,
             prompts=texts,
         )
-    results.tag(index, found.ids, tag)
+    text = f"{found}{results.tag(index, found.ids, tag)}"
     if as_json:
         rows = zip(found.ids, found.labels, found.confidences.tolist())
         names = "into", "written", "labeled", "unsure", "no_embedding", "accuracy"
@@ -111,7 +111,7 @@ def label(
     if found.confusion is not None and (wrong := found.confusion.pairs()):
         title = "Held-out labels that would be predicted as others"
         print_table(("label", "predicted", "number"), wrong[:_SHOWN], title=title)
-    output.echo(found)
+    output.echo(text)
 
 
 def _errors(
@@ -128,19 +128,14 @@ def _errors(
     if into is not None:
         found.save(into)
     doubtful = found.ids[: found.contradicted]
-    results.tag(index, doubtful, tag)
+    text = f"{found}{results.tag(index, doubtful, tag)}"
     paths = results.paths_of(index, doubtful)
     columns = zip(doubtful, found.labels, found.suggested, found.scores.tolist())
     rows = [
         {"id": i, "label": has, "suggested": says, "score": score, "path": paths.get(i)}
         for i, has, says, score in columns
     ]
-    if as_json:
-        facts = {"unlabeled": found.unlabeled, "no_embedding": found.no_embedding, "into": into}
-        print_json({"errors": rows, "compared": len(found), **facts, "tag": tag})
-    else:
-        if rows:
-            print_table(list(rows[0]), [list(row.values()) for row in rows])
-        output.echo(found)
+    facts = {"unlabeled": found.unlabeled, "no_embedding": found.no_embedding, "into": into}
+    show_rows("errors", rows, text, as_json, compared=len(found), **facts, tag=tag)
     if rows:
         raise typer.Exit(1)

@@ -138,6 +138,38 @@ def print_table(
     console.print(table)
 
 
+def show_rows(
+    name: str,
+    rows: Sequence[Mapping[str, Any]],
+    text: str,
+    as_json: bool,
+    *,
+    numbered: bool = False,
+    **facts: Any,
+) -> None:
+    """Prints what was found as JSON, or as a table with a line of text below it.
+
+    Args:
+        name: of the rows in JSON
+        rows: dicts with the same keys, which are the column heads
+        text: the line
+        as_json: whether to print JSON
+        numbered (False): whether the table numbers its rows
+        **facts: what else JSON has
+    """
+    if as_json:
+        print_json({name: rows, **facts})
+        return
+    if rows:
+        columns = [key.replace("_", " ") for key in rows[0]]
+        cells = [list(row.values()) for row in rows]
+        if numbered:
+            columns = ["", *columns]
+            cells = [[at, *row] for at, row in enumerate(cells, 1)]
+        print_table(columns, cells)
+    echo(text)
+
+
 def _print_list(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str | None) -> None:
     if title is not None:
         echo(title)

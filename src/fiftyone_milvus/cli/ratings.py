@@ -9,7 +9,7 @@ import typer
 
 from fiftyone_milvus.cli import arguments, output, results
 from fiftyone_milvus.cli.arguments import BrainKey, DatasetName, ViewName
-from fiftyone_milvus.cli.output import Json, print_json, print_table
+from fiftyone_milvus.cli.output import Json, show_rows
 from fiftyone_milvus.cli.registry import SEARCH, command
 from fiftyone_milvus.cli.results import Open, Port, Save, Tag
 
@@ -55,15 +55,10 @@ def rate(
         found.save(save)
     step = -1 if lowest else 1
     ids, values = found.ids[::step][:n], found.values[::step][:n].tolist()
-    results.tag(index, ids, tag)
+    text = f"{found}{results.tag(index, ids, tag)}"
     paths = results.paths_of(index, ids)
     rows = [{"id": i, "path": paths.get(i), what.value: v} for i, v in zip(ids, values)]
-    if as_json:
-        facts = {"rated": len(found), "no_embedding": found.no_embedding, "stale": found.stale}
-        print_json({what.value: rows, **facts, "field": save, "tag": tag})
-    else:
-        if rows:
-            print_table(list(rows[0]), [list(row.values()) for row in rows])
-        output.echo(f"{found}" + ("" if tag is None else f"; {len(ids):,} tagged '{tag}'"))
+    facts = {"rated": len(found), "no_embedding": found.no_embedding, "stale": found.stale}
+    show_rows(what.value, rows, text, as_json, **facts, field=save, tag=tag)
     if open_app and rows:
         results.open_app(found.view(n, lowest=lowest), port)

@@ -32,12 +32,14 @@ def paths_of(index: Any, ids: Sequence[str]) -> dict[str, str]:
     return {i: found[owners[i]] for i in ids if owners[i] in found}
 
 
-def tag(index: Any, ids: Sequence[str], name: str | None) -> None:
-    """Tags samples or patches of an index, if a tag is given."""
-    if name is not None:
-        from fiftyone_milvus.plugin import results
+def tag(index: Any, ids: Sequence[str], name: str | None) -> str:
+    """Tags samples or patches of an index, if a tag is given; returns what is said of it."""
+    if name is None:
+        return ""
+    from fiftyone_milvus.dataset import selected
 
-        results.tag(index.samples._root_dataset, index.config.patches_field, ids, name)
+    selected.tag(index.samples._root_dataset, index.config.patches_field, ids, name)
+    return f"; {len(ids):,} tagged '{name}'"
 
 
 def delete(index: Any, ids: Sequence[str], yes: bool) -> bool:

@@ -6,9 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
-from fiftyone_milvus.cli import arguments, output, results
+from fiftyone_milvus.cli import arguments, results
 from fiftyone_milvus.cli.arguments import BrainKey, DatasetName, ViewName
-from fiftyone_milvus.cli.output import Json, print_json, print_table
+from fiftyone_milvus.cli.output import Json, show_rows
 from fiftyone_milvus.cli.registry import SEARCH, command
 from fiftyone_milvus.cli.results import Open, Port, Tag
 
@@ -82,37 +82,24 @@ def select(
     if novel is not None:
         strategies.append(Novel(arguments.samples(dataset, novel), novelty))
     found = index.select(n, strategies or None, seed=seed, field=field)
-    results.tag(index, found.ids, tag)
     paths = results.paths_of(index, found.ids)
     rows = [
         {"id": _id, "path": paths.get(_id), "why": dict(why)}
         for _id, why in zip(found.ids, found.reasons)
     ]
-    if as_json:
-        print_json(
-            {
-                "selected": rows,
-                "of": found.candidates,
-                "radius": found.radius,
-                "counts": found.counts,
-                "seed": seed,
-                "field": field,
-                "tag": tag,
-            }
-        )
-    else:
-        if rows:
-            cells = [
-                (at, row["id"], row["path"], "; ".join(f"{n}: {w}" for n, w in row["why"].items()))
-                for at, row in enumerate(rows, 1)
-            ]
-            print_table(("", "id", "path", "why"), cells)
-        for path, counts in found.counts.items():
-            each = ", ".join(f"{name} {chosen:,}" for name, (chosen, _) in counts.items())
-            output.echo(f"{path}: {each}")
-        text = (
-            f"{len(rows):,} of {found.candidates:,}, all within {found.radius:.4g} of one of them"
-        )
-        output.echo(text + ("" if tag is None else f", tagged '{tag}'"))
+    text = "".join(
+        f"{path}: {', '.join(f'{name} {chosen:,}' for name, (chosen, _) in counts.items())}\n"
+        for path, counts in found.counts.items()
+    )
+    text += f"{len(rows):,} of {found.candidates:,}, all within {found.radius:.4g} of one of them"
+    text += results.tag(index, found.ids, tag)
+    facts = {"of": found.candidates, "radius": found.radius, "counts": found.counts}
+    if not as_json:
+        rows = [
+            {**row, "why": "; ".join(f"{n}: {w}" for n, w in row["why"].items())} for row in rows
+        ]
+    show_rows(
+        "selected", rows, text, as_json, numbered=True, **facts, seed=seed, field=field, tag=tag
+    )
     if open_app and rows:
         results.open_app(found.view(), port)
