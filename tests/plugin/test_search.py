@@ -19,9 +19,10 @@ from fiftyone import ViewField as F
 from fiftyone.operators.executor import ExecutionContext
 from PIL import Image
 
+from fiftyone_milvus.dataset import selected
 from fiftyone_milvus.demo.model import NAME as MODEL
 from fiftyone_milvus.errors import InvalidInputError
-from fiftyone_milvus.plugin import NAME, preview, queries, results
+from fiftyone_milvus.plugin import NAME, preview, queries
 from fiftyone_milvus.plugin.operators.find import FindDuplicates, FindUnique
 from tests.app.digits import KEY, Scans
 from tests.plugin.conftest import Run
@@ -237,7 +238,7 @@ def test_an_image_that_would_fill_the_memory_is_refused(indexed: fo.Dataset, run
 def test_more_results_than_a_view_holds_are_refused(indexed: fo.Dataset) -> None:
     ids = [str(ObjectId())] * 430_000
     with pytest.raises(InvalidInputError, match="430,000 results are too many"):
-        results.view_of(indexed, None, ids)
+        selected.view_of(indexed, None, ids)
 
 
 @one_engine

@@ -215,7 +215,11 @@ class IndexGroups(IndexExisting, IndexQueries):
         return points
 
     def _restricted(self, samples: Any) -> Any:
-        """Returns a copy of this index that is restricted to a view."""
+        """Returns a copy of this index that is restricted to a view.
+
+        All callers of a process share one loaded index, whose view and duplicates are its
+        attributes: a search in the App must not change those of a notebook.
+        """
         own = copy.copy(self)
         own.use_view(samples)
         return own

@@ -8,8 +8,8 @@ from typing import Any
 import fiftyone.operators.types as types
 import numpy as np
 
+from fiftyone_milvus.dataset import selected
 from fiftyone_milvus.metrics import Array
-from fiftyone_milvus.plugin import results
 from fiftyone_milvus.plugin.thumbnails import thumbnail
 from fiftyone_milvus.schema.columns import label_root
 
@@ -96,10 +96,10 @@ def histogram(values: Array, title: str) -> Any:
 
 def _thumbnails(dataset: Any, patches_field: str | None, ids: Sequence[str]) -> dict[str, Any]:
     if patches_field is None:
-        samples = results.all_samples(dataset).select(list(ids))
+        samples = selected.all_samples(dataset).select(list(ids))
         return {s.id: thumbnail(s.filepath, s.media_type) for s in samples}
     found = {}
-    samples = results.all_samples(dataset).select_labels(ids=list(ids), fields=patches_field)
+    samples = selected.all_samples(dataset).select_labels(ids=list(ids), fields=patches_field)
     root, in_list = label_root(dataset, patches_field)
     for sample in samples:
         value = sample[patches_field]

@@ -15,11 +15,10 @@ import numpy as np
 
 from fiftyone_milvus.curation import group_field
 from fiftyone_milvus.curation.group_field import DELETE, FIELD, KEEP, Entry, check
-from fiftyone_milvus.dataset import unmarked
+from fiftyone_milvus.dataset import selected, unmarked
 from fiftyone_milvus.dataset.unmarked import Update
 from fiftyone_milvus.errors import InvalidInputError
 from fiftyone_milvus.metrics import Array
-from fiftyone_milvus.plugin import results
 
 __all__ = [
     "DELETE", "FIELD", "KEEP", "UNDECIDED", "Review", "check", "clear", "forget", "load",
@@ -120,7 +119,7 @@ class Review:
 
     def tag(self, positions: Sequence[int], name: str) -> None:
         """Gives some a tag of the user's."""
-        results.tag(self.dataset, self.patches_field, [self.ids[i] for i in positions], name)
+        selected.tag(self.dataset, self.patches_field, [self.ids[i] for i in positions], name)
 
     def delete(self) -> list[str]:
         """Deletes those to delete from the dataset, and from the review; returns their IDs."""

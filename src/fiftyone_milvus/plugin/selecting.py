@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from fiftyone_milvus.dataset import selected
 from fiftyone_milvus.errors import InvalidInputError
-from fiftyone_milvus.plugin import forms, pictures, results
+from fiftyone_milvus.plugin import forms, pictures
 from fiftyone_milvus.plugin.kept import Kept
 from fiftyone_milvus.plugin.places import Place
 from fiftyone_milvus.selections import (
@@ -58,7 +59,7 @@ def strategies(ctx: Any, index: Any) -> list[Strategy]:
         tag = params.get("novel_tag")
         if not tag:
             raise InvalidInputError("Give novel_tag: a tag of the samples that are known already")
-        tagged = results.all_samples(ctx.dataset).match_tags(str(tag))
+        tagged = selected.all_samples(ctx.dataset).match_tags(str(tag))
         if not len(tagged):
             raise InvalidInputError(f"No sample has the tag '{tag}'; give another novel_tag")
         found.append(Novel(tagged, given["novel"]))
@@ -77,7 +78,7 @@ def select(ctx: Any, index: Any) -> Selected:
         InvalidInputError: if the parameters can't be used
     """
     n, seed = ctx.params.get("n"), ctx.params.get("seed")
-    return results.restricted(index, forms.target_of(ctx)).select(
+    return index._restricted(forms.target_of(ctx)).select(
         DEFAULT if n is None else n,
         strategies(ctx, index),
         seed=0 if seed is None else seed,
@@ -117,4 +118,4 @@ def _table(counts: Mapping[str, tuple[int, int]]) -> str:
 def _references(ctx: Any, index: Any, ids: list[str]) -> Any:
     if getattr(ctx.view, "_is_patches", False):
         return list(ids)
-    return results.all_samples(ctx.dataset).select(ids)
+    return selected.all_samples(ctx.dataset).select(ids)

@@ -11,7 +11,7 @@ from fiftyone_milvus.errors import FiftyOneMilvusError
 from fiftyone_milvus.index import MilvusSimilarityIndex
 from fiftyone_milvus.inventory.stored_index import open_index
 from fiftyone_milvus.numbers import check_integer
-from fiftyone_milvus.plugin import forms, parts, pictures, preview, results
+from fiftyone_milvus.plugin import forms, parts, pictures, preview
 from fiftyone_milvus.plugin.kept import Kept
 from fiftyone_milvus.plugin.operator import Info
 from fiftyone_milvus.plugin.operators.finding import FindOperator, Found, choices
@@ -85,5 +85,5 @@ class CompareDatasets(FindOperator):
 def _compare(ctx: Any, index: Any) -> Comparison:
     samples = parts.part_of(ctx, "samples") if ctx.params.get("samples") else ctx.dataset
     reference = parts.part_of(ctx, "reference", index=True)
-    own = results.restricted(index, samples)
+    own = index._restricted(samples)
     return own.compare_datasets(reference, progress=False)

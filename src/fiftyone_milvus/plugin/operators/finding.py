@@ -8,9 +8,10 @@ from typing import Any, ClassVar
 
 import fiftyone.operators.types as types
 
+from fiftyone_milvus.dataset import selected
 from fiftyone_milvus.errors import InvalidInputError
 from fiftyone_milvus.index import MilvusSimilarityIndex
-from fiftyone_milvus.plugin import forms, results, review, searches
+from fiftyone_milvus.plugin import forms, review, searches
 from fiftyone_milvus.plugin.operator import MilvusOperator, Report, from_app
 
 
@@ -75,7 +76,7 @@ class FindOperator(MilvusOperator):
         patches_field = index.config.patches_field
         if result == "review":
             review.check(ctx.dataset, patches_field)
-        own = results.restricted(index, forms.target_of(ctx))
+        own = index._restricted(forms.target_of(ctx))
         report(None, "Reading vectors and comparing")
         found = self.find(ctx, own)
         if result == "review" and found.review is not None:
@@ -84,7 +85,7 @@ class FindOperator(MilvusOperator):
             review.forget(ctx.dataset)
         if result == "tag":
             tagged = found.ids if found.tagged is None else found.tagged
-            results.tag(ctx.dataset, patches_field, tagged, tag)
+            selected.tag(ctx.dataset, patches_field, tagged, tag)
         return {
             "brain_key": index.key,
             "patches_field": patches_field,
@@ -106,7 +107,7 @@ class FindOperator(MilvusOperator):
         if what == "view" or result["patches_field"] is not None:
             if from_app(ctx):
                 searches.keep_result(ctx, shown)
-            yield ctx.ops.set_view(results.view_of(ctx.dataset, result["patches_field"], shown))
+            yield ctx.ops.set_view(selected.view_of(ctx.dataset, result["patches_field"], shown))
         if what == "select":
             yield ctx.ops.set_selected_samples(ids)
 

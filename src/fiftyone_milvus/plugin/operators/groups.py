@@ -10,7 +10,7 @@ from fiftyone_milvus.curation.groups import Groups
 from fiftyone_milvus.errors import FiftyOneMilvusError
 from fiftyone_milvus.index import MilvusSimilarityIndex
 from fiftyone_milvus.inventory.stored_index import open_index
-from fiftyone_milvus.plugin import forms, pictures, preview, results
+from fiftyone_milvus.plugin import forms, pictures, preview
 from fiftyone_milvus.plugin.kept import Kept
 from fiftyone_milvus.plugin.operator import Info, from_app
 from fiftyone_milvus.plugin.operators.finding import FindOperator, Found, choices
@@ -72,7 +72,7 @@ class FindGroups(FindOperator):
         try:
             if preview.size_of(ctx.dataset, key) > preview.AT_ONCE:
                 return
-            index = results.restricted(open_index(ctx.dataset, key), ctx.dataset)
+            index = open_index(ctx.dataset, key)._restricted(ctx.dataset)
             found = _shown.get(index, thresh, lambda: index.find_groups(thresh, progress=False))
             inputs.md(str(found), name="preview")
             if len(found):

@@ -9,10 +9,11 @@ import fiftyone as fo
 import fiftyone.operators.types as types
 
 from fiftyone_milvus.curation.confusion import Confusion
+from fiftyone_milvus.dataset import selected
 from fiftyone_milvus.errors import FiftyOneMilvusError, InvalidInputError
 from fiftyone_milvus.inventory.stored_index import open_index
 from fiftyone_milvus.numbers import check_integer
-from fiftyone_milvus.plugin import forms, preview, results, searches
+from fiftyone_milvus.plugin import forms, preview, searches
 from fiftyone_milvus.plugin.kept import Kept
 from fiftyone_milvus.plugin.operator import Info, MilvusOperator, Report, from_app
 from fiftyone_milvus.schema.columns import label_root
@@ -77,7 +78,7 @@ class PredictLabels(MilvusOperator):
     def run(self, ctx: Any, report: Report) -> dict[str, Any]:
         index, params = forms.index_of(ctx), ctx.params
         texts = _texts(params.get("prompts")) if params.get("prompts") else None
-        own = results.restricted(index, forms.target_of(ctx))
+        own = index._restricted(forms.target_of(ctx))
         report(None, "Reading vectors and comparing")
         found = own.predict_labels(
             params.get("field"),
@@ -141,13 +142,13 @@ class FindLabelErrors(MilvusOperator):
         count = None if count is None else check_integer("count", count)
         if tag is not None and not isinstance(tag, str):
             raise InvalidInputError(f"Invalid tag {tag!r}; expected a string")
-        own = results.restricted(index, forms.target_of(ctx))
+        own = index._restricted(forms.target_of(ctx))
         report(None, "Reading vectors and comparing")
         found = own.find_label_errors(params.get("field"), params.get("k"), progress=False)
         ids = found.ids[: found.contradicted if count is None else count]
         saved = found.save() if params.get("save") else None
         if tag:
-            results.tag(ctx.dataset, index.config.patches_field, ids, tag)
+            selected.tag(ctx.dataset, index.config.patches_field, ids, tag)
         number = len(ids)
         return {
             "brain_key": index.key,
@@ -170,7 +171,7 @@ class FindLabelErrors(MilvusOperator):
         if result["ids"]:
             if from_app(ctx):
                 searches.keep_result(ctx, result["ids"])
-            view = results.view_of(ctx.dataset, result["patches_field"], result["ids"])
+            view = selected.view_of(ctx.dataset, result["patches_field"], result["ids"])
             yield ctx.ops.set_view(view)
 
 
@@ -215,7 +216,7 @@ def _preview(ctx: Any, inputs: Any, index: Any, title: str) -> None:
     field, k = ctx.params.get("field"), ctx.params.get("k")
 
     def compute() -> tuple[str, Confusion]:
-        own = results.restricted(index, ctx.dataset)
+        own = index._restricted(ctx.dataset)
         found = own.find_label_errors(field, k, progress=False)
         return str(found), found.confusion
 

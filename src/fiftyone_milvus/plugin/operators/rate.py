@@ -11,7 +11,7 @@ from fiftyone_milvus.errors import FiftyOneMilvusError, InvalidInputError
 from fiftyone_milvus.index import MilvusSimilarityIndex
 from fiftyone_milvus.inventory.stored_index import open_index
 from fiftyone_milvus.numbers import check_integer
-from fiftyone_milvus.plugin import forms, pictures, preview, results
+from fiftyone_milvus.plugin import forms, pictures, preview
 from fiftyone_milvus.plugin.kept import Kept
 from fiftyone_milvus.plugin.operator import Info
 from fiftyone_milvus.plugin.operators.finding import FindOperator, Found, choices, tagged
@@ -60,7 +60,7 @@ class RateSamples(FindOperator):
             index, what = open_index(ctx.dataset, key), ctx.params.get("what")
             if not preview.due(ctx, inputs, index.total_index_size, "Rate them now"):
                 return
-            own = results.restricted(index, ctx.dataset)
+            own = index._restricted(ctx.dataset)
             found = _shown.get(index, what, lambda: _rate(own, what))
         except FiftyOneMilvusError as error:
             inputs.view("no_preview", types.Error(label=str(error)))

@@ -10,10 +10,11 @@ from typing import Any
 import fiftyone.operators.types as types
 
 from fiftyone_milvus import inventory
+from fiftyone_milvus.dataset import selected
 from fiftyone_milvus.errors import FiftyOneMilvusError, InvalidInputError
 from fiftyone_milvus.index.asked import Text
 from fiftyone_milvus.inventory.stored_index import open_index
-from fiftyone_milvus.plugin import distance_field, forms, queries, results, searches
+from fiftyone_milvus.plugin import distance_field, forms, queries, searches
 from fiftyone_milvus.plugin.operator import Info, MilvusOperator, Report, from_app
 from fiftyone_milvus.plugin.places import Place
 from fiftyone_milvus.plugin.queries import Selection
@@ -163,7 +164,7 @@ class Search(MilvusOperator):
         field = params.get("dist_field") or None
         if field is not None:
             stored_distances.check(samples, patches_field, field)
-        found = results.restricted(index, samples).search(
+        found = index._restricted(samples).search(
             **question,
             k=params.get("k"),
             filter=params.get("filter") or None,
@@ -199,7 +200,7 @@ class Search(MilvusOperator):
             return
         yield ctx.ops.clear_selected_samples()
         yield ctx.ops.clear_selected_labels()
-        found = results.view_of(ctx.dataset, result["patches_field"], result["ids"])
+        found = selected.view_of(ctx.dataset, result["patches_field"], result["ids"])
         field = None
         if ctx.params.get("show_distances"):
             field = distance_field.show(found, result["ids"], result["distances"])

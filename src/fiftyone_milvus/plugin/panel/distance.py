@@ -11,7 +11,7 @@ import numpy as np
 from fiftyone_milvus.curation.leaks import stale_rows
 from fiftyone_milvus.inventory.stored_index import open_index
 from fiftyone_milvus.numbers import as_number, check_distance
-from fiftyone_milvus.plugin import preview, results, review
+from fiftyone_milvus.plugin import preview, review
 from fiftyone_milvus.plugin.jobs import Job, Outcome
 from fiftyone_milvus.plugin.panel import layout, plots
 from fiftyone_milvus.plugin.panel.events import State, event, is_view, work
@@ -83,7 +83,7 @@ class Distance(Home):
 
         def find(job: Job) -> Outcome:
             job.report(None, "Reading vectors and comparing")
-            groups = results.restricted(index, samples).find_groups(thresh, progress=False)
+            groups = index._restricted(samples).find_groups(thresh, progress=False)
             if not len(groups):
                 return Outcome(f"No duplicates within {thresh:.4g}; try a larger distance", "info")
             job.report(None, "Writing the groups")

@@ -7,7 +7,8 @@ from typing import Any
 import fiftyone.operators.types as types
 import numpy as np
 
-from fiftyone_milvus.plugin import results, review
+from fiftyone_milvus.dataset import selected
+from fiftyone_milvus.plugin import review
 from fiftyone_milvus.plugin.panel import layout
 from fiftyone_milvus.plugin.panel.distance import Distance
 from fiftyone_milvus.plugin.panel.events import State, event, prompt
@@ -93,7 +94,7 @@ class ReviewPage(Distance):
         else:
             members = found.members(ctx.panel.state.group["number"])
             ids = [found.ids[i] for i in members]
-            ctx.ops.set_view(results.view_of(ctx.dataset, found.patches_field, ids))
+            ctx.ops.set_view(selected.view_of(ctx.dataset, found.patches_field, ids))
         return {}
 
     def read_review(self, ctx: Any) -> State:
@@ -207,8 +208,8 @@ class ReviewPage(Distance):
 def grouped(found: Review) -> Any:
     """Returns the view of a review in which the grid shows a stack for each group."""
     if found.patches_field is not None:
-        return results.view_of(found.dataset, found.patches_field, found.ids)
-    samples = results.all_samples(found.dataset).exists(review.FIELD)
+        return selected.view_of(found.dataset, found.patches_field, found.ids)
+    samples = selected.all_samples(found.dataset).exists(review.FIELD)
     return samples.group_by(f"{review.FIELD}.group", order_by=f"{review.FIELD}.distance")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import Any
 
-from fiftyone_milvus.plugin import results
+from fiftyone_milvus.dataset import selected
 from fiftyone_milvus.plugin.panel.events import State
 from fiftyone_milvus.plugin.review import Review
 from fiftyone_milvus.plugin.thumbnails import thumbnail
@@ -48,7 +48,7 @@ def picture(name: str) -> str | None:
 
 
 def _members(found: Review, positions: list[int]) -> list[dict[str, Any]]:
-    samples = results.all_samples(found.dataset).select(
+    samples = selected.all_samples(found.dataset).select(
         list({found.sample_ids[i] for i in positions})
     )
     by_id = {sample.id: sample for sample in samples}
