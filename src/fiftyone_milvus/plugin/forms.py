@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import fiftyone.operators.types as types
 
 from fiftyone_milvus import inventory
-from fiftyone_milvus.errors import InvalidInputError
+from fiftyone_milvus.errors import FiftyOneMilvusError, InvalidInputError
 from fiftyone_milvus.index import MilvusSimilarityIndex
 from fiftyone_milvus.inventory import lifecycle
 from fiftyone_milvus.inventory.stored_index import config_of
@@ -20,6 +22,41 @@ TARGETS = ("dataset", "view", "before", "selection")
 """What can be searched; "before" is what was searched before the result that the App shows."""
 
 
+@contextmanager
+def problems(inputs: Any) -> Iterator[None]:
+    """Shows an error in a form, in place of what it prevents.
+
+    Args:
+        inputs: the :class:`fiftyone.operators.types.Object` of the form
+    """
+    try:
+        yield
+    except FiftyOneMilvusError as error:
+        inputs.view("problem_found", types.Error(label=str(error)))
+
+
+def choose(
+    inputs: Any,
+    name: str,
+    labels: Mapping[str, str | tuple[str, str]],
+    view: Any,
+    **kwargs: Any,
+) -> None:
+    """Adds the choice of a value.
+
+    Args:
+        inputs: the :class:`fiftyone.operators.types.Object` of the form
+        name: of the parameter
+        labels: for each value its label, or its label and a description
+        view: shows the values, such as a :class:`fiftyone.operators.types.RadioGroup`
+        **kwargs: those of ``inputs.enum()``
+    """
+    for value, said in labels.items():
+        label, description = (said, None) if isinstance(said, str) else said
+        view.add_choice(value, label=label, description=description)
+    inputs.enum(name, view.values(), view=view, **kwargs)
+
+
 def choose_index(ctx: Any, inputs: Any) -> str | None:
     """Adds the choice of an index; returns the chosen brain key, or None if there is none.
 
@@ -27,12 +64,7 @@ def choose_index(ctx: Any, inputs: Any) -> str | None:
         ctx: the execution context
         inputs: the :class:`fiftyone.operators.types.Object` of the form
     """
-    choices = types.DropdownView()
     keys = inventory.keys(ctx.dataset)
-    for key in keys:
-        config: Any = config_of(ctx.dataset, key)
-        what = f"patches in {config.patches_field}" if config.patches_field else "samples"
-        choices.add_choice(key, label=key, description=f"{what}, {config.metric}")
     if not keys:
         label = "This dataset has no Milvus index: create one first"
         inputs.view("no_index", types.Warning(label=label))
@@ -42,14 +74,20 @@ def choose_index(ctx: Any, inputs: Any) -> str | None:
         # Nothing to choose; and a form with one box of text is sent by Enter
         inputs.str("brain_key", default=keys[0], view=types.HiddenView())
         return keys[0]
-    inputs.enum(
+    labels = {}
+    for key in keys:
+        config: Any = config_of(ctx.dataset, key)
+        what = f"patches in {config.patches_field}" if config.patches_field else "samples"
+        labels[key] = (key, f"{what}, {config.metric}")
+    choose(
+        inputs,
         "brain_key",
-        keys,
+        labels,
+        types.DropdownView(),
         required=True,
         default=keys[0],
         label="Index",
         description="The brain key of the index",
-        view=choices,
     )
     chosen = ctx.params.get("brain_key") or keys[0]
     return chosen if chosen in keys else None
@@ -91,35 +129,33 @@ def choose_target(ctx: Any, inputs: Any, *, verb: str, default: str = "dataset")
         verb: such as "Search"
         default ("dataset"): the target of a call without one
     """
-    choices = types.RadioGroup(orientation="horizontal")
-    for name, label in _targets(ctx):
-        choices.add_choice(name, label=label)
-    keys = choices.values()
-    if len(keys) > 1:
-        inputs.enum(
+    labels = _targets(ctx)
+    if len(labels) > 1:
+        choose(
+            inputs,
             "target",
-            keys,
+            labels,
+            types.RadioGroup(orientation="horizontal"),
             required=True,
             default=_default_target(ctx, default),
             label=f"{verb} in" if verb == "Search" else "Samples",
-            view=choices,
         )
 
 
-def _targets(ctx: Any) -> list[tuple[str, str]]:
+def _targets(ctx: Any) -> dict[str, str]:
     """Returns what can be searched, with a label that counts it; the narrowest first."""
     found, dataset = searches.shown(ctx), ctx.dataset
     patches = bool(getattr(ctx.view, "_is_patches", False))
-    targets = []
+    targets = {}
     if ctx.selected:
-        targets.append(("selection", f"{len(ctx.selected):,} selected"))
+        targets["selection"] = f"{len(ctx.selected):,} selected"
     if found.place.stages:
         shown = f"{found.place.count(dataset):,}"
         what = "results" if found.result else "filtered"
-        targets.append(("view", f"{shown} {'patches' if patches and not found.result else what}"))
+        targets["view"] = f"{shown} {'patches' if patches and not found.result else what}"
     if found.searched.stages and found.searched != found.place:
-        targets.append(("before", f"{found.searched.count(dataset):,} filtered"))
-    return [*targets, ("dataset", f"{Place().count(dataset):,} samples")]
+        targets["before"] = f"{found.searched.count(dataset):,} filtered"
+    return {**targets, "dataset": f"{Place().count(dataset):,} samples"}
 
 
 def _default_target(ctx: Any, default: str) -> str:
@@ -183,19 +219,6 @@ def name_key(ctx: Any, inputs: Any, name: str, *, default: str, label: str) -> N
     )
     if problem is not None:
         inputs.view(f"{name}_problem", types.Warning(label=problem))
-
-
-def new_key(ctx: Any, name: str) -> str:
-    """Returns the new brain key that the caller gave.
-
-    Raises:
-        InvalidInputError: if it can't be used
-    """
-    key = ctx.params.get(name)
-    problem = lifecycle.key_problem(ctx.dataset, key)
-    if problem is not None:
-        raise InvalidInputError(problem)
-    return str(key)
 
 
 def confirm(ctx: Any, inputs: Any, label: str) -> None:

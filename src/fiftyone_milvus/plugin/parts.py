@@ -10,6 +10,7 @@ import fiftyone.operators.types as types
 from fiftyone_milvus.dataset.selected import all_samples
 from fiftyone_milvus.errors import InvalidInputError
 from fiftyone_milvus.inventory import runs
+from fiftyone_milvus.plugin import forms
 
 _TAG, _VIEW, _INDEX = "tag:", "view:", "index:"
 
@@ -34,16 +35,13 @@ def choose(
             can't be chosen
         required (True): whether a part must be chosen
     """
-    choices = types.DropdownView()
-    for tag in ctx.dataset.distinct("tags"):
-        choices.add_choice(f"{_TAG}{tag}", label=tag, description="Tag")
-    for view in ctx.dataset.list_saved_views():
-        choices.add_choice(f"{_VIEW}{view}", label=view, description="Saved view")
+    labels = {f"{_TAG}{tag}": (tag, "Tag") for tag in ctx.dataset.distinct("tags")}
+    labels |= {f"{_VIEW}{view}": (view, "Saved view") for view in ctx.dataset.list_saved_views()}
     for run in runs.read() if key is not None else ():
         if (run.dataset, run.brain_key) != (ctx.dataset.name, key):
             value = f"{run.dataset}/{run.brain_key}"
-            choices.add_choice(f"{_INDEX}{value}", label=value, description="Index of a dataset")
-    inputs.enum(name, choices.values(), required=required, label=label, view=choices)
+            labels[f"{_INDEX}{value}"] = (value, "Index of a dataset")
+    forms.choose(inputs, name, labels, types.DropdownView(), required=required, label=label)
 
 
 def part_of(ctx: Any, name: str, *, index: bool = False) -> Any:

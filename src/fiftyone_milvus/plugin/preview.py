@@ -9,10 +9,10 @@ from typing import Any
 import fiftyone.operators.types as types
 import numpy as np
 
-from fiftyone_milvus.errors import FiftyOneMilvusError
 from fiftyone_milvus.inventory.stored_index import open_index
 from fiftyone_milvus.metrics import Array
 from fiftyone_milvus.numbers import as_number
+from fiftyone_milvus.plugin import forms
 from fiftyone_milvus.plugin.operator import from_app
 
 SAMPLE = 1000
@@ -65,27 +65,22 @@ _known: dict[tuple[str, str, str, int], Preview] = {}
 _lock = threading.Lock()
 
 
-def size_of(dataset: Any, key: str) -> int:
-    """Returns how many vectors an index has.
-
-    Raises:
-        FiftyOneMilvusError: if Milvus does not answer
-    """
-    return open_index(dataset, key).total_index_size
-
-
-def due(ctx: Any, inputs: Any, size: int, what: str) -> bool:
+def due(ctx: Any, inputs: Any, index: Any, what: str) -> bool:
     """Whether a form previews now; for a large index only after a switch, which it adds.
 
     Args:
         ctx: the execution context
         inputs: the :class:`fiftyone.operators.types.Object` of the form
-        size: how many vectors the index has
+        index: the index
         what: what the switch does, such as ``"Select now, to look at it"``
+
+    Raises:
+        FiftyOneMilvusError: if Milvus does not answer
     """
     # FiftyOne resolves the form for Python and for delegated execution too
     if not from_app(ctx):
         return False
+    size = index.total_index_size
     if size <= AT_ONCE:
         return True
     text = f"{what}; reads all {size:,} vectors once"
@@ -104,11 +99,10 @@ def choose_distance(ctx: Any, inputs: Any, key: str | None, description: str) ->
         description: what is within the distance
     """
     suggested = None
-    try:
-        if key is not None and from_app(ctx) and size_of(ctx.dataset, key) <= AT_ONCE:
-            suggested = of(ctx.dataset, key).suggestion
-    except FiftyOneMilvusError as error:
-        inputs.view("no_preview", types.Error(label=str(error)))
+    if key is not None and from_app(ctx):
+        with forms.problems(inputs):
+            if open_index(ctx.dataset, key).total_index_size <= AT_ONCE:
+                suggested = of(ctx.dataset, key).suggestion
     inputs.float(
         "thresh", required=True, default=suggested, label="Distance", description=description
     )

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import fiftyone.operators.types as types
 import numpy as np
 from PIL import Image
 
@@ -156,6 +157,17 @@ def thumbnail(file: Any) -> str:
     stream = io.BytesIO()
     picture.save(stream, "PNG")
     return f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}"
+
+
+def show(file: Any, inputs: Any) -> None:
+    """Adds a small picture of an uploaded image to a form.
+
+    Raises:
+        InvalidInputError: if it is no image, or too large
+    """
+    picture = thumbnail(file)
+    view = types.ImageView(alt=str(file.get("name")), height="120px")
+    inputs.str("thumbnail", default=picture, view=view)
 
 
 def _by_kind(items: Any, name: str) -> dict[str, list[str]]:

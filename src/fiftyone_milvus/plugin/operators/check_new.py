@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import fiftyone.operators.types as types
-
 from fiftyone_milvus.curation.arrivals import Arrival
 from fiftyone_milvus.dataset import images
-from fiftyone_milvus.errors import FiftyOneMilvusError
 from fiftyone_milvus.index import MilvusSimilarityIndex
 from fiftyone_milvus.inventory.stored_index import open_index
 from fiftyone_milvus.plugin import forms, pictures, preview, queries
@@ -41,25 +38,18 @@ class CheckNew(FindOperator):
         forms.choose_target(ctx, inputs, verb="Search")
         if key is None or not from_app(ctx):
             return
-        try:
+        with forms.problems(inputs):
             index, image = open_index(ctx.dataset, key), ctx.params.get("image")
             images.check_model(index)
             if not image or thresh is None:
                 return
-            inputs.str(
-                "thumbnail",
-                default=queries.thumbnail(image),
-                view=types.ImageView(alt=str(image.get("name")), height="120px"),
-            )
+            queries.show(image, inputs)
             found = _shown.get(index, [image, thresh], lambda: _check(index, image, thresh))
-        except FiftyOneMilvusError as error:
-            inputs.view("no_image", types.Error(label=str(error)))
-            return
-        inputs.md(str(found), name="near")
-        if found.ids:
-            rows = [(f"{found.distances[0]:.3g}", found.ids)]
-            field = index.config.patches_field
-            inputs.view("closest", pictures.rows(ctx.dataset, field, rows, "The closest"))
+            inputs.md(str(found), name="near")
+            if found.ids:
+                rows = [(f"{found.distances[0]:.3g}", found.ids)]
+                field = index.config.patches_field
+                inputs.view("closest", pictures.rows(ctx.dataset, field, rows, "The closest"))
 
     def find(self, ctx: Any, index: MilvusSimilarityIndex) -> Found:
         found = _check(index, ctx.params.get("image"), ctx.params.get("thresh"))

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import fiftyone.operators.types as types
-
 from fiftyone_milvus.curation.comparison import Comparison
-from fiftyone_milvus.errors import FiftyOneMilvusError
 from fiftyone_milvus.index import MilvusSimilarityIndex
 from fiftyone_milvus.inventory.stored_index import open_index
 from fiftyone_milvus.numbers import check_integer
@@ -45,20 +42,17 @@ class CompareDatasets(FindOperator):
         given = [ctx.params.get(name) for name in ("reference", "samples")]
         if key is None or not given[0]:
             return
-        try:
+        with forms.problems(inputs):
             index = open_index(ctx.dataset, key)
-            if not preview.due(ctx, inputs, index.total_index_size, "Compare with it"):
+            if not preview.due(ctx, inputs, index, "Compare with it"):
                 return
             found = _shown.get(index, given, lambda: _compare(ctx, index))
-        except FiftyOneMilvusError as error:
-            inputs.view("no_comparison", types.Error(label=str(error)))
-            return
-        inputs.md(str(found), name="drift")
-        title = "Distances to the nearest in the reference"
-        inputs.view("novelty", pictures.histogram(found.distances, title))
-        field, ids = index.config.patches_field, found.ids
-        shown = [("most novel", ids), ("median", ids[len(ids) // 2 :]), ("least", ids[::-1])]
-        inputs.view("novel", pictures.rows(ctx.dataset, field, shown, "By their novelty"))
+            inputs.md(str(found), name="drift")
+            title = "Distances to the nearest in the reference"
+            inputs.view("novelty", pictures.histogram(found.distances, title))
+            field, ids = index.config.patches_field, found.ids
+            shown = [("most novel", ids), ("median", ids[len(ids) // 2 :]), ("least", ids[::-1])]
+            inputs.view("novel", pictures.rows(ctx.dataset, field, shown, "By their novelty"))
 
     def find(self, ctx: Any, index: MilvusSimilarityIndex) -> Found:
         field, count = ctx.params.get("field") or None, ctx.params.get("count")

@@ -89,7 +89,7 @@ class CreateIndex(MilvusOperator):
 
     def run(self, ctx: Any, report: Report) -> dict[str, Any]:
         params = ctx.params
-        key = forms.new_key(ctx, "brain_key")
+        key = params.get("brain_key")
         source = params.get("source", "model")
         if source not in _NEEDED:
             raise InvalidInputError(f"Unknown source {source!r}; expected one of {(*_NEEDED,)}")
@@ -124,13 +124,13 @@ def _free_key(ctx: Any) -> str:
 
 
 def _choose_source(ctx: Any, inputs: Any) -> str:
-    choices = types.RadioGroup(orientation="horizontal")
-    choices.add_choice("model", label="A model", description="Embed with a model of the zoo")
-    choices.add_choice("field", label="A field", description="Use the embeddings in a field")
-    choices.add_choice(
-        "collection", label="A collection", description="Use the vectors of a Milvus collection"
-    )
-    inputs.enum("source", choices.values(), default="model", label="Embeddings from", view=choices)
+    sources = {
+        "model": ("A model", "Embed with a model of the zoo"),
+        "field": ("A field", "Use the embeddings in a field"),
+        "collection": ("A collection", "Use the vectors of a Milvus collection"),
+    }
+    view = types.RadioGroup(orientation="horizontal")
+    forms.choose(inputs, "source", sources, view, default="model", label="Embeddings from")
     return str(ctx.params.get("source", "model"))
 
 
@@ -179,10 +179,8 @@ def embeddings_fields(dataset: Any) -> dict[str, int]:
 
 def _choose_collection(inputs: Any) -> None:
     names: list[str] = []
-    try:
+    with forms.problems(inputs):
         names = [c.name for c in silence.ask(inventory.collections) if c.dimension is not None]
-    except FiftyOneMilvusError as error:
-        inputs.view("no_milvus", types.Error(label=str(error)))
     _suggest(
         inputs,
         "collection_name",

@@ -33,15 +33,17 @@ class TagDuplicates(MilvusOperator):
         if found is None:
             inputs.view("none", types.Warning(label="No duplicates were searched for yet"))
             return
-        choices = types.RadioGroup()
-        number = ctx.params.get("group")
-        if number is not None:
-            choices.add_choice("group", label="The duplicates of this group")
+        labels = {
+            "group": "The duplicates of this group",
+            "undecided": "All duplicates that nothing was decided for",
+            "all": f"All {len(found.duplicates):,} duplicates",
+        }
+        if ctx.params.get("group") is None:
+            del labels["group"]
+        else:
             inputs.int("group", view=types.HiddenView())
-        choices.add_choice("undecided", label="All duplicates that nothing was decided for")
-        choices.add_choice("all", label=f"All {len(found.duplicates):,} duplicates")
-        keys = choices.values()
-        inputs.enum("which", keys, default=keys[0], required=True, label="Which", view=choices)
+        view, default = types.RadioGroup(), next(iter(labels))
+        forms.choose(inputs, "which", labels, view, default=default, required=True, label="Which")
         inputs.str("tag", default="duplicate", required=True, label="Tag")
 
     def run(self, ctx: Any, report: Report) -> dict[str, Any]:

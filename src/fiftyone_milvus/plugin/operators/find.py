@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import fiftyone.operators.types as types
-
-from fiftyone_milvus.errors import FiftyOneMilvusError, InvalidInputError
+from fiftyone_milvus.errors import InvalidInputError
 from fiftyone_milvus.index import MilvusSimilarityIndex
+from fiftyone_milvus.inventory.stored_index import open_index
 from fiftyone_milvus.numbers import check_integer
 from fiftyone_milvus.plugin import forms, preview, review
 from fiftyone_milvus.plugin.operator import Info
@@ -36,7 +35,12 @@ class FindDuplicates(FindOperator):
 
     def form(self, ctx: Any, inputs: Any) -> None:
         key = forms.choose_index(ctx, inputs)
-        near = None if key is None else _preview(ctx, inputs, key)
+        near = None
+        if key is not None:
+            with forms.problems(inputs):
+                index, what = open_index(ctx.dataset, key), "Count the samples within a distance"
+                if preview.due(ctx, inputs, index, what):
+                    near = preview.of(ctx.dataset, key)
         default = None if near is None else near.suggestion
         inputs.float(
             "thresh",
@@ -75,17 +79,6 @@ class FindDuplicates(FindOperator):
 
 def _thresh(index: MilvusSimilarityIndex) -> float | None:
     return None if index.thresh is None else float(index.thresh)
-
-
-def _preview(ctx: Any, inputs: Any, key: str) -> preview.Preview | None:
-    """Returns the preview of an index; for a large one only after a switch, which it adds."""
-    try:
-        what = "Count the samples within a distance"
-        if preview.due(ctx, inputs, preview.size_of(ctx.dataset, key), what):
-            return preview.of(ctx.dataset, key)
-    except FiftyOneMilvusError as error:
-        inputs.view("no_preview", types.Error(label=str(error)))
-    return None
 
 
 class FindUnique(FindOperator):

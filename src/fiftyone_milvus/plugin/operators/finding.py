@@ -58,11 +58,8 @@ class FindOperator(MilvusOperator):
 
     def choose_result(self, ctx: Any, inputs: Any) -> None:
         """Adds the choice of what to do with what is found."""
-        choices = types.RadioGroup(orientation="horizontal")
-        for name, (label, description) in self.results.items():
-            choices.add_choice(name, label=label, description=description)
-        default = next(iter(self.results))
-        inputs.enum("result", choices.values(), default=default, label="Then", view=choices)
+        view, default = types.RadioGroup(orientation="horizontal"), next(iter(self.results))
+        forms.choose(inputs, "result", self.results, view, default=default, label="Then")
         if ctx.params.get("result") == "tag":
             inputs.str("tag", default=self.tag, required=True, label="Tag")
 

@@ -7,7 +7,6 @@ from typing import Any
 import fiftyone.operators.types as types
 
 from fiftyone_milvus.curation.groups import Groups
-from fiftyone_milvus.errors import FiftyOneMilvusError
 from fiftyone_milvus.index import MilvusSimilarityIndex
 from fiftyone_milvus.inventory.stored_index import open_index
 from fiftyone_milvus.plugin import forms, pictures, preview
@@ -47,9 +46,7 @@ class FindGroups(FindOperator):
         text = "Every two of a group are this close, or closer"
         thresh = preview.choose_distance(ctx, inputs, key, text)
         rules = types.DropdownView()
-        for name, label in _RULES.items():
-            rules.add_choice(name, label=label)
-        inputs.enum("keep", rules.values(), default="central", label="Keep", view=rules)
+        forms.choose(inputs, "keep", _RULES, rules, default="central", label="Keep")
         keep = ctx.params.get("keep") or "central"
         if keep.endswith(":"):
             label = "Field" if keep == "oldest:" else "Tag"
@@ -65,23 +62,8 @@ class FindGroups(FindOperator):
         self.choose_result(ctx, inputs)
         forms.choose_target(ctx, inputs, verb="Search")
         if key is not None and thresh is not None and from_app(ctx):
-            self._preview(ctx, inputs, key, thresh)
-
-    def _preview(self, ctx: Any, inputs: Any, key: str, thresh: float) -> None:
-        """Shows the largest groups, in the whole dataset, without the rule that reads files."""
-        try:
-            if preview.size_of(ctx.dataset, key) > preview.AT_ONCE:
-                return
-            index = open_index(ctx.dataset, key)._restricted(ctx.dataset)
-            found = _shown.get(index, thresh, lambda: index.find_groups(thresh, progress=False))
-            inputs.md(str(found), name="preview")
-            if len(found):
-                plot = pictures.rows(
-                    ctx.dataset, index.config.patches_field, _largest(found), "Largest groups"
-                )
-                inputs.view("largest", plot)
-        except FiftyOneMilvusError as error:
-            inputs.view("no_groups", types.Error(label=str(error)))
+            with forms.problems(inputs):
+                _preview(ctx, inputs, open_index(ctx.dataset, key), thresh)
 
     def find(self, ctx: Any, index: MilvusSimilarityIndex) -> Found:
         params = ctx.params
@@ -103,6 +85,19 @@ class FindGroups(FindOperator):
             return f"{result['text']}; try a larger distance", "info"
         more = "; review them in the Milvus panel: Duplicates"
         return result["text"] + (more if result["result"] == "review" else ""), "success"
+
+
+def _preview(ctx: Any, inputs: Any, index: MilvusSimilarityIndex, thresh: float) -> None:
+    """Shows the largest groups, in the whole dataset, without the rule that reads files."""
+    if index.total_index_size > preview.AT_ONCE:
+        return
+    own = index._restricted(ctx.dataset)
+    found = _shown.get(own, thresh, lambda: own.find_groups(thresh, progress=False))
+    inputs.md(str(found), name="preview")
+    if len(found):
+        field = index.config.patches_field
+        plot = pictures.rows(ctx.dataset, field, _largest(found), "Largest groups")
+        inputs.view("largest", plot)
 
 
 def _largest(groups: Groups) -> list[tuple[str, list[str]]]:

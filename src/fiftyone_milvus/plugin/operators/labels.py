@@ -10,7 +10,7 @@ import fiftyone.operators.types as types
 
 from fiftyone_milvus.curation.confusion import Confusion
 from fiftyone_milvus.dataset import selected
-from fiftyone_milvus.errors import FiftyOneMilvusError, InvalidInputError
+from fiftyone_milvus.errors import InvalidInputError
 from fiftyone_milvus.inventory.stored_index import open_index
 from fiftyone_milvus.numbers import check_integer
 from fiftyone_milvus.plugin import forms, preview, searches
@@ -181,10 +181,9 @@ def _choose_field(ctx: Any, inputs: Any, index: Any, *, new: bool = False) -> No
     if new or not names:
         inputs.str("field", required=True, label="Field", description="Of the labels")
         return
-    choices = types.DropdownView()
-    for name in names:
-        choices.add_choice(name, label=name)
-    inputs.enum("field", names, required=True, label="Field of the labels", view=choices)
+    labels = {name: name for name in names}
+    view = types.DropdownView()
+    forms.choose(inputs, "field", labels, view, required=True, label="Field of the labels")
 
 
 def _fields(dataset: Any, patches_field: str | None) -> list[str]:
@@ -220,21 +219,17 @@ def _preview(ctx: Any, inputs: Any, index: Any, title: str) -> None:
         found = own.find_label_errors(field, k, progress=False)
         return str(found), found.confusion
 
-    try:
-        what = "Compare the labels with their neighbors"
-        if not preview.due(ctx, inputs, index.total_index_size, what):
+    with forms.problems(inputs):
+        if not preview.due(ctx, inputs, index, "Compare the labels with their neighbors"):
             return
         text, confusion = _shown.get(index, [field, k], compute)
-    except FiftyOneMilvusError as error:
-        inputs.view("no_preview", types.Error(label=str(error)))
-        return
-    inputs.md(text, name="counts")
-    if len(confusion.labels) <= _LABELS:
-        inputs.view("confusion", table(confusion, title))
-    else:
-        pairs = [f"| {a} | {b} | {n:,} |" for a, b, n in confusion.pairs()[:10]]
-        head = ["| label | neighbors say | number |", "| --- | --- | --- |"]
-        inputs.md("\n".join([*head, *pairs]), name="confusion")
+        inputs.md(text, name="counts")
+        if len(confusion.labels) <= _LABELS:
+            inputs.view("confusion", table(confusion, title))
+        else:
+            pairs = [f"| {a} | {b} | {n:,} |" for a, b, n in confusion.pairs()[:10]]
+            head = ["| label | neighbors say | number |", "| --- | --- | --- |"]
+            inputs.md("\n".join([*head, *pairs]), name="confusion")
 
 
 def table(confusion: Confusion, title: str) -> Any:

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import fiftyone.operators.types as types
-
 from fiftyone_milvus.curation.leaks import Leaks
-from fiftyone_milvus.errors import FiftyOneMilvusError
 from fiftyone_milvus.index import MilvusSimilarityIndex
 from fiftyone_milvus.inventory.stored_index import open_index
 from fiftyone_milvus.plugin import forms, parts, pictures, preview
@@ -41,21 +38,18 @@ class FindLeaks(FindOperator):
         given = [ctx.params.get(name) for name in ("samples", "others")]
         if key is None or thresh is None or not all(given):
             return
-        try:
+        with forms.problems(inputs):
             index = open_index(ctx.dataset, key)
-            if not preview.due(ctx, inputs, index.total_index_size, "Compare the parts"):
+            if not preview.due(ctx, inputs, index, "Compare the parts"):
                 return
             found = _shown.get(index, [*given, thresh], lambda: _find(ctx, index, thresh))
-        except FiftyOneMilvusError as error:
-            inputs.view("no_leaks", types.Error(label=str(error)))
-            return
-        inputs.md(str(found), name="leaks")
-        closest = list(_pairs(found).items())[: pictures.ROWS]
-        near = dict(zip(found.ids[::-1], found.distances[::-1].tolist()))
-        rows = [(f"{near[one]:.3g}", [one, *others]) for one, others in closest]
-        if rows:
-            field = index.config.patches_field
-            inputs.view("closest", pictures.rows(ctx.dataset, field, rows, "The closest"))
+            inputs.md(str(found), name="leaks")
+            closest = list(_pairs(found).items())[: pictures.ROWS]
+            near = dict(zip(found.ids[::-1], found.distances[::-1].tolist()))
+            rows = [(f"{near[one]:.3g}", [one, *others]) for one, others in closest]
+            if rows:
+                field = index.config.patches_field
+                inputs.view("closest", pictures.rows(ctx.dataset, field, rows, "The closest"))
 
     def find(self, ctx: Any, index: MilvusSimilarityIndex) -> Found:
         found = _find(ctx, index, ctx.params.get("thresh"))

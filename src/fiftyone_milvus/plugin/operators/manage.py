@@ -31,8 +31,8 @@ class RenameIndex(MilvusOperator):
             forms.name_key(ctx, inputs, "new_key", default=f"{key}_2", label="New brain key")
 
     def run(self, ctx: Any, report: Report) -> dict[str, Any]:
-        key, new_key = forms.key_of(ctx), forms.new_key(ctx, "new_key")
-        ctx.dataset.rename_brain_run(key, new_key)
+        key, new_key = forms.key_of(ctx), ctx.params.get("new_key")
+        lifecycle.rename(ctx.dataset, key, new_key)
         return {"brain_key": new_key, "was": key}
 
     def message(self, result: dict[str, Any]) -> tuple[str, str]:
@@ -53,13 +53,13 @@ class DeleteIndex(MilvusOperator):
 
     def form(self, ctx: Any, inputs: Any) -> None:
         key = forms.choose_index(ctx, inputs)
-        choices = types.RadioGroup()
-        choices.add_choice("both", label="The brain run and the Milvus collection")
-        choices.add_choice("run", label="Only the brain run: the vectors stay in Milvus")
-        choices.add_choice("collection", label="Only the collection: the run stays, empty")
-        inputs.enum(
-            "what", lifecycle.PARTS, default="both", required=True, label="Delete", view=choices
-        )
+        parts = {
+            "both": "The brain run and the Milvus collection",
+            "run": "Only the brain run: the vectors stay in Milvus",
+            "collection": "Only the collection: the run stays, empty",
+        }
+        view = types.RadioGroup()
+        forms.choose(inputs, "what", parts, view, default="both", required=True, label="Delete")
         if key is not None:
             try:
                 text = str(lifecycle.loss(ctx.dataset, key))
@@ -146,11 +146,8 @@ class CleanUp(MilvusOperator):
 
     def form(self, ctx: Any, inputs: Any) -> None:
         orphans = []
-        try:
+        with forms.problems(inputs):
             orphans = [c for c in silence.ask(inventory.collections) if c.owner == "orphan"]
-        except FiftyOneMilvusError as error:
-            inputs.view("no_milvus", types.Error(label=str(error)))
-        else:
             if not orphans:
                 inputs.view("none", types.Notice(label="There are no orphaned collections"))
         choices = types.DropdownView(multiple=True)

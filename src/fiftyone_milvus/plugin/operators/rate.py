@@ -7,7 +7,7 @@ from typing import Any
 import fiftyone.operators.types as types
 
 from fiftyone_milvus.curation.ratings import Ratings
-from fiftyone_milvus.errors import FiftyOneMilvusError, InvalidInputError
+from fiftyone_milvus.errors import InvalidInputError
 from fiftyone_milvus.index import MilvusSimilarityIndex
 from fiftyone_milvus.inventory.stored_index import open_index
 from fiftyone_milvus.numbers import check_integer
@@ -16,7 +16,10 @@ from fiftyone_milvus.plugin.kept import Kept
 from fiftyone_milvus.plugin.operator import Info
 from fiftyone_milvus.plugin.operators.finding import FindOperator, Found, choices, tagged
 
-_WHAT = ("uniqueness", "representativeness")
+_WHAT = {
+    "uniqueness": ("Uniqueness", "Far from the nearest"),
+    "representativeness": ("Representativeness", "In the middle of others"),
+}
 _COUNT = 100
 _shown: Kept[Ratings] = Kept()
 
@@ -38,11 +41,7 @@ class RateSamples(FindOperator):
     def form(self, ctx: Any, inputs: Any) -> None:
         key = forms.choose_index(ctx, inputs)
         kinds = types.RadioGroup(orientation="horizontal")
-        kinds.add_choice("uniqueness", label="Uniqueness", description="Far from the nearest")
-        kinds.add_choice(
-            "representativeness", label="Representativeness", description="In the middle of others"
-        )
-        inputs.enum("what", kinds.values(), default=_WHAT[0], label="Rate by", view=kinds)
+        forms.choose(inputs, "what", _WHAT, kinds, default="uniqueness", label="Rate by")
         inputs.bool(
             "lowest",
             default=False,
@@ -56,21 +55,18 @@ class RateSamples(FindOperator):
         forms.choose_target(ctx, inputs, verb="Rate")
         if key is None:
             return
-        try:
+        with forms.problems(inputs):
             index, what = open_index(ctx.dataset, key), ctx.params.get("what")
-            if not preview.due(ctx, inputs, index.total_index_size, "Rate them now"):
+            if not preview.due(ctx, inputs, index, "Rate them now"):
                 return
             own = index._restricted(ctx.dataset)
             found = _shown.get(index, what, lambda: _rate(own, what))
-        except FiftyOneMilvusError as error:
-            inputs.view("no_preview", types.Error(label=str(error)))
-            return
-        inputs.md(str(found), name="rated")
-        if len(found):
-            inputs.view("values", pictures.histogram(found.values, found.name.title()))
-            shown = [("highest", found.ids), ("lowest", found.ids[::-1])]
-            field = index.config.patches_field
-            inputs.view("ends", pictures.rows(ctx.dataset, field, shown, "Both ends"))
+            inputs.md(str(found), name="rated")
+            if len(found):
+                inputs.view("values", pictures.histogram(found.values, found.name.title()))
+                shown = [("highest", found.ids), ("lowest", found.ids[::-1])]
+                field = index.config.patches_field
+                inputs.view("ends", pictures.rows(ctx.dataset, field, shown, "Both ends"))
 
     def find(self, ctx: Any, index: MilvusSimilarityIndex) -> Found:
         params = ctx.params
@@ -93,9 +89,9 @@ class RateSamples(FindOperator):
 
 
 def _rate(index: MilvusSimilarityIndex, what: Any) -> Ratings:
-    what = _WHAT[0] if what is None else what
+    what = "uniqueness" if what is None else what
     if what not in _WHAT:
-        raise InvalidInputError(f"Unknown what {what!r}; expected one of {_WHAT}")
+        raise InvalidInputError(f"Unknown what {what!r}; expected one of {(*_WHAT,)}")
     if what == "uniqueness":
         return index.compute_uniqueness(progress=False)
     return index.compute_representativeness(progress=False)

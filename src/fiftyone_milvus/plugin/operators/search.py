@@ -246,18 +246,18 @@ def _key_of(ctx: Any) -> str:
 def _choose_query(ctx: Any, inputs: Any, config: Any) -> str:
     """Adds the choice of what to search by; returns it."""
     prompts = bool(getattr(config, "supports_prompts", False))
-    choices = types.RadioGroup(orientation="horizontal")
     patches = getattr(config, "patches_field", None) is not None
     words = queries.selected(ctx, patches=patches).words
-    choices.add_choice("selection", label=f"Selection ({words or 'none'})")
+    labels = {"selection": f"Selection ({words or 'none'})"}
     if prompts:
-        choices.add_choice("text", label="Text")
+        labels["text"] = "Text"
     if getattr(config, "model", None) is not None:
-        choices.add_choice("image", label="Image")
+        labels["image"] = "Image"
     if searches.any_recent(ctx.dataset):
-        choices.add_choice("recent", label="Recent")
+        labels["recent"] = "Recent"
     default = "text" if prompts and not words else "selection"
-    inputs.enum("query", choices.values(), default=default, label="Search by", view=choices)
+    view = types.RadioGroup(orientation="horizontal")
+    forms.choose(inputs, "query", labels, view, default=default, label="Search by")
     query = str(ctx.params.get("query") or default)
     if query == "text":
         # Browsers send a form with one box by Enter; the App sends any form by Ctrl+Enter
@@ -266,7 +266,9 @@ def _choose_query(ctx: Any, inputs: Any, config: Any) -> str:
         inputs.str("text", required=True, label="Text", description=f"{keys} starts the search")
     elif query == "image":
         inputs.uploaded_file("image", required=True, label="Image")
-        _show_image(ctx.params.get("image"), inputs)
+        if ctx.params.get("image"):
+            with forms.problems(inputs):
+                queries.show(ctx.params["image"], inputs)
     elif query == "recent":
         _choose_recent(ctx, inputs, searches.recent(ctx.dataset))
     elif not words:
@@ -277,32 +279,14 @@ def _choose_query(ctx: Any, inputs: Any, config: Any) -> str:
     return query
 
 
-def _show_image(file: Any, inputs: Any) -> None:
-    if not file:
-        return
-    try:
-        picture = queries.thumbnail(file)
-    except InvalidInputError as error:
-        inputs.view("no_image", types.Error(label=str(error)))
-        return
-    view = types.ImageView(alt=str(file.get("name")), height="120px")
-    inputs.str("thumbnail", default=picture, view=view)
-
-
 def _choose_recent(ctx: Any, inputs: Any, recent: list[searches.Search]) -> None:
     if not recent:
         inputs.view("no_recent", types.Warning(label="No recent search can be repeated"))
         return
-    choices = types.DropdownView()
-    for one in recent:
-        choices.add_choice(one.key, label=one.title, description=_describe(one))
-    inputs.enum(
-        "recent",
-        choices.values(),
-        required=True,
-        default=recent[0].key,
-        label="Recent search",
-        view=choices,
+    labels = {one.key: (one.title, _describe(one)) for one in recent}
+    view, default = types.DropdownView(), recent[0].key
+    forms.choose(
+        inputs, "recent", labels, view, required=True, default=default, label="Recent search"
     )
     chosen = {one.key: one for one in recent}.get(ctx.params.get("recent"), recent[0])
     inputs.md(f"{chosen.title}: {_describe(chosen)}", name="described")

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import fiftyone.operators.types as types
-
-from fiftyone_milvus.errors import FiftyOneMilvusError
 from fiftyone_milvus.index import MilvusSimilarityIndex
 from fiftyone_milvus.plugin import forms, preview, selecting
 from fiftyone_milvus.plugin.operator import Info
@@ -51,7 +48,10 @@ class SelectSamples(FindOperator):
         inputs.str("field", label="Field of ranks", description="Store the rank of each here")
         forms.choose_target(ctx, inputs, verb="Select")
         if key is not None:
-            _preview(ctx, inputs, key)
+            with forms.problems(inputs):
+                index = ctx.dataset.load_brain_results(key)
+                if preview.due(ctx, inputs, index, "Select now, to look at it"):
+                    selecting.draw(inputs, selecting.previewed(ctx, index))
 
     def find(self, ctx: Any, index: MilvusSimilarityIndex) -> Found:
         field = ctx.params.get("field") or None
@@ -79,14 +79,3 @@ class SelectSamples(FindOperator):
             return "Nothing was selected: there is nothing to select from", "warning"
         text = f"{count:,} of {result['of']:,}, all within {result['radius']:.3g} of one of them"
         return text, "success"
-
-
-def _preview(ctx: Any, inputs: Any, key: str) -> None:
-    """Draws what would be selected; for a large index only after a switch, which it adds."""
-    try:
-        what = "Select now, to look at it"
-        if preview.due(ctx, inputs, preview.size_of(ctx.dataset, key), what):
-            index = ctx.dataset.load_brain_results(key)
-            selecting.draw(inputs, selecting.previewed(ctx, index))
-    except FiftyOneMilvusError as error:
-        inputs.view("no_preview", types.Error(label=str(error)))

@@ -103,7 +103,7 @@ class Distance(Home):
 
     def _choose(self, ctx: Any, key: str) -> State:
         in_view = is_view(ctx)
-        size = preview.size_of(ctx.dataset, key)
+        size = open_index(ctx.dataset, key).total_index_size
         known: State = {"key": key, "rows": [], "edges": [], "size": size, **_box(None)}
         known["in_view"] = in_view
         state: State = {"page": "distance", "duplicates": known, "group": None}
