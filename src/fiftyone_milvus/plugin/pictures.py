@@ -16,6 +16,7 @@ from fiftyone_milvus.schema.columns import label_root
 ROWS, COLUMNS = 5, 8
 _HEIGHT = 76
 _BINS = 30
+_ORANGE, _GRAY = "rgb(255, 109, 4)", "rgb(150, 150, 150)"
 
 
 def rows(
@@ -67,22 +68,27 @@ def rows(
     )
 
 
-def histogram(values: Array, title: str) -> Any:
+def histogram(values: Array, title: str, chosen: float | None = None) -> Any:
     """Returns a view of a form with a histogram.
 
     Args:
         values: a float64 array of one number or more
         title: what stands above
+        chosen (None): a value that gets a line; the bars above it are gray
 
     Returns:
         a :class:`fiftyone.operators.types.PlotlyView`
     """
     counts, edges = np.histogram(values, bins=_BINS)
+    centers = (edges[:-1] + edges[1:]) / 2
+    lines = []
+    if chosen is not None:
+        lines = [{"type": "line", "x0": chosen, "x1": chosen, "y0": 0, "y1": 1, "yref": "paper"}]
     bars = {
         "type": "bar",
-        "x": [float(f"{x:.4g}") for x in (edges[:-1] + edges[1:]) / 2],
+        "x": [float(f"{x:.6g}") for x in centers],
         "y": counts.tolist(),
-        "marker": {"color": "rgb(255, 109, 4)"},
+        "marker": {"color": [_ORANGE if chosen is None or x <= chosen else _GRAY for x in centers]},
         "hovertemplate": "%{y} at about %{x}<extra></extra>",
     }
     layout = {
@@ -90,6 +96,7 @@ def histogram(values: Array, title: str) -> Any:
         "height": 240,
         "margin": {"t": 40, "b": 40, "l": 50, "r": 20},
         "bargap": 0.05,
+        "shapes": lines,
     }
     return types.PlotlyView(data=[bars], layout=layout, config={"displayModeBar": False})
 

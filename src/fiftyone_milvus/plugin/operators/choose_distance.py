@@ -12,10 +12,9 @@ import numpy as np
 from fiftyone_milvus.errors import FiftyOneMilvusError, InvalidInputError
 from fiftyone_milvus.metrics import Array
 from fiftyone_milvus.numbers import as_number
-from fiftyone_milvus.plugin import searches
-from fiftyone_milvus.plugin.operator import Info, Report, from_app
-from fiftyone_milvus.plugin.operators.search import Asked, Search, keep
-from fiftyone_milvus.plugin.places import Place
+from fiftyone_milvus.plugin import pictures, searches
+from fiftyone_milvus.plugin.operator import Info, Report
+from fiftyone_milvus.plugin.operators.search import Asked, Search
 
 NEAREST = 1000
 """Results whose distances the histogram shows."""
@@ -23,7 +22,6 @@ NEAREST = 1000
 _ALL = {"k": None, "max_distance": None, "reverse": False, "diverse": None}
 """Whatever restricts or orders the results other than their distance."""
 
-_BINS = 40
 _KEPT = 8
 _known: OrderedDict[tuple[str, str], Array] = OrderedDict()
 
@@ -54,7 +52,8 @@ class ChooseDistance(Search):
         at = min(kept.count, len(distances)) - 1
         chosen = as_number(ctx.params.get("max_distance"))
         chosen = _above(distances[at]) if chosen is None else chosen
-        inputs.view("distances", _plot(distances, chosen, kept.title))
+        title = f"Distances to “{kept.title}”"
+        inputs.view("distances", pictures.histogram(distances, title, chosen))
         inputs.float(
             "max_distance",
             required=True,
@@ -75,61 +74,23 @@ class ChooseDistance(Search):
         kept = searches.current(ctx)
         if kept is None:
             raise InvalidInputError("What you see is not the result of a search; search first")
-        index, asked, samples = self._again(ctx, kept)
-        thresh = ctx.params.get("max_distance")
+        asked, thresh = Asked.again(ctx, kept), ctx.params.get("max_distance")
         params = {**asked.params, **_ALL, "max_distance": thresh}
         if as_number(thresh) is None:
             raise InvalidInputError("Give max_distance: the largest distance of a result")
-        asked = replace(asked, params=params)
-        result = self.find(ctx, index, asked, samples)
-        if from_app(ctx) and result["ids"]:
-            places = [Place.from_dict(d) for d in (kept.within, kept.searched, kept.before)]
-            keep(ctx, asked, result, *places)
-        return result
-
-    def _again(self, ctx: Any, kept: searches.Search) -> tuple[Any, Asked, Any]:
-        index = ctx.dataset.load_brain_results(str(kept.params["brain_key"]))
-        samples = Place.from_dict(kept.within).view(ctx.dataset)
-        return index, Asked.again(ctx, kept), samples
+        return self.go_on(ctx, kept, replace(asked, params=params))
 
     def _distances(self, ctx: Any, kept: searches.Search) -> Array:
         """Returns the distances of the nearest results, ascending."""
         key = (str(ctx.dataset._doc.id), kept.key)
         if key not in _known:
-            index, asked, samples = self._again(ctx, kept)
+            asked = Asked.again(ctx, kept)
             params = {**asked.params, **_ALL, "k": NEAREST}
-            found = self.find(ctx, index, replace(asked, params=params), samples)
+            found = self.find_in(ctx, kept, replace(asked, params=params))
             _known[key] = np.sort(np.asarray(found["distances"], dtype=np.float64))
             while len(_known) > _KEPT:
                 _known.popitem(last=False)
         return _known[key]
-
-
-def _plot(distances: Array, chosen: float, title: str) -> Any:
-    counts, edges = np.histogram(distances, bins=_BINS)
-    centers = (edges[:-1] + edges[1:]) / 2
-    inside = ["rgb(255, 109, 4)" if x <= chosen else "rgb(150, 150, 150)" for x in centers]
-    return types.PlotlyView(
-        data=[
-            {
-                "type": "bar",
-                "x": [_rounded(x) for x in centers],
-                "y": counts.tolist(),
-                "marker": {"color": inside},
-                "hovertemplate": "%{y} at about %{x}<extra></extra>",
-            }
-        ],
-        layout={
-            "title": {"text": f"Distances to “{title}”"},
-            "height": 260,
-            "margin": {"t": 40, "b": 40, "l": 50, "r": 20},
-            "bargap": 0.05,
-            "shapes": [
-                {"type": "line", "x0": chosen, "x1": chosen, "y0": 0, "y1": 1, "yref": "paper"}
-            ],
-        },
-        config={"displayModeBar": False},
-    )
 
 
 def _rounded(distance: float) -> float:

@@ -14,9 +14,8 @@ import fiftyone.operators.types as types
 
 from fiftyone_milvus.errors import InvalidInputError
 from fiftyone_milvus.plugin import forms, queries, searches
-from fiftyone_milvus.plugin.operator import Info, Report, from_app
-from fiftyone_milvus.plugin.operators.search import Asked, Search, keep
-from fiftyone_milvus.plugin.places import Place
+from fiftyone_milvus.plugin.operator import Info, Report
+from fiftyone_milvus.plugin.operators.search import Asked, Search
 from fiftyone_milvus.search import diversity
 
 
@@ -70,11 +69,7 @@ class _Feedback(Search):
                 "reverse": False,
             },
         )
-        result = self.find(ctx, index, asked, Place.from_dict(kept.within).view(ctx.dataset))
-        if from_app(ctx) and result["ids"]:
-            places = [Place.from_dict(d) for d in (kept.within, kept.searched, kept.before)]
-            keep(ctx, asked, result, *places)
-        return result
+        return self.go_on(ctx, kept, asked)
 
     def first(self, ctx: Any, report: Report) -> dict[str, Any]:
         """Does what is asked for where there is no search to go on from."""

@@ -157,6 +157,19 @@ class Search(MilvusOperator):
             keep(ctx, asked, result, within, searched, shown.before)
         return result
 
+    def find_in(self, ctx: Any, kept: searches.Search, asked: Asked) -> dict[str, Any]:
+        """Searches where a kept search did; returns the result for Python callers."""
+        index = ctx.dataset.load_brain_results(str(kept.params["brain_key"]))
+        return self.find(ctx, index, asked, Place.from_dict(kept.within).view(ctx.dataset))
+
+    def go_on(self, ctx: Any, kept: searches.Search, asked: Asked) -> dict[str, Any]:
+        """Searches where a kept search did, and keeps that too, to be left to the same place."""
+        result = self.find_in(ctx, kept, asked)
+        if from_app(ctx) and result["ids"]:
+            places = [Place.from_dict(d) for d in (kept.within, kept.searched, kept.before)]
+            keep(ctx, asked, result, *places)
+        return result
+
     def find(self, ctx: Any, index: Any, asked: Asked, samples: Any) -> dict[str, Any]:
         """Searches some samples; returns the result for Python callers."""
         params, patches_field = asked.params, index.config.patches_field
