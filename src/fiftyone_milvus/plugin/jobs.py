@@ -60,7 +60,7 @@ class Outcome:
     variant: str = "success"
     state: dict[str, Any] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
-    follow_up: Callable[[Any], None] | None = None
+    follow_up: Callable[[Any], object] | None = None
 
 
 _jobs: list[Job] = []

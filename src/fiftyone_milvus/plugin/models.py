@@ -50,16 +50,8 @@ def _describe(name: str, period: int) -> str | None:
     if text is None and model.has_tag("official"):
         # FiftyOne's own models have the tag if they take text
         text = False
-    return " ".join(
-        filter(
-            None,
-            (
-                _TAKES[text],
-                _needs(name),
-                _downloads(name, model.size_bytes),
-            ),
-        )
-    )
+    said = (_TAKES[text], _needs(name), _downloads(name, model.size_bytes))
+    return " ".join(filter(None, said))
 
 
 def _takes_prompts(path: str | None) -> bool | None:

@@ -129,8 +129,7 @@ class MilvusOperator(foo.Operator):
             if self.info.job is not None:
                 ctx.set_progress(1, self.message(result)[0])
             # The calls are queued in ctx; the App makes them at the end
-            for _ in self._end(ctx, result):
-                pass
+            _ = [*self._end(ctx, result)]
         except Exception as error:
             shown = one_line(error)
             if not from_app(ctx):
@@ -151,7 +150,7 @@ class MilvusOperator(foo.Operator):
         """Runs as a job that the panel lists."""
 
         def report(progress: float | None, label: str) -> None:
-            job.progress, job.label = progress, label
+            job.report(progress, label)
             send(progress, label)
 
         title = self.info.job or str(self.config.label)
@@ -168,12 +167,7 @@ class MilvusOperator(foo.Operator):
         def work(job: Job) -> Outcome:
             result = self.run(ctx, job.report)
             text, variant = self.message(result)
-
-            def follow_up(event: Any) -> None:
-                for _ in self.follow_up(event, result):
-                    pass
-
-            return Outcome(text, variant, follow_up=follow_up)
+            return Outcome(text, variant, follow_up=lambda event: [*self.follow_up(event, result)])
 
         job = Job(ctx.dataset_name, ctx.params.get("brain_key"), str(self.info.job))
         start(str(ctx.params[PANEL]), job, work, again=(self.name, dict(ctx.params)))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import json
 import logging
 import threading
@@ -20,6 +19,7 @@ from fiftyone_milvus.plugin.jobs import Job, Outcome, jobs, outcomes, start
 from fiftyone_milvus.plugin.one_line import one_line
 from fiftyone_milvus.plugin.operator import PANEL
 from fiftyone_milvus.plugin.panel import texts
+from fiftyone_milvus.plugin.places import digest
 
 logger = logging.getLogger(__name__)
 
@@ -148,7 +148,7 @@ def is_view(ctx: Any) -> bool:
 def seen_view(ctx: Any) -> str:
     """Returns what tells the view in the grid from another, with the sidebar's filters."""
     asked = [ctx.request_params.get(name) for name in ("view", "view_name", "filters", "extended")]
-    return hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode()).hexdigest()
+    return digest(asked)
 
 
 def _shown(ctx: Any, outcome: Outcome) -> State:
