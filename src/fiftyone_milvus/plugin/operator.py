@@ -40,7 +40,6 @@ class Info:
     Attributes:
         name: its name in URIs
         title: what it does, in lower case
-        description: one line
         icon: the name of a Material icon
         risk: ``"LOW"``, ``"MEDIUM"`` or ``"HIGH"``
         job: the title of its work in the panel, if a progress bar shows it; None for quick work
@@ -49,7 +48,6 @@ class Info:
 
     name: str
     title: str
-    description: str
     icon: str
     risk: str
     job: str | None = None
@@ -58,6 +56,8 @@ class Info:
 
 class MilvusOperator(foo.Operator):
     """An operator: :meth:`form` asks, :meth:`run` works, :meth:`message` tells the result.
+
+    The App describes it by the first line of its docstring.
 
     The App shows progress only if the operator is a generator. Python and delegated execution get
     a result only if it is a function. So :meth:`execute` returns either.
@@ -71,7 +71,7 @@ class MilvusOperator(foo.Operator):
         return foo.OperatorConfig(
             name=self.info.name,
             label=f"Milvus: {self.info.title}",
-            description=self.info.description,
+            description=(type(self).__doc__ or "").partition("\n")[0].rstrip("."),
             icon=self.info.icon,
             risk_level=self.info.risk,
             execute_as_generator=self.info.job is not None,

@@ -17,12 +17,11 @@ _shown: Kept[Arrival] = Kept()
 
 
 class CheckNew(FindOperator):
-    """Finds what a new image is nearly the same as."""
+    """Find what a new image is nearly the same as, before you add it."""
 
     info = Info(
         name="check_new",
         title="check a new image",
-        description="Find what a new image is nearly the same as, before you add it",
         icon="fact_check",
         risk="LOW",
         job="Checking the image",

@@ -27,12 +27,11 @@ _known: OrderedDict[tuple[str, str], Array] = OrderedDict()
 
 
 class ChooseDistance(Search):
-    """Shows everything within a distance of what was searched for."""
+    """Show all that is within a distance, which you choose on a histogram."""
 
     info = Info(
         name="choose_distance",
         title="choose a distance",
-        description="Show all that is within a distance, which you choose on a histogram",
         icon="bar_chart",
         risk="LOW",
     )

@@ -19,12 +19,11 @@ _shown: Kept[Comparison] = Kept()
 
 
 class CompareDatasets(FindOperator):
-    """Says how samples differ from those of a reference, and shows the most novel."""
+    """Say how much samples differ from a reference, and show what is new."""
 
     info = Info(
         name="compare_datasets",
         title="compare datasets",
-        description="Say how much samples differ from a reference, and show what is new",
         icon="compare_arrows",
         risk="LOW",
         job="Comparing",

@@ -42,12 +42,11 @@ _PATCHES = (fo.Detections, fo.Detection, fo.Polylines, fo.Polyline)
 
 
 class CreateIndex(MilvusOperator):
-    """Creates an index of samples or patches, from a model, a field or a collection."""
+    """Create an index of samples or patches, to search them by similarity."""
 
     info = Info(
         name="create_index",
         title="create an index",
-        description="Create an index of samples or patches, to search them by similarity",
         icon="add_chart",
         risk="MEDIUM",
         job="Creating",

@@ -16,12 +16,11 @@ _WHICH = ("group", "undecided", "all")
 
 
 class TagDuplicates(MilvusOperator):
-    """Gives duplicates of the review a tag of the user's."""
+    """Tag the duplicates of a group, or of all groups, that a review has found."""
 
     info = Info(
         name="tag_duplicates",
         title="tag duplicates",
-        description="Tag the duplicates of a group, or of all groups, that a review has found",
         icon="label",
         risk="LOW",
         reloads=True,
@@ -69,12 +68,11 @@ class TagDuplicates(MilvusOperator):
 
 
 class DeleteDuplicates(MilvusOperator):
-    """Deletes the duplicates that were tagged for it, from the dataset and the index."""
+    """Delete the duplicates that were tagged for it in the review."""
 
     info = Info(
         name="delete_duplicates",
         title="delete duplicates",
-        description="Delete the duplicates that were tagged for it in the review",
         icon="delete_forever",
         risk="HIGH",
         reloads=True,

@@ -81,12 +81,11 @@ class _Feedback(Search):
 
 
 class MoreLike(_Feedback):
-    """Finds more like the selected samples; less like those that are selected by Alt-click."""
+    """Search again, for the last search and what is selected."""
 
     info = Info(
         name="more_like",
         title="more like these",
-        description="Search again, for the last search and what is selected",
         icon="thumb_up",
         risk="LOW",
     )
@@ -100,12 +99,11 @@ class MoreLike(_Feedback):
 
 
 class LessLike(_Feedback):
-    """Finds less like all selected samples."""
+    """Search again, for the last search and away from what is selected."""
 
     info = Info(
         name="less_like",
         title="less like those",
-        description="Search again, for the last search and away from what is selected",
         icon="thumb_down",
         risk="LOW",
     )

@@ -20,12 +20,11 @@ _ORDERED_UP_TO = 10_000
 
 
 class FindDuplicates(FindOperator):
-    """Finds samples or patches within a distance of another one, which is kept."""
+    """Find samples that are nearly the same as another one."""
 
     info = Info(
         name="find_duplicates",
         title="find near-duplicates",
-        description="Find samples that are nearly the same as another one",
         icon="file_copy",
         risk="LOW",
         job="Finding near-duplicates",
@@ -82,12 +81,11 @@ def _thresh(index: MilvusSimilarityIndex) -> float | None:
 
 
 class FindUnique(FindOperator):
-    """Finds samples or patches that differ from each other: a number of them, or all."""
+    """Find the samples that differ most from each other."""
 
     info = Info(
         name="find_unique",
         title="find unique samples",
-        description="Find the samples that differ most from each other",
         icon="auto_awesome",
         risk="LOW",
         job="Finding unique samples",

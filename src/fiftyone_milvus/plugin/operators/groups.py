@@ -28,12 +28,11 @@ _shown: Kept[Groups] = Kept()
 
 
 class FindGroups(FindOperator):
-    """Finds groups in which every two are within a distance, and one is kept."""
+    """Find groups in which every two are nearly the same, and keep one of each."""
 
     info = Info(
         name="find_groups",
         title="find groups of duplicates",
-        description="Find groups in which every two are nearly the same, and keep one of each",
         icon="content_copy",
         risk="LOW",
         job="Finding groups",

@@ -23,12 +23,11 @@ _LABELS = 30
 
 
 class PredictLabels(MilvusOperator):
-    """Predicts the labels that are missing, from neighbors or from texts."""
+    """Fill the labels that are missing from those of the nearest neighbors."""
 
     info = Info(
         name="predict_labels",
         title="predict labels",
-        description="Fill the labels that are missing from those of the nearest neighbors",
         icon="new_label",
         risk="MEDIUM",
         job="Predicting labels",
@@ -102,12 +101,11 @@ class PredictLabels(MilvusOperator):
 
 
 class FindLabelErrors(MilvusOperator):
-    """Shows labels that their neighbors contradict, the most suspicious first."""
+    """Show labels that their nearest neighbors contradict."""
 
     info = Info(
         name="find_label_errors",
         title="find label errors",
-        description="Show labels that their nearest neighbors contradict",
         icon="rule",
         risk="LOW",
         job="Finding label errors",

@@ -16,12 +16,11 @@ _shown: Kept[Leaks] = Kept()
 
 
 class FindLeaks(FindOperator):
-    """Finds what is in one part of the data and nearly in another, such as test and train."""
+    """Find what is in one part of the data and nearly in another, such as test."""
 
     info = Info(
         name="find_leaks",
         title="find leaks between splits",
-        description="Find what is in one part of the data and nearly in another, such as test",
         icon="call_split",
         risk="LOW",
         job="Finding leaks",

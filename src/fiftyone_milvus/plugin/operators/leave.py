@@ -12,12 +12,11 @@ from fiftyone_milvus.plugin.operator import Info, MilvusOperator, Report
 
 
 class LeaveResults(MilvusOperator):
-    """Shows again what the user saw before the first search."""
+    """Show what you saw before you searched."""
 
     info = Info(
         name="leave_results",
         title="leave the results",
-        description="Show what you saw before you searched",
         icon="undo",
         risk="LOW",
     )
@@ -59,12 +58,11 @@ def back(ctx: Any) -> str | None:
 
 
 class ForgetSearches(MilvusOperator):
-    """Forgets the recent searches of a dataset."""
+    """Forget the recent searches of this dataset."""
 
     info = Info(
         name="forget_searches",
         title="forget recent searches",
-        description="Forget the recent searches of this dataset",
         icon="history_toggle_off",
         risk="LOW",
     )

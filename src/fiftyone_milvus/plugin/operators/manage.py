@@ -14,12 +14,11 @@ from fiftyone_milvus.plugin.operator import Info, MilvusOperator, Report
 
 
 class RenameIndex(MilvusOperator):
-    """Gives an index another brain key."""
+    """Give an index another brain key."""
 
     info = Info(
         name="rename_index",
         title="rename an index",
-        description="Give an index another brain key",
         icon="edit",
         risk="LOW",
         reloads=True,
@@ -40,12 +39,11 @@ class RenameIndex(MilvusOperator):
 
 
 class DeleteIndex(MilvusOperator):
-    """Deletes the brain run, the Milvus collection, or both."""
+    """Delete the brain run, its collection, or both."""
 
     info = Info(
         name="delete_index",
         title="delete an index",
-        description="Delete the brain run, its collection, or both",
         icon="delete_outline",
         risk="HIGH",
         reloads=True,
@@ -84,12 +82,11 @@ class DeleteIndex(MilvusOperator):
 
 
 class RemoveFromIndex(MilvusOperator):
-    """Removes the vectors of the selected samples or labels; the samples stay."""
+    """Remove the vectors of the selected samples or labels; the samples stay."""
 
     info = Info(
         name="remove_from_index",
         title="remove the selection from an index",
-        description="Remove the vectors of the selected samples or labels; the samples stay",
         icon="remove_circle_outline",
         risk="MEDIUM",
     )
@@ -134,12 +131,11 @@ def _selected(ctx: Any) -> tuple[list[str], list[str]]:
 
 
 class CleanUp(MilvusOperator):
-    """Drops collections whose dataset or brain run was deleted."""
+    """Drop orphaned collections: their dataset or brain run was deleted."""
 
     info = Info(
         name="clean_up",
         title="clean up collections",
-        description="Drop orphaned collections: their dataset or brain run was deleted",
         icon="cleaning_services",
         risk="HIGH",
     )

@@ -25,12 +25,11 @@ _shown: Kept[Ratings] = Kept()
 
 
 class RateSamples(FindOperator):
-    """Shows samples or patches by their uniqueness or representativeness."""
+    """Say how unique, or how representative, each sample is."""
 
     info = Info(
         name="rate_samples",
         title="rate samples",
-        description="Say how unique, or how representative, each sample is",
         icon="leaderboard",
         risk="LOW",
         job="Rating samples",

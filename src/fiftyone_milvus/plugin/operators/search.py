@@ -118,12 +118,11 @@ class Asked:
 
 
 class Search(MilvusOperator):
-    """Searches by selection, text or image, with filters and distances."""
+    """Search by selection, text or image, with filters and distances."""
 
     info = Info(
         name="search",
         title="search",
-        description="Search by selection, text or image, with filters and distances",
         icon="image_search",
         risk="LOW",
     )

@@ -12,12 +12,11 @@ from fiftyone_milvus.search import stored_distances
 
 
 class SelectSamples(FindOperator):
-    """Selects samples or patches by several strategies, and shows, tags or selects them."""
+    """Select samples that are diverse, typical, balanced, similar or novel."""
 
     info = Info(
         name="select_samples",
         title="select samples",
-        description="Select samples that are diverse, typical, balanced, similar or novel",
         icon="checklist",
         risk="LOW",
         job="Selecting samples",

@@ -14,12 +14,11 @@ _OPTIONS = ("prune", "refresh", "batch_size", "num_workers", "skip_failures")
 
 
 class SyncIndex(MilvusOperator):
-    """Embeds missing samples, removes stale vectors and updates metadata fields."""
+    """Bring an index up to date with the dataset."""
 
     info = Info(
         name="sync_index",
         title="sync an index",
-        description="Bring an index up to date with the dataset",
         icon="sync",
         risk="MEDIUM",
         job="Syncing",
@@ -58,12 +57,11 @@ class SyncIndex(MilvusOperator):
 
 
 class SyncFields(MilvusOperator):
-    """Copies edited values of metadata fields from the dataset to the index."""
+    """Bring the metadata fields of an index up to date with the dataset."""
 
     info = Info(
         name="sync_fields",
         title="sync the fields of an index",
-        description="Bring the metadata fields of an index up to date with the dataset",
         icon="view_column",
         risk="LOW",
         job="Syncing fields",
