@@ -101,14 +101,6 @@ def check_weight(name: str, value: Any) -> float:
     return number
 
 
-def check_share(name: str, value: Any) -> float:
-    """Returns a share as a ``float`` in ``[0, 1]``; raises InvalidInputError."""
-    number = _float(value)
-    if not 0 <= number <= 1:
-        raise InvalidInputError(f"Invalid {name} {shown(value)}; expected a number from 0 to 1")
-    return number
-
-
 def check_recall(value: Any) -> float:
     """Returns a recall as a ``float`` above 0 and at most 1; raises InvalidInputError."""
     number = _float(value)

@@ -21,7 +21,7 @@ from fiftyone_milvus.index.existing import IndexExisting
 from fiftyone_milvus.index.queries import IndexQueries
 from fiftyone_milvus.metrics import Array
 from fiftyone_milvus.neighborhoods import Vectors
-from fiftyone_milvus.numbers import check_flag, check_integer, check_share
+from fiftyone_milvus.numbers import check_flag, check_fraction, check_integer
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +80,7 @@ class IndexLabels(IndexExisting, IndexQueries):
         """
         dataset, patches_field = self._samples._root_dataset, self.config.patches_field
         source = LabelField.find(dataset, patches_field, field, new=prompts is not None)
-        least = check_share("min_confidence", min_confidence)
+        least = check_fraction(min_confidence, "min_confidence")
         if into is not False and into is not None:
             LabelField.find(dataset, patches_field, into, new=True)
         elif into is None:
