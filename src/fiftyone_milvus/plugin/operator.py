@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import logging
-import queue
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -125,7 +122,7 @@ class MilvusOperator(foo.Operator):
         if self.info.job is not None and from_app(ctx):
             return self._in_panel(ctx) if ctx.params.get(PANEL) else self._stream(ctx)
         try:
-            result = self._run(ctx, ctx.set_progress)
+            result = self._run(ctx, self._job(ctx), ctx.set_progress)
             if self.info.job is not None:
                 ctx.set_progress(1, self.message(result)[0])
             # The calls are queued in ctx; the App makes them at the end
@@ -146,16 +143,19 @@ class MilvusOperator(foo.Operator):
         typed = {n: v for n, v in ctx.params.items() if n not in _NOT_TYPED}
         return ctx.prompt(self.uri, params={**typed, "problem": problem})
 
-    def _run(self, ctx: Any, send: Callable[[float | None, str], Any]) -> dict[str, Any]:
+    def _job(self, ctx: Any) -> Job:
+        title = self.info.job or str(self.config.label)
+        return Job(ctx.dataset_name, ctx.params.get("brain_key"), title)
+
+    def _run(self, ctx: Any, job: Job, send: Callable[[Any, str], Any] | None = None) -> Any:
         """Runs as a job that the panel lists."""
 
         def report(progress: float | None, label: str) -> None:
             job.report(progress, label)
-            send(progress, label)
+            if send is not None:
+                send(progress, label)
 
-        title = self.info.job or str(self.config.label)
-        todo = Job(ctx.dataset_name, ctx.params.get("brain_key"), title)
-        with availability.answering(), running(todo) as job:
+        with availability.answering(), running(job):
             return self.run(ctx, report)
 
     def _in_panel(self, ctx: Any) -> Iterator[Any]:
@@ -169,29 +169,30 @@ class MilvusOperator(foo.Operator):
             text, variant = self.message(result)
             return Outcome(text, variant, follow_up=lambda event: [*self.follow_up(event, result)])
 
-        job = Job(ctx.dataset_name, ctx.params.get("brain_key"), str(self.info.job))
-        start(str(ctx.params[PANEL]), job, work, again=(self.name, dict(ctx.params)))
+        again = self.name, dict(ctx.params)
+        start(str(ctx.params[PANEL]), self._job(ctx), work, again=again)
         yield from ()
 
     def _stream(self, ctx: Any) -> Iterator[Any]:
         """Yields progress, while a thread works that goes on if the browser is closed."""
-        reports: queue.SimpleQueue[tuple[float | None, str] | None] = queue.SimpleQueue()
+        job = self._job(ctx)
         outcome: list[Any] = []
 
         def work() -> None:
             try:
-                outcome.append(self._run(ctx, lambda *report: reports.put(report)))
+                outcome.append(self._run(ctx, job))
             except Exception as error:
                 logger.debug("%s failed", self.uri, exc_info=True)
                 outcome.append(error)
-            finally:
-                reports.put(None)
 
         thread = threading.Thread(target=work, name=self.name, daemon=True)
         thread.start()
-        while (report := _latest(reports)) is not None:
-            yield ctx.ops.set_progress(progress=report[0], label=report[1])
-        thread.join()
+        shown: tuple[float | None, str] = None, ""
+        while thread.is_alive():
+            thread.join(_TICK)
+            if shown != (job.progress, job.label):
+                shown = job.progress, job.label
+                yield ctx.ops.set_progress(progress=shown[0], label=shown[1])
         try:
             (result,) = outcome
             if isinstance(result, Exception):
@@ -216,13 +217,3 @@ def from_app(ctx: Any) -> bool:
     """Returns whether the App calls, and shows messages."""
     # Only the App names the operator in its request
     return "operator_uri" in (getattr(ctx, "request_params", None) or {}) and not ctx.delegated
-
-
-def _latest(reports: queue.SimpleQueue[Any]) -> Any:
-    """Returns the newest report, at most one per tick, or None at the end."""
-    newest = reports.get()
-    until = time.monotonic() + _TICK
-    with suppress(queue.Empty):
-        while newest is not None and (left := until - time.monotonic()) > 0:
-            newest = reports.get(timeout=left)
-    return newest
