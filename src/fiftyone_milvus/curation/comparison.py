@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fiftyone_milvus.curation import group_field
-from fiftyone_milvus.curation.leaks import stale_rows
+from fiftyone_milvus.curation.notes import noted
 from fiftyone_milvus.curation.two_samples import TwoSamples
 from fiftyone_milvus.dataset import selected
 from fiftyone_milvus.metrics import Array
@@ -69,13 +69,9 @@ class Comparison:
             stored_distances.store(self._dataset, field, self.ids, self.distances.tolist())
             return
         sample_of = group_field.samples_of(self._dataset, self._patches_field, self.ids)
-        owners = map(sample_of, self.ids)
+        rows = zip(map(sample_of, self.ids), self.ids, self.distances.tolist())
         # Not those that were deleted since
-        there = [
-            (owner, *row)
-            for owner, *row in zip(owners, self.ids, self.distances.tolist())
-            if owner is not None
-        ]
+        there = [row for row in rows if row[0] is not None]
         columns = zip(*there) if there else ((), (), ())
         stored_distances.store_on_labels(self._dataset, self._patches_field, field, *columns)
 
@@ -90,4 +86,4 @@ class Comparison:
                 f"; to the nearest of {self.compared[1]:,} in the reference, the median distance "
                 f"is {middle:.4g}, and the largest {self.distances[0]:.4g}"
             )
-        return text + (f"; {stale_rows(self.stale)}" if self.stale else "")
+        return noted(text, stale=self.stale)

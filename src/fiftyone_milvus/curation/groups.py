@@ -12,7 +12,7 @@ from fiftyone_milvus.curation import group_field, keeping, members
 from fiftyone_milvus.curation.group_field import Entry
 from fiftyone_milvus.curation.grouping import mean_distances
 from fiftyone_milvus.curation.keeping import Rule
-from fiftyone_milvus.curation.leaks import stale_rows
+from fiftyone_milvus.curation.notes import noted
 from fiftyone_milvus.dataset import selected
 from fiftyone_milvus.errors import InvalidInputError, shown
 from fiftyone_milvus.metrics import Array
@@ -137,11 +137,7 @@ class Groups:
         )
         if self.unknown:
             text += f"; keep='{self.keep}' knows nothing of {self.unknown:,}"
-        if self.unread_files:
-            text += f"; {self.unread_files:,} files could not be read"
-        if self.stale:
-            text += f"; {stale_rows(self.stale)}"
-        return text
+        return noted(text, unread_files=self.unread_files, stale=self.stale)
 
 
 def ranked(

@@ -12,7 +12,7 @@ import numpy as np
 
 from fiftyone_milvus.curation.confusion import Confusion
 from fiftyone_milvus.curation.label_values import store_notes
-from fiftyone_milvus.curation.leaks import stale_rows
+from fiftyone_milvus.curation.notes import noted
 from fiftyone_milvus.curation.votes import Votes
 from fiftyone_milvus.dataset import selected
 from fiftyone_milvus.errors import InvalidInputError
@@ -118,13 +118,9 @@ class LabelErrors:
             f"{self.contradicted:,} of {len(self):,} {what} have neighbors that say another "
             f"'{self.field}'"
         )
-        if self.unlabeled:
-            text += f"; {self.unlabeled:,} have no label"
-        if self.no_embedding:
-            text += f"; {self.no_embedding:,} are not in the index, sync() adds them"
-        if self.stale:
-            text += f"; {stale_rows(self.stale)}"
-        return text
+        return noted(
+            text, unlabeled=self.unlabeled, no_embedding=self.no_embedding, stale=self.stale
+        )
 
 
 def found(

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from fiftyone_milvus.curation.linkage import collected
+from fiftyone_milvus.curation.notes import noted
 from fiftyone_milvus.dataset import selected
 from fiftyone_milvus.metrics import Array
 from fiftyone_milvus.neighborhoods import Pairs, Vectors, all_pairs
@@ -51,12 +52,7 @@ class Leaks:
             f"{self.compared[0]:,} are nearly in the other part, with {len(set(self.other_ids)):,} "
             f"of its {self.compared[1]:,}"
         )
-        return text + (f"; {stale_rows(self.stale)}" if self.stale else "")
-
-
-def stale_rows(count: int) -> str:
-    """Returns what is said of rows that were left out."""
-    return f"{count:,} rows of deleted samples were left out, sync() removes them"
+        return noted(text, stale=self.stale)
 
 
 def pairs_across(vectors: Vectors, first: int, thresh: float) -> Pairs:

@@ -9,7 +9,7 @@ import numpy as np
 
 from fiftyone_milvus.curation.confusion import Confusion
 from fiftyone_milvus.curation.label_values import LabelField
-from fiftyone_milvus.curation.leaks import stale_rows
+from fiftyone_milvus.curation.notes import noted
 from fiftyone_milvus.dataset import selected
 from fiftyone_milvus.metrics import Array
 
@@ -94,12 +94,7 @@ class Predictions:
             text += f" from {self.labeled:,} labeled"
         if self.accuracy is not None:
             text += f"; {self.accuracy:.1%} of held-out labels are predicted as they are"
-        if self.unsure:
-            text += f"; {self.unsure:,} were too unsure"
-        if self.no_embedding:
-            text += f"; {self.no_embedding:,} are not in the index, sync() adds them"
-        if self.stale:
-            text += f"; {stale_rows(self.stale)}"
+        text = noted(text, unsure=self.unsure, no_embedding=self.no_embedding, stale=self.stale)
         if self.into is not None:
             text += f"; wrote {self.written:,} to '{self.into}'"
             if kept := len(self) - self.written:

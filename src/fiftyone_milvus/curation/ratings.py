@@ -9,7 +9,7 @@ import fiftyone as fo
 import numpy as np
 
 from fiftyone_milvus.curation.label_values import store_notes
-from fiftyone_milvus.curation.leaks import stale_rows
+from fiftyone_milvus.curation.notes import noted
 from fiftyone_milvus.dataset import selected
 from fiftyone_milvus.errors import InvalidInputError, shown
 from fiftyone_milvus.metrics import Array
@@ -94,8 +94,4 @@ class Ratings:
         text = f"The {self.name} of {len(self):,} {what}"
         if self.ids:
             text += f": median {np.median(self.values):.3f}, smallest {self.values[-1]:.3f}"
-        if self.no_embedding:
-            text += f"; {self.no_embedding:,} are not in the index, sync() adds them"
-        if self.stale:
-            text += f"; {stale_rows(self.stale)}"
-        return text
+        return noted(text, no_embedding=self.no_embedding, stale=self.stale)

@@ -47,18 +47,23 @@ class Preview:
         share = np.searchsorted(self.distances, thresh, side="right") / len(self.distances)
         return round(float(share) * self.vectors)
 
-    def markdown(self, thresh: Any) -> str:
-        """Returns a table of counts, for the chosen distance and for five others."""
-        about = "" if len(self.distances) == self.vectors else "about "
-        rows = ["| distance | samples with a neighbor |", "| --- | --- |"]
-        if as_number(thresh) is not None:
-            rows.append(f"| **{thresh:.3g}** | **{about}{self._share(thresh)}** |")
+    def table(self, thresh: float | None) -> list[tuple[float, str]]:
+        """Returns distances, ascending: five, and a chosen one; each with its count as text."""
         others = np.percentile(self.distances, (1, 5, 10, 25, 50)).tolist()
-        rows += [f"| {value:.3g} | {about}{self._share(value)} |" for value in others]
-        return "\n".join(rows)
+        values = {float(f"{value:.3g}") for value in others}
+        if thresh is not None:
+            values.add(float(thresh))
+        about = "" if len(self.distances) == self.vectors else "about "
+        return [(v, f"{about}{self.count(v):,} of {self.vectors:,}") for v in sorted(values)]
 
-    def _share(self, thresh: float) -> str:
-        return f"{self.count(thresh):,} of {self.vectors:,}"
+    def markdown(self, thresh: Any) -> str:
+        """Returns :meth:`table` in Markdown."""
+        chosen = as_number(thresh)
+        rows = ["| distance | samples with a neighbor |", "| --- | --- |"]
+        for value, samples in self.table(chosen):
+            mark = "**" if value == chosen else ""
+            rows.append(f"| {mark}{value:.3g}{mark} | {mark}{samples}{mark} |")
+        return "\n".join(rows)
 
 
 _known: dict[tuple[str, str, str, int], Preview] = {}

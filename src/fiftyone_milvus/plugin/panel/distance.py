@@ -6,9 +6,8 @@ import itertools
 from typing import Any
 
 import fiftyone.operators.types as types
-import numpy as np
 
-from fiftyone_milvus.curation.leaks import stale_rows
+from fiftyone_milvus.curation.notes import noted
 from fiftyone_milvus.inventory.stored_index import open_index
 from fiftyone_milvus.numbers import as_number, check_distance
 from fiftyone_milvus.plugin import preview, review
@@ -21,7 +20,6 @@ from fiftyone_milvus.plugin.panel.shown_group import shown_group
 CLOSED: State = {"page": None, "duplicates": None, "group": None}
 _BINS = 30
 _boxes = itertools.count()
-_SHARES = (1, 5, 10, 25, 50)
 
 
 class Distance(Home):
@@ -91,7 +89,7 @@ class Distance(Home):
             review.forget(ctx.dataset)
             found = review.loaded(ctx.dataset, key)
             shown = shown_group(found, found.next_undecided(0))
-            text = stale_rows(groups.stale) if groups.stale else ""
+            text = noted("", stale=groups.stale)
             return Outcome(text, "warning", {"page": "review", **shown}, follow_up=_reload)
 
         return work(ctx, key, "Finding duplicates", find)
@@ -137,16 +135,12 @@ class Distance(Home):
     def draw_distance(self, panel: Any, state: Any) -> None:
         """Draws the histogram, the counts and the button that finds the groups."""
         known = state.duplicates
-        head = layout.row(panel, "head", gap=2)
-        layout.button(
-            head, "back", None, "arrow_back", self.on_back, description="Back to the indexes"
-        )
-        layout.text(head, "title", f"**Duplicates in {known['key']}**")
+        layout.head(panel, f"**Duplicates in {known['key']}**", self.on_back)
         self.draw_messages(panel, state)
         if known["edges"]:
             text = "Samples by the distance to their nearest neighbor: click the largest distance "
             panel.md(text + "at which two are duplicates.", name="how")
-            shape = plots.histogram_layout("distance", "samples")
+            shape = plots.histogram_layout("samples")
             bars = plots.bars(known["edges"], known["counts"], known["thresh"])
             layout.plot(panel, "histogram", 220, shape, data=[bars], on_click=self.on_bar)
         elif known["size"] > preview.AT_ONCE and not state.jobs:
@@ -203,14 +197,11 @@ def _reload(ctx: Any) -> None:
 
 def _rows(found: preview.Preview, thresh: float) -> list[dict[str, Any]]:
     """Returns the rows of the table: cumulative counts, also for the chosen distance."""
-    others = np.percentile(found.distances, _SHARES).tolist()
-    values = sorted({*(float(f"{value:.3g}") for value in others), float(thresh)})
-    about = "" if len(found.distances) == found.vectors else "about "
     return [
         {
             "thresh": value,
             "distance": f"{value:.4g}" + (" ◀" if value == thresh else ""),
-            "samples": f"{about}{found.count(value):,} of {found.vectors:,}",
+            "samples": samples,
         }
-        for value in values
+        for value, samples in found.table(thresh)
     ]

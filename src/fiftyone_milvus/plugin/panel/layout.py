@@ -64,6 +64,13 @@ def button(
     )
 
 
+def head(parent: Any, title: str, on_back: Any) -> None:
+    """Adds the first row of a page: the way back to the indexes, and a title."""
+    found = row(parent, "head", gap=2)
+    button(found, "back", None, "arrow_back", on_back, description="Back to the indexes")
+    text(found, "title", title)
+
+
 def plot(parent: Any, name: str, height: int, layout: dict[str, Any], **kwargs: Any) -> None:
     """Adds a plot, which the mouse wheel does not zoom."""
     parent.plot(

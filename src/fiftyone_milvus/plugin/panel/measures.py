@@ -92,7 +92,7 @@ class Measures:
                 layout.plot(box, "recall_plot", _HEIGHT, shape, data=traces)
         if state.plotted and state.plotted[0] == key:
             box.md("**Distance to the nearest neighbor**", name="distances_title")
-            shape = plots.histogram_layout("distance", "vectors")
+            shape = plots.histogram_layout("vectors")
             layout.plot(box, "distances", _HEIGHT, shape, data=state.plotted[1])
 
 

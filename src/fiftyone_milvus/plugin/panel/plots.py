@@ -62,14 +62,9 @@ def bars(edges: Sequence[float], counts: Sequence[int], within: float | None = N
     }
 
 
-def histogram_layout(title: str, counted: str) -> dict[str, Any]:
-    """Returns the layout of a histogram of distances.
-
-    Args:
-        title: what the x axis shows
-        counted: what the y axis counts
-    """
-    return _layout(title, counted, bargap=0.05)
+def histogram_layout(counted: str) -> dict[str, Any]:
+    """Returns the layout of a histogram of distances, and of what it counts."""
+    return _layout("distance", counted, bargap=0.05)
 
 
 def recall_over_latency(points: Sequence[Point], target: float | None) -> list[Trace]:

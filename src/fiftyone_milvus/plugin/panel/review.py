@@ -112,11 +112,7 @@ class ReviewPage(Distance):
     def draw_review(self, panel: Any, state: Any) -> None:
         """Draws a group side by side, with what can be decided."""
         group = state.group
-        head = layout.row(panel, "head", gap=1)
-        layout.button(
-            head, "back", None, "arrow_back", self.on_back, description="Back to the indexes"
-        )
-        layout.text(head, "title", group["title"])
+        layout.head(panel, group["title"], self.on_back)
         self.draw_messages(panel, state)
         steps = layout.row(panel, "steps")
         for name, icon, by in (("previous", "chevron_left", -1), ("next", "chevron_right", 1)):
