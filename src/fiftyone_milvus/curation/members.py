@@ -11,6 +11,7 @@ from PIL import Image
 
 from fiftyone_milvus.curation import group_field
 from fiftyone_milvus.dataset import images
+from fiftyone_milvus.dataset.crops import pixels_in
 from fiftyone_milvus.dataset.selected import all_samples
 from fiftyone_milvus.errors import InvalidInputError
 from fiftyone_milvus.metrics import Array
@@ -59,9 +60,7 @@ class Member:
         if self.box is None:
             return found
         height, width = found.shape[:2]
-        x, y, w, h = self.box
-        left, top = max(0, int(x * width)), max(0, int(y * height))
-        right, bottom = max(left + 1, round((x + w) * width)), max(top + 1, round((y + h) * height))
+        left, top, right, bottom = pixels_in(self.box, width, height)
         part = found[top:bottom, left:right]
         return part if part.size else None
 

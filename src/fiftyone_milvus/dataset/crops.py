@@ -53,6 +53,23 @@ class Crop:
         return np.ascontiguousarray(part)
 
 
+def pixels_in(box: Sequence[float], width: int, height: int) -> tuple[int, int, int, int]:
+    """Returns the pixels of an image that a relative box touches, at least one.
+
+    Args:
+        box: ``(x, y, width, height)``, as FiftyOne's bounding boxes are; may reach out of the image
+        width: of the image
+        height: of the image
+
+    Returns:
+        the left, upper, right and lower edge, which are within the image if the box is
+    """
+    x, y, w, h = box
+    left, top = max(0, int(x * width)), max(0, int(y * height))
+    right, bottom = round((x + w) * width), round((y + h) * height)
+    return left, top, min(width, max(left + 1, right)), min(height, max(top + 1, bottom))
+
+
 def check_box(box: Any) -> tuple[float, float, float, float]:
     """Returns a relative box as four floats; raises InvalidInputError."""
     try:

@@ -7,9 +7,11 @@ import io
 from typing import Any
 
 import cv2
-import fiftyone as fo
 import fiftyone.core.media as fom
 from PIL import Image, ImageOps
+
+from fiftyone_milvus.curation.members import box_of
+from fiftyone_milvus.dataset.crops import pixels_in
 
 SIDE = 128
 """The longest side, in pixels."""
@@ -27,8 +29,8 @@ def thumbnail(filepath: str, media_type: str, label: Any = None) -> str | None:
         image = _first_frame(filepath) if media_type == fom.VIDEO else Image.open(filepath)
         with image:
             image = ImageOps.exif_transpose(image).convert("RGB")
-            if label is not None:
-                image = _cut_out(image, label)
+            if (box := None if label is None else box_of(label)) is not None:
+                image = image.crop(pixels_in(box, *image.size))
             image.thumbnail((SIDE, SIDE))
             stream = io.BytesIO()
             image.save(stream, "JPEG", quality=85)
@@ -46,20 +48,3 @@ def _first_frame(filepath: str) -> Any:
     if not found:
         raise ValueError(f"No frame in {filepath}")
     return Image.fromarray(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB))
-
-
-def _cut_out(image: Any, label: Any) -> Any:
-    x, y, width, height = _box(label)
-    size = image.size
-    left, top = max(0, int(x * size[0])), max(0, int(y * size[1]))
-    right = min(size[0], max(left + 1, round((x + width) * size[0])))
-    bottom = min(size[1], max(top + 1, round((y + height) * size[1])))
-    return image.crop((left, top, right, bottom))
-
-
-def _box(label: Any) -> tuple[float, float, float, float]:
-    if isinstance(label, fo.Detection):
-        return tuple(label.bounding_box)
-    points = [point for shape in label.points for point in shape]
-    xs, ys = [point[0] for point in points], [point[1] for point in points]
-    return min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)
