@@ -102,6 +102,15 @@ def shown(value: Any) -> str:
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
+def one_line(error: BaseException) -> str:
+    """Returns the text of an error in one line, with its class where it says too little without."""
+    text, kind = " ".join(str(error).split()), type(error).__name__
+    if not text:
+        return kind
+    # Errors of this package, and most of FiftyOne, say what is wrong without their class
+    return text if isinstance(error, ValueError) else f"{kind}: {text}"
+
+
 def incompatible(package: str, what: str) -> str:
     """Returns the message for an installed package that lacks what this package needs of it.
 

@@ -35,6 +35,7 @@ from fiftyone_milvus.cli import (  # noqa: F401
     waiting,
 )
 from fiftyone_milvus.dataset import availability
+from fiftyone_milvus.errors import one_line
 
 __all__ = ["TRACEBACK", "app", "main"]
 
@@ -85,21 +86,13 @@ def main() -> None:
         # Such as a missing torch, a database that does not answer, a full graphics card
         if os.environ.get(TRACEBACK):
             traceback.print_exc()
-        typer.secho(f"Error: {_one_line(error)}", fg=typer.colors.RED, err=True)
+        typer.secho(f"Error: {one_line(error)}", fg=typer.colors.RED, err=True)
         sys.exit(1)
 
 
 def _say(text: str) -> None:
     waiting.clear()
     typer.echo(text, err=True)
-
-
-def _one_line(error: Exception) -> str:
-    text, kind = " ".join(str(error).split()), type(error).__name__
-    if not text:
-        return kind
-    # Errors of this package, and most of FiftyOne, say what is wrong without their class
-    return text if isinstance(error, ValueError) else f"{kind}: {text}"
 
 
 def _print_version(given: bool) -> None:

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ParamSpec
 
+from fiftyone_milvus.errors import one_line
+
 P = ParamSpec("P")
 
 # Before the remedy in an error text, if no semicolon is there
@@ -57,10 +59,7 @@ def failed(name: str, error: Exception) -> Verdict:
 
 def advice(error: Exception | str) -> tuple[str, str]:
     """Splits an error text into what is wrong and what to do, or ``""``."""
-    text = " ".join(str(error).split())
-    if not text or not isinstance(error, (str, ValueError)):
-        # Errors of other kinds say too little without their class
-        text = f"{type(error).__name__}: {text}".removesuffix(": ")
+    text = " ".join(error.split()) if isinstance(error, str) else one_line(error)
     found, _, remedy = text.partition("; ")
     if not remedy and (colon := _REMEDY.search(text)) is not None:
         found, remedy = text[: colon.start()], text[colon.end() :]

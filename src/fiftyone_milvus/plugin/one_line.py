@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fiftyone_milvus import errors
 from fiftyone_milvus.dataset import availability
 from fiftyone_milvus.errors import FiftyOneMilvusError
 
@@ -11,7 +12,5 @@ def one_line(error: Exception) -> Exception:
     error = availability.explain(error) or error
     if isinstance(error, FiftyOneMilvusError):
         return error
-    text = " ".join(str(error).split())
-    if isinstance(error, ValueError) and text:
-        return ValueError(text)
-    return RuntimeError(f"{type(error).__name__}: {text}" if text else type(error).__name__)
+    kind = ValueError if isinstance(error, ValueError) else RuntimeError
+    return kind(errors.one_line(error))
