@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from fiftyone_milvus.dataset.selected import all_samples
+
 _SELECTED = 100_000
 """IDs in one pipeline, which MongoDB limits to 16 MB."""
 
@@ -18,9 +20,7 @@ def paths(samples: Any, sample_ids: Sequence[str]) -> dict[str, str]:
     """
     if not sample_ids:
         return {}
-    dataset = samples._root_dataset
-    if dataset.media_type == "group":
-        dataset = dataset.select_group_slices(_allow_mixed=True)
+    dataset = all_samples(samples._root_dataset)
     unique = list(dict.fromkeys(sample_ids))
     found: dict[str, str] = {}
     for start in range(0, len(unique), _SELECTED):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import fiftyone.core.odm as foo
 
@@ -46,11 +47,35 @@ def users(names: Iterable[str], deployment: str | None = None) -> list[User]:
         the runs of any ``milvus`` backend in this FiftyOne database; a run that records no
         deployment counts for both
     """
-    database = foo.get_db_conn()
     query = {"config.method": "milvus", "config.collection_name": {"$in": list(names)}}
     if deployment is not None:
         query["config.deployment"] = {"$in": [deployment, None]}
-    fields = {"key": 1, "_dataset_id": 1, "config.patches_field": 1, "view_stages": 1}
+    return [
+        User(
+            dataset,
+            str(run["_dataset_id"]),
+            run["key"],
+            run["config"].get("patches_field"),
+            is_of_samples(run.get("view_stages")),
+        )
+        for dataset, run in live_runs(query, "config.patches_field")
+    ]
+
+
+def live_runs(query: Mapping[str, Any], config: str) -> list[tuple[str, Any]]:
+    """Returns the documents of brain runs that their datasets still have.
+
+    The document of an overwritten or deleted run may still exist.
+
+    Args:
+        query: MongoDB's query for the runs
+        config: what is read of their configs, such as ``"config.patches_field"``
+
+    Returns:
+        the name of the dataset and the document of each run, by dataset and brain key
+    """
+    database = foo.get_db_conn()
+    fields = {"key": 1, "_dataset_id": 1, "view_stages": 1, config: 1}
     runs = list(database.runs.find(query, fields))
     ids = [run.get("_dataset_id") for run in runs]
     found = database.datasets.find({"_id": {"$in": ids}}, {"name": 1, "brain_methods": 1})
@@ -58,18 +83,9 @@ def users(names: Iterable[str], deployment: str | None = None) -> list[User]:
     live = []
     for run in runs:
         document = datasets.get(run.get("_dataset_id"))
-        # The document of an overwritten or deleted run may still exist
         if document is not None and run.get("key") in (document.get("brain_methods") or ()):
-            live.append(
-                User(
-                    document["name"],
-                    str(document["_id"]),
-                    run["key"],
-                    run["config"].get("patches_field"),
-                    is_of_samples(run.get("view_stages")),
-                )
-            )
-    return sorted(live, key=lambda user: (user.dataset, user.brain_key))
+            live.append((document["name"], run))
+    return sorted(live, key=lambda one: (one[0], one[1]["key"]))
 
 
 def is_of_samples(view_stages: Iterable[str] | None) -> bool:

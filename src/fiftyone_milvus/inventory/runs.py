@@ -9,7 +9,7 @@ from typing import Any
 import fiftyone.core.odm as foo
 
 from fiftyone_milvus.dataset.availability import needs_database
-from fiftyone_milvus.dataset.users import is_of_samples
+from fiftyone_milvus.dataset.users import is_of_samples, live_runs
 from fiftyone_milvus.errors import InvalidInputError
 
 NO_MODEL = "none"
@@ -64,36 +64,24 @@ def read(datasets: str | Iterable[str] | None = None, *, cls: str = _OURS) -> li
     Raises:
         InvalidInputError: if a dataset does not exist
     """
-    database = foo.get_db_conn()
-    query: dict[str, Any] = {}
+    query: dict[str, Any] = {
+        "config.method": "milvus",
+        "config.cls": {"$regex": cls},
+        "config.collection_name": {"$type": "string"},
+    }
     if datasets is not None:
         several = isinstance(datasets, Iterable) and not isinstance(datasets, str)
         names: list[Any] = list(datasets) if several else [datasets]
         if not names or not all(isinstance(name, str) for name in names):
             raise InvalidInputError(f"Invalid datasets {datasets!r}; expected names of datasets")
-        query = {"name": {"$in": names}}
-    documents = list(database.datasets.find(query, {"name": 1, "brain_methods": 1}))
-    if datasets is not None:
-        missing = set(names) - {document["name"] for document in documents}
-        if missing:
+        found = foo.get_db_conn().datasets.find({"name": {"$in": names}}, {"name": 1})
+        there = {document["name"]: document["_id"] for document in found}
+        if missing := set(names) - set(there):
             raise InvalidInputError(
                 f"There is no dataset '{min(missing)}'; see fiftyone.list_datasets()"
             )
-    there = {d["_id"]: (d["name"], set(d.get("brain_methods") or ())) for d in documents}
-    query = {
-        "_dataset_id": {"$in": list(there)},
-        "config.method": "milvus",
-        "config.cls": {"$regex": cls},
-        "config.collection_name": {"$type": "string"},
-    }
-    fields = {"key": 1, "_dataset_id": 1, "config": 1, "view_stages": 1}
-    found = []
-    for document in database.runs.find(query, fields):
-        name, keys = there[document["_dataset_id"]]
-        # The document of an overwritten or deleted run may still exist
-        if document.get("key") in keys:
-            found.append(_run(name, document))
-    return sorted(found, key=lambda run: (run.dataset, run.brain_key))
+        query["_dataset_id"] = {"$in": list(there.values())}
+    return [_run(*found) for found in live_runs(query, "config")]
 
 
 def _run(dataset: str, document: Any) -> Run:

@@ -6,11 +6,11 @@ import logging
 from dataclasses import dataclass, replace
 from typing import Any
 
-import fiftyone.core.odm as foo
 import numpy as np
 
 from fiftyone_milvus import metrics
 from fiftyone_milvus.dataset.availability import needs_database
+from fiftyone_milvus.dataset.users import users
 from fiftyone_milvus.errors import (
     CollectionMismatchError,
     CollectionNotFoundError,
@@ -21,7 +21,6 @@ from fiftyone_milvus.index import MilvusSimilarityIndex
 from fiftyone_milvus.inventory.stored_index import keys
 from fiftyone_milvus.moving import builtin, repeated_keys, runs
 from fiftyone_milvus.moving.lite_directory import used_exclusively
-from fiftyone_milvus.moving.open_run import open_run
 from fiftyone_milvus.schema.layout import Layout
 from fiftyone_milvus.syncing import difference, expected_rows
 
@@ -116,7 +115,7 @@ def adopt(dataset: Any, brain_key: str, *, progress: Any = None, **credentials: 
     runs.check_dataset(dataset)
     document = runs.document(dataset, brain_key)
     if brain_key in keys(dataset):
-        ours = open_run(dataset, brain_key, credentials)
+        ours = builtin.open_run(dataset, brain_key, credentials)
         found = replace(_tidy(ours, progress), owned=ours._owned(), changed=False)
         if builtin.given(credentials):
             runs.remember(dataset, brain_key, ours)
@@ -212,7 +211,7 @@ def _claim(index: MilvusSimilarityIndex, layout: Layout, stale: int) -> bool:
     collection, own = index._collection, index._owner
     if layout.owner.get("dataset_id") not in (None, own["dataset_id"]):
         why = f"it is recorded as that of dataset '{layout.owner.get('dataset')}'"
-    elif _used_elsewhere(collection.name, index._samples._root_dataset):
+    elif any(user.dataset_id != own["dataset_id"] for user in users([collection.name])):
         why = "runs of other datasets use it too"
     elif stale and not collection.name.startswith(_BUILTIN_NAMES):
         why = f"it was given by name, and {stale} of its vectors are of no sample of the dataset"
@@ -227,12 +226,3 @@ def _claim(index: MilvusSimilarityIndex, layout: Layout, stale: int) -> bool:
         why,
     )
     return False
-
-
-def _used_elsewhere(name: str, dataset: Any) -> bool:
-    query = {
-        "config.method": "milvus",
-        "config.collection_name": name,
-        "_dataset_id": {"$ne": dataset._doc.id},
-    }
-    return foo.get_db_conn().runs.find_one(query, {"_id": 1}) is not None

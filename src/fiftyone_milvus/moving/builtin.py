@@ -1,4 +1,4 @@
-"""Brain runs of FiftyOne's built-in ``milvus`` backend."""
+"""Brain runs of FiftyOne's built-in ``milvus`` backend, and those that were adopted from it."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from fiftyone_milvus.errors import (
     incompatible,
 )
 from fiftyone_milvus.index import MilvusSimilarityIndex
+from fiftyone_milvus.inventory.stored_index import config_of, open_index
 from fiftyone_milvus.moving import runs
 from fiftyone_milvus.setup.takeover import BUILTIN_CLS
 
@@ -91,6 +92,27 @@ def as_ours(
     samples = runs.samples(dataset, key)
     index = MilvusSimilarityIndex(samples, config, key, backend=MilvusSimilarity(config))
     return index, tuple(sorted(set(parameters) - known))
+
+
+def open_run(dataset: Any, key: str, credentials: Mapping[str, Any]) -> MilvusSimilarityIndex:
+    """Returns the index of a run of this package; connects to nothing.
+
+    Args:
+        dataset: the :class:`fiftyone.core.dataset.Dataset`
+        key: the brain key of the run
+        credentials: the address; by default that of the run as it is loaded in this process, else
+            that of FiftyOne's brain config
+
+    Raises:
+        InvalidInputError: if there is no such run of this package, or a credential is unknown
+    """
+    found = given(credentials)
+    config = config_of(dataset, key) if found else None
+    if config is None:
+        return open_index(dataset, key)
+    config.load_credentials(**found)
+    samples = runs.samples(dataset, key)
+    return MilvusSimilarityIndex(samples, config, key, backend=MilvusSimilarity(config))
 
 
 def given(credentials: Mapping[str, Any]) -> dict[str, Any]:

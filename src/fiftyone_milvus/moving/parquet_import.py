@@ -181,7 +181,6 @@ def import_index(
 
 
 def _recorded(source: FileSource, given: Mapping[str, Any], trust_model: bool) -> dict[str, Any]:
-    """Returns the parameters that a file records."""
     info: FileInfo | None = source.info
     if info is None:
         if "metric" not in given:

@@ -11,7 +11,6 @@ import eta.core.utils as etau
 from fiftyone_milvus.dataset.availability import needs_database
 from fiftyone_milvus.errors import CollectionMismatchError, CollectionNotFoundError
 from fiftyone_milvus.moving import builtin, runs
-from fiftyone_milvus.moving.open_run import open_run
 from fiftyone_milvus.schema.layout import PK, SAMPLE_ID, VECTOR, Layout
 
 logger = logging.getLogger(__name__)
@@ -70,7 +69,7 @@ def revert(dataset: Any, brain_key: str, **credentials: Any) -> Reverted:
     builtin.given(credentials)
     if builtin.is_builtin(runs.document(dataset, brain_key)):
         return Reverted(brain_key, changed=False)
-    index = open_run(dataset, brain_key, credentials)
+    index = builtin.open_run(dataset, brain_key, credentials)
     if index._collection.exists():
         _check(index._collection.where, index._collection.describe())
     elif unusable := _unusable(index.config):
