@@ -38,26 +38,23 @@ def parse(prompts: Any) -> dict[str, str]:
     )
 
 
-def nearest_prompts(
-    vectors: Vectors, count: int, *, temperature: float = TEMPERATURE
-) -> tuple[Array, Array]:
+def nearest_prompts(vectors: Vectors, count: int) -> tuple[Array, Array]:
     """Returns the nearest text of each vector.
 
     Args:
         vectors: those to label, then those of the texts
         count: how many are to be labeled
-        temperature (0.01): by which distances are divided before the softmax
 
     Returns:
         the number of a text for each: an int64 array, and the softmax over the negative distances
-        to all texts: a float64 array
+        to all texts, divided by :data:`TEMPERATURE`: a float64 array
     """
     texts = np.arange(count, len(vectors))
     winners, confidences = np.empty(count, np.int64), np.empty(count)
     for start in range(0, count, _BLOCK):
         rows = np.arange(start, min(count, start + _BLOCK))
         inds, distances = nearest_others(vectors, rows, len(texts), among=texts, progress=False)
-        logits = (distances[:, :1] - distances) / temperature
+        logits = (distances[:, :1] - distances) / TEMPERATURE
         winners[rows] = inds[:, 0] - count
         confidences[rows] = 1 / np.exp(logits).sum(axis=1)
     return winners, confidences

@@ -1,4 +1,4 @@
-"""What is said while FiftyOne's database does not answer, and at the end.
+"""Warnings while FiftyOne's database does not answer, and one line of error at the end.
 
 FiftyOne's driver waits for 30 s, or twice as long, without a word, and then raises a page of text.
 It is FiftyOne's, so this module changes neither, but watches the calls of this package. Does not

@@ -183,7 +183,7 @@ class KeptIds:
         return True
 
     def _is_worth(self, took: float) -> bool:
-        """Whether to prove that IDs are the same is faster than to read them, or takes no time."""
+        """Whether a proof takes less time than reading the IDs, or next to none."""
         return self._proof < max(_CHEAP, took)
 
     def clear(self) -> None:

@@ -1,4 +1,4 @@
-"""Writes of ours to samples that are no edits.
+"""Writes notes of this package to samples, without marking the samples as edited.
 
 FiftyOne marks each sample that it writes as modified. Then the metadata fields of every index would
 not be up to date until ``sync_fields()``, and ``sync(refresh=True)`` would embed the samples again,

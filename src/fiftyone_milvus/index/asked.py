@@ -1,4 +1,4 @@
-"""What a person has to search by: samples, views, labels, images, beside IDs, texts and vectors."""
+"""Reads queries: samples, views, labels and images, besides IDs, texts and vectors."""
 
 from __future__ import annotations
 

@@ -213,7 +213,6 @@ class IndexSearch(IndexQueries):
         aggregation: str,
         negative: Any,
     ) -> Query:
-        """Returns what is searched for."""
         others = {**given, "region": region, "weights": weights}
         asked_for = [name for name, value in others.items() if value is not None]
         if not asked_for:

@@ -125,7 +125,6 @@ class IndexSelections(IndexBase):
         return self._lookup.with_samples(ids, [owners.get(i, i) for i in ids])[1]
 
     def _reference(self, given: Any) -> Reference:
-        """Reads what candidates are compared with."""
         metric, dimension = self.config.metric, self._collection.layout.dimension
         if isinstance(given, IndexEmbeddings):
             own = given.config.collection_name == self.config.collection_name
@@ -165,7 +164,6 @@ class IndexSelections(IndexBase):
         return Reference(Vectors.of(asked.vectors(self, found), metric))
 
     def _values(self, path: str, ids: Sequence[str]) -> list[Any]:
-        """Returns the value of a field for each candidate."""
         dataset, name = self._samples._root_dataset, self.config.patches_field
         if name is not None:
             label_path = dataset._get_label_field_path(name, path)[1]

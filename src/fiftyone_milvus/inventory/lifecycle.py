@@ -272,7 +272,6 @@ def _metric_of(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _undo(dataset: Any, key: str) -> None:
-    """Removes what a failed creation left."""
     if key not in dataset.list_brain_runs():
         return
     with suppress(FiftyOneMilvusError):

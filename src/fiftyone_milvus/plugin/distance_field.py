@@ -50,7 +50,7 @@ def draw(ctx: Any, field: str) -> Iterable[Any]:
 
 
 def _forget(dataset: Any, field: str, ids: Sequence[str]) -> None:
-    """Removes the distances of the search before, and remembers whose they are now."""
+    """Removes the distances of the last search, and records which samples get some now."""
     store = ExecutionStore.create(_STORE, dataset._doc.id)
     before = (store.get("ids") or {}).get(field)
     query = {"_id": {"$in": [ObjectId(i) for i in before]}} if before else {field: {"$gt": -1e308}}

@@ -1,4 +1,4 @@
-"""What forms showed last, as the App resolves a form at each keystroke."""
+"""Keeps what forms showed last: the App resolves a form at each keystroke."""
 
 from __future__ import annotations
 

@@ -159,7 +159,7 @@ def selected_ids(stage: Stage) -> list[str]:
 
 
 def digest(value: Any) -> str:
-    """Returns a short text that is another one for another value of JSON types."""
+    """Returns a short digest of a value of JSON types."""
     text = json.dumps(value, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:24]
 

@@ -135,7 +135,6 @@ class Review:
         return ids
 
     def _write(self, decisions: Mapping[int, str]) -> None:
-        """Replaces tags."""
         root, filters = group_field.label_root(self.dataset, self.patches_field)
         path = f"{root}tags"
 

@@ -44,7 +44,7 @@ class Search:
         selected: a :class:`~fiftyone_milvus.plugin.queries.Selection` as a dict, or an empty one
         image: the name and the base64 content of an uploaded image
         count: the number of results
-        found: says which IDs were found
+        found: a digest of the IDs that were found
         within: what was searched, a :class:`~fiftyone_milvus.plugin.places.Place` as a dict
         searched: what the next search searches by default, likewise
         before: where the user was before the first search, likewise
@@ -93,7 +93,7 @@ def current(ctx: Any) -> Search | None:
 
 
 def found(ids: Sequence[str]) -> str:
-    """Returns what says which IDs a search found."""
+    """Returns a digest of the IDs that a search found."""
     return places.digest(list(ids))
 
 

@@ -97,5 +97,5 @@ def _rounded(distance: float) -> float:
 
 
 def _above(distance: float) -> float:
-    """Returns a rounded distance that is not smaller, so that what is that far is within it."""
+    """Rounds a distance up, so that a result at this distance is within it."""
     return _rounded(distance + abs(distance) * 1e-5)

@@ -190,7 +190,6 @@ def _choose_collection(inputs: Any) -> None:
 
 
 def _suggest(inputs: Any, name: str, suggestions: Any, **kwargs: Any) -> None:
-    """Adds a required text, with suggestions."""
     choices = types.AutocompleteView(allow_user_input=True)
     for one in suggestions:
         choices.add_choice(one, label=one)

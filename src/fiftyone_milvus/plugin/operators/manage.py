@@ -126,7 +126,6 @@ class RemoveFromIndex(MilvusOperator):
 
 
 def _selected(ctx: Any) -> tuple[list[str], list[str]]:
-    """Returns the IDs of the selected samples, and of the selected labels."""
     return list(ctx.selected or ()), [label["label_id"] for label in ctx.selected_labels or ()]
 
 

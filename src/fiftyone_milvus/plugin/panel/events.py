@@ -146,7 +146,7 @@ def is_view(ctx: Any) -> bool:
 
 
 def seen_view(ctx: Any) -> str:
-    """Returns what tells the view in the grid from another, with the sidebar's filters."""
+    """Returns a digest of the view in the grid and of the sidebar's filters."""
     asked = [ctx.request_params.get(name) for name in ("view", "view_name", "filters", "extended")]
     return digest(asked)
 
