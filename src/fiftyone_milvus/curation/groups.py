@@ -146,13 +146,9 @@ def ranked(
     ids: Sequence[str],
     rule: Rule,
     same: Sequence[Array],
-    *,
-    thresh: float,
     dataset: Any,
     patches_field: str | None,
-    brain_key: str | None,
-    unread_files: int = 0,
-    stale: int = 0,
+    **others: Any,
 ) -> Groups:
     """Ranks the members of groups, and numbers the groups.
 
@@ -162,12 +158,9 @@ def ranked(
         ids: the IDs of all vectors
         rule: how members are ranked
         same: positions of copies of one file
-        thresh: the distance of the groups
         dataset: a :class:`fiftyone.core.dataset.Dataset`
         patches_field: the field of the patches, or None for samples
-        brain_key: of the index
-        unread_files (0): files that could not be compared
-        stale (0): rows that were left out
+        **others: other attributes of :class:`Groups`
     """
     positions = np.concatenate([np.empty(0, np.int64), *found])
     values = np.zeros(len(positions))
@@ -190,17 +183,14 @@ def ranked(
     sizes = [len(rows) for rows, _ in parts]
     rows = np.concatenate([np.empty(0, np.int64), *(rows for rows, _ in parts)])
     return Groups(
-        thresh,
-        rule.name,
-        [ids[i] for i in rows],
-        np.repeat(np.arange(1, len(parts) + 1), sizes),
-        np.concatenate([np.empty(0, np.int64), *(np.arange(size) for size in sizes)]),
-        np.concatenate([np.empty(0), *(apart for _, apart in parts)]),
-        len(ids),
-        int(np.isnan(values).sum()),
-        unread_files,
-        stale,
-        dataset,
-        patches_field,
-        brain_key,
+        keep=rule.name,
+        ids=[ids[i] for i in rows],
+        groups=np.repeat(np.arange(1, len(parts) + 1), sizes),
+        ranks=np.concatenate([np.empty(0, np.int64), *(np.arange(size) for size in sizes)]),
+        distances=np.concatenate([np.empty(0), *(apart for _, apart in parts)]),
+        compared=len(ids),
+        unknown=int(np.isnan(values).sum()),
+        _dataset=dataset,
+        _patches_field=patches_field,
+        **others,
     )

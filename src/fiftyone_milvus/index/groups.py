@@ -87,12 +87,12 @@ class IndexGroups(IndexExisting, IndexQueries):
                 ids,
                 rule,
                 same,
+                dataset,
+                field,
                 thresh=thresh,
-                dataset=dataset,
-                patches_field=field,
-                brain_key=self.key,
                 unread_files=unread,
                 stale=stale,
+                _brain_key=self.key,
             )
         logger.info("Found %s in %.1f s", result, time.monotonic() - start)
         return result
