@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +12,7 @@ from fiftyone_milvus.errors import FiftyOneMilvusError, InvalidInputError
 from fiftyone_milvus.metrics import Array
 from fiftyone_milvus.numbers import as_number
 from fiftyone_milvus.plugin import pictures, searches
+from fiftyone_milvus.plugin.kept import Kept
 from fiftyone_milvus.plugin.operator import Info, Report
 from fiftyone_milvus.plugin.operators.search import Asked, Search
 
@@ -22,8 +22,7 @@ NEAREST = 1000
 _ALL = {"k": None, "max_distance": None, "reverse": False, "diverse": None}
 """Whatever restricts or orders the results other than their distance."""
 
-_KEPT = 8
-_known: OrderedDict[tuple[str, str], Array] = OrderedDict()
+_shown: Kept[Array] = Kept()
 
 
 class ChooseDistance(Search):
@@ -81,15 +80,15 @@ class ChooseDistance(Search):
 
     def _distances(self, ctx: Any, kept: searches.Search) -> Array:
         """Returns the distances of the nearest results, ascending."""
-        key = (str(ctx.dataset._doc.id), kept.key)
-        if key not in _known:
+
+        def compute() -> Array:
             asked = Asked.again(ctx, kept)
             params = {**asked.params, **_ALL, "k": NEAREST}
             found = self.find_in(ctx, kept, replace(asked, params=params))
-            _known[key] = np.sort(np.asarray(found["distances"], dtype=np.float64))
-            while len(_known) > _KEPT:
-                _known.popitem(last=False)
-        return _known[key]
+            return np.sort(np.asarray(found["distances"], dtype=np.float64))
+
+        index = ctx.dataset.load_brain_results(str(kept.params["brain_key"]))
+        return _shown.get(index, kept.key, compute)
 
 
 def _rounded(distance: float) -> float:
