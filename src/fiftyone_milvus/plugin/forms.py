@@ -194,7 +194,7 @@ def target_of(ctx: Any, default: str = "dataset") -> Any:
 
 
 def within(ctx: Any, default: str = "dataset") -> Place:
-    """Returns the place that :func:`target_of` has the samples of."""
+    """Returns the place of the samples that :func:`target_of` returns."""
     target, shown = target_name(ctx, default), searches.shown(ctx)
     if target == "dataset":
         return Place()

@@ -27,7 +27,7 @@ class Kept(Generic[T]):
         self._lock = threading.Lock()
 
     def get(self, index: Any, asked: Any, compute: Callable[[], T]) -> T:
-        """Returns a result that is kept, or computes it; others who ask meanwhile wait.
+        """Returns a kept result, or computes it; other threads that ask meanwhile wait.
 
         Args:
             index: the index that was asked

@@ -214,6 +214,6 @@ class MilvusOperator(foo.Operator):
 
 
 def from_app(ctx: Any) -> bool:
-    """Returns whether the App calls, and shows messages."""
+    """Returns whether the call comes from the App, which shows messages."""
     # Only the App names the operator in its request
     return "operator_uri" in (getattr(ctx, "request_params", None) or {}) and not ctx.delegated

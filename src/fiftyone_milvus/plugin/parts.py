@@ -1,4 +1,4 @@
-"""Parts of the data that a form lets one choose: what has a tag, a saved view, another index."""
+"""Parts of the data that a form offers: what has a tag, a saved view, another index."""
 
 from __future__ import annotations
 

@@ -72,11 +72,11 @@ class _Feedback(Search):
         return self.go_on(ctx, kept, asked)
 
     def first(self, ctx: Any, report: Report) -> dict[str, Any]:
-        """Does what is asked for where there is no search to go on from."""
+        """Runs where there is no search to go on from."""
         raise NotImplementedError
 
     def sides(self, chosen: queries.Selection) -> tuple[Sequence[str], Sequence[str]]:
-        """Returns the IDs of which there should be more, and those of which less."""
+        """Returns the IDs that results should resemble, and those that they should not."""
         raise NotImplementedError
 
 

@@ -162,7 +162,7 @@ class Search(MilvusOperator):
         return self.find(ctx, index, asked, Place.from_dict(kept.within).view(ctx.dataset))
 
     def go_on(self, ctx: Any, kept: searches.Search, asked: Asked) -> dict[str, Any]:
-        """Searches where a kept search did, and keeps that too, to be left to the same place."""
+        """Searches where a kept search did, and keeps the new search with the same places."""
         result = self.find_in(ctx, kept, asked)
         if from_app(ctx) and result["ids"]:
             places = [Place.from_dict(d) for d in (kept.within, kept.searched, kept.before)]
@@ -229,7 +229,7 @@ def keep(
     searched: Place,
     before: Place,
 ) -> None:
-    """Keeps a search among the recent ones, with where it can be left to."""
+    """Keeps a search among the recent ones, with the places that its user can go back to."""
     given = {n: v for n, v in asked.params.items() if n in searches.PARAMS and v}
     search = searches.Search(
         title=asked.title,

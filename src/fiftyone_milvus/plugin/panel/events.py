@@ -1,4 +1,4 @@
-"""The events of the panel: what they have in common."""
+"""What all events of the panel have in common."""
 
 from __future__ import annotations
 
