@@ -287,6 +287,9 @@ class MilvusServer:
     def _options(self) -> dict[str, Any]:
         # A killed server's sessions block its successor until they expire.
         options: dict[str, Any] = {"common.session.ttl": 10, "log.level": "warn"}
+        # Each message channel in use takes a percent of a core, idle or not; by default there are
+        # 16. All collections share these: as many as one test asks shards of one collection
+        options["rootCoord.dmlChannelNum"] = 4
         if self.kind == "auth":
             options["authorization_enabled"] = True
         if self.certificates is not None:
