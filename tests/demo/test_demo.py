@@ -18,22 +18,18 @@ from fiftyone_milvus import embedded
 from fiftyone_milvus.demo import digits, model, removal, tour
 from fiftyone_milvus.errors import InvalidInputError
 from fiftyone_milvus.index import MilvusSimilarityIndex
+from tests.support.trained import trained_once
 from tests.support.warm import WARM
 
 PROGRAM = str(Path(sys.executable).with_name("fiftyone-milvus"))
 
 
-def run(*command: str, exit_code: int = 0, **environment: str) -> str:
+def run(*command: str) -> str:
     done = subprocess.run(
-        command,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=280,
-        stdin=subprocess.DEVNULL,
+        command, capture_output=True, text=True, timeout=280, stdin=subprocess.DEVNULL
     )
-    assert done.returncode == exit_code, done.stdout + done.stderr
-    return done.stderr if exit_code else done.stdout
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
 @pytest.fixture(scope="module")
@@ -175,11 +171,13 @@ print(set(view.values("ground_truth.label")), "torch" in sys.modules)
     assert "{'seven'} False" in done.stdout, done.stderr
 
 
-def test_the_model_is_trained_again_where_its_weights_are_missing(demo: Any) -> None:
+def test_the_model_is_trained_again_where_its_weights_are_missing(demo: Any, common: Path) -> None:
     folder = Path(fo.config.model_zoo_dir) / "fiftyone-milvus"
     before = foz.load_zoo_model(model.NAME, cache=False).embed_prompt("seven")
     (folder / "digits-prompt.npz").unlink()
-    again = foz.load_zoo_model(model.NAME, cache=False).embed_prompt("seven")
+    # By another process than the demo's: this one, or one of other tests
+    with trained_once(common):
+        again = foz.load_zoo_model(model.NAME, cache=False).embed_prompt("seven")
     np.testing.assert_allclose(before, again, atol=1e-4)
 
 
@@ -285,15 +283,14 @@ def test_what_it_made_is_removed_and_nothing_else(
 
 def test_without_internet_the_zoo_is_one_line_of_error(tmp_path: Path) -> None:
     nowhere = "http://127.0.0.1:9"
-    error = run(
-        PROGRAM,
+    proxies = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), nowhere)
+    done = WARM.run(
+        "import sys; from fiftyone_milvus.cli import main; sys.exit(main())",
         *("demo", "--dataset", "quickstart", "--out", str(tmp_path)),
-        exit_code=1,
-        HTTP_PROXY=nowhere,
-        HTTPS_PROXY=nowhere,
-        http_proxy=nowhere,
-        https_proxy=nowhere,
+        env={**os.environ, **proxies},
     )
+    error = done.stderr
+    assert done.returncode == 1, done.stdout + error
     assert error.splitlines()[-1].startswith("Error: Can't load 'quickstart' from FiftyOne's zoo")
     assert "Traceback" not in error
     assert list(tmp_path.iterdir()) == []

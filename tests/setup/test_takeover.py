@@ -14,6 +14,7 @@ import pytest
 from fiftyone_milvus.errors import FiftyOneMilvusError
 from fiftyone_milvus.setup import takeover
 from tests.support.waiting import PATIENCE
+from tests.support.warm import WARM
 
 OURS = "fiftyone_milvus.backend.MilvusSimilarityConfig"
 BUILTIN = "fiftyone.brain.internal.core.milvus.MilvusSimilarityConfig"
@@ -96,7 +97,12 @@ def test_importing_the_package_takes_over_in_either_order(first: str, config_fil
 import {first}, fiftyone_milvus, fiftyone.brain as fob
 print(fob.brain_config.similarity_backends["milvus"]["config_cls"])
 """
-    assert run_python(code) == OURS
+    if first == "fiftyone_milvus":
+        assert run_python(code) == OURS
+        return
+    # Where FiftyOne is imported, and its Brain is not
+    done = WARM.run(code)
+    assert done.stdout.split() == [OURS], done.stderr
 
 
 def test_importing_the_package_does_not_import_fiftyone(config_file: Path) -> None:
@@ -302,12 +308,7 @@ BrainMethodConfig.from_dict({"cls": sys.argv[1], "type": "similarity"})
 def test_after_an_uninstall_without_disable(config_file: Path, capsys: Any) -> None:
     """What FiftyOne says then is on the page of troubleshooting, with a way back; enable warns."""
     takeover.enable()
-    done = subprocess.run(
-        [sys.executable, "-c", UNINSTALLED, OURS],
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-    )
+    done = WARM.run(UNINSTALLED, OURS)
     said = (done.stdout + done.stderr).splitlines()
     root = Path(__file__).parents[2]
     page = (root / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
