@@ -64,6 +64,7 @@ def children() -> list[int]:
     return [p.pid for p in found if "fiftyone_milvus.syncing.worker" in " ".join(p.cmdline())]
 
 
+@one_engine
 def test_all_processes_embed_and_a_lost_one_is_replaced(
     make: Any,
     dataset: Any,
@@ -100,6 +101,7 @@ def test_all_processes_embed_and_a_lost_one_is_replaced(
     assert not children()
 
 
+@one_engine
 def test_an_interruption_ends_the_processes_and_can_be_resumed(
     make: Any,
     dataset: Any,
