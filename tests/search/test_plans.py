@@ -139,7 +139,9 @@ def test_every_plan_gives_the_true_answer(indexed, vantage, plan, data):
     ):
         assert len(found.ids) == len(set(found.ids)) == min(k or COUNT, len(true))
         assert set(found.ids) <= set(true)
-        assert oracle.recall(found.ids, true, k or COUNT) >= 0.96
+        # 0.99 is promised of the mean of searches, which is below: one may miss one of ten
+        least = 0.9 if k == 10 else 0.96
+        assert oracle.recall(found.ids, true, k or COUNT) >= least
     else:
         oracle.check_ranking(found.ids, true, k, reported=found.distances)
 
