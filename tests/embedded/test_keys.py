@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
+from fiftyone_milvus.embedded.executor import live_rows
+from fiftyone_milvus.embedded.executor.parts import Part
 from fiftyone_milvus.embedded.storage import keys
 from fiftyone_milvus.embedded.storage.keys import AnyKeys, Finder, ObjectIdKeys, ObjectIds
 
@@ -110,3 +113,38 @@ def test_segments_with_keys_in_common(first_new):
                     some[earlier][row] for row in mine.tolist()
                 ]
                 assert not both or (earlier, later) in found
+
+
+def test_keys_are_not_looked_up_among_those_of_another_time(monkeypatch):
+    segment = keys.of_column(column(IDS[:3000]))
+    asked = ObjectIds.of(["00000001" + "0" * 16, "f" * 24])
+    assert segment.rows(asked).tolist() == [-1, -1]
+    monkeypatch.setattr(ObjectIdKeys, "rows_of", None)
+    assert segment.rows(asked[:1]).tolist() == [-1]
+    assert segment.rows(list(asked[1:])).tolist() == [-1]
+
+
+def test_the_keys_of_a_write_are_read_once_for_all_segments(monkeypatch):
+    ids = [IDS[start : start + 1000] for start in range(0, 5000, 1000)]
+    parts = [Part(keys.of_column(column(some)), np.arange(1000, dtype=np.uint64)) for some in ids]
+    parts.append(Part(AnyKeys([*ids[0][:3], "short"]), np.arange(4, dtype=np.uint64)))
+    read, plain = [], keys._unhex
+    monkeypatch.setattr(keys, "_unhex", lambda text: read.append(text) or plain(text))
+    dead = defaultdict(set)
+    # Newer than the rows of the first, and of the last of them; older than that of the third
+    live_rows._mark_older(parts, {IDS[2]: 5000, IDS[2010]: 7, IDS[4500]: 5000}, dead)
+    assert {parts.index(part): rows for part, rows in dead.items() if rows} == {
+        0: {2},
+        4: {500},
+        5: {2},
+    }
+    assert len(read) == 1
+
+
+def test_segments_of_different_times_have_no_keys_in_common():
+    of_time = [[f"{time:08x}{i:016x}" for i in range(50)] for time in (1, 2, 3)]
+    segments = [keys.of_column(column(ids)) for ids in [*of_time, [*of_time[1][:3], "f" * 24]]]
+    assert list(keys.pairs(segments[:3], 2)) == []
+    # The last begins in the time of the second, and ends after the third
+    assert list(keys.pairs(segments, 3)) == [(1, 3), (2, 3)]
+    assert [len(rows) for rows in keys.shared(segments[1], segments[3])] == [3, 3]

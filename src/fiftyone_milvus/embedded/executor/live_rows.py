@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -225,16 +225,13 @@ def _build(col: Any, old: View | None, all_segments: list[Any], manifest_version
             if seq < seen_seq:
                 break  # older deletes are done: new entries are appended at the dict's end
             deleted[pk] = seq
-        for live in segments:
-            _mark_older(live.part, inserted, dead)
-        for live in (*segments, *blocks):
-            _mark_older(live.part, deleted, dead)
+        _mark_older([live.part for live in segments], inserted, dead)
+        _mark_older([live.part for live in (*segments, *blocks)], deleted, dead)
         if new:
             inserted = {pk: position[2] for pk, position in memtable._pk_index.items()}
             deleted = {pk: seq for pk, (seq, _partition) in memtable._delete_index.items()}
-            for part in new:
-                _mark_older(part, inserted, dead)
-                _mark_older(part, deleted, dead)
+            _mark_older(new, inserted, dead)
+            _mark_older(new, deleted, dead)
     if new:
         compared = [p.part for p in segments if p.part not in new]
         first_new = len(compared)
@@ -242,8 +239,7 @@ def _build(col: Any, old: View | None, all_segments: list[Any], manifest_version
         for one, other in keys.pairs([part.keys for part in compared], first_new):
             _mark_older_of_two(compared[one], compared[other], dead)
     if new or old is None or old.memtable is not memtable:
-        for live in segments:
-            _mark_older(live.part, col._delta_index._map, dead)
+        _mark_older([live.part for live in segments], col._delta_index._map, dead)
 
     parts = tuple(p.without(dead.get(p.part, ()), len(p.part)) for p in (*segments, *blocks))
     view = View(parts, memtable, batches, col._next_seq, manifest_version)
@@ -276,13 +272,18 @@ def _add_batches(
     return new_pks
 
 
-def _mark_older(part: Part, newer: Mapping[Any, int], dead: _Dead) -> None:
+def _mark_older(parts: Iterable[Part], newer: Mapping[Any, int], dead: _Dead) -> None:
     """Marks the rows whose key has a higher sequence number in ``newer``."""
-    if newer:
-        rows = part.keys.rows(list(newer))
+    if not newer:
+        return
+    listed = list(newer)
+    # Read once: each write is looked up in all segments
+    asked = keys.ObjectIds.of(listed) or listed
+    seqs = np.fromiter(newer.values(), dtype=np.uint64, count=len(newer))
+    for part in parts:
+        rows = part.keys.rows(asked if isinstance(part.keys, keys.ObjectIdKeys) else listed)
         found = np.flatnonzero(rows >= 0)
         if len(found):
-            seqs = np.fromiter(newer.values(), dtype=np.uint64, count=len(newer))
             rows = rows[found]
             dead[part].update(rows[seqs[found] > part.seqs[rows]].tolist())
 

@@ -26,11 +26,24 @@ class ObjectIds(Sequence[str]):
 
     Args:
         packed: a ``num_ids x 12`` uint8 array
+
+    Attributes:
+        range: see :func:`_range`
     """
 
     def __init__(self, packed: npt.NDArray[np.uint8]) -> None:
         self.packed = packed
         self.hashes = _hashes(packed)
+        self.range = _range(packed)
+
+    @classmethod
+    def of(cls, keys: Sequence[Any]) -> ObjectIds | None:
+        """Returns keys as object IDs; None unless all are."""
+        if not all(type(key) is str and len(key) == _DIGITS for key in keys):
+            return None
+        text = "".join(keys)
+        packed = _unhex(text.encode()) if text.isascii() else None
+        return None if packed is None else cls(packed)
 
     @classmethod
     def of_list(cls, text: str) -> ObjectIds | None:
@@ -122,6 +135,9 @@ class ObjectIdKeys:
     Args:
         packed: a ``num_rows x 12`` uint8 array
         hashes: an uint64 array of ``num_rows`` :func:`_hashes`, without repetitions
+
+    Attributes:
+        range: see :func:`_range`
     """
 
     unique = True
@@ -130,6 +146,7 @@ class ObjectIdKeys:
         self.packed = packed
         self._order = np.argsort(hashes).astype(np.int32)
         self.hashes = hashes[self._order]
+        self.range = _range(packed)
 
     @classmethod
     def of(cls, column: pa.ChunkedArray) -> ObjectIdKeys | None:
@@ -146,18 +163,17 @@ class ObjectIdKeys:
 
     def rows(self, keys: Sequence[Any]) -> Rows:
         """See :meth:`Keys.rows`."""
-        if isinstance(keys, ObjectIds):
-            return self.rows_of(keys.packed, keys.hashes)
-        if all(type(key) is str and len(key) == _DIGITS for key in keys):
-            text = "".join(keys)
-            if text.isascii() and (asked := _unhex(text.encode())) is not None:
-                return self.rows_of(asked, _hashes(asked))
+        asked = keys if isinstance(keys, ObjectIds) else ObjectIds.of(keys)
+        if asked is not None:
+            if _are_apart(self.range, asked.range):
+                return np.full(len(asked), -1, dtype=np.int64)
+            return self.rows_of(asked.packed, asked.hashes)
         found = np.full(len(keys), -1, dtype=np.int64)
         for number, key in enumerate(keys):
             if type(key) is str and len(key) == _DIGITS and key.isascii():
-                asked = _unhex(key.encode())
-                if asked is not None:
-                    found[number] = self.rows_of(asked, _hashes(asked))[0]
+                packed = _unhex(key.encode())
+                if packed is not None:
+                    found[number] = self.rows_of(packed, _hashes(packed))[0]
         return found
 
     def rows_of(self, packed: npt.NDArray[np.uint8], hashes: npt.NDArray[np.uint64]) -> Rows:
@@ -269,6 +285,13 @@ def pairs(keys: Sequence[Keys], first_new: int) -> Iterable[tuple[int, int]]:
         return
     for later in new:
         for earlier in range(later):
+            one, other = keys[earlier], keys[later]
+            if (
+                isinstance(one, ObjectIdKeys)
+                and isinstance(other, ObjectIdKeys)
+                and _are_apart(one.range, other.range)
+            ):
+                continue
             yield earlier, later
 
 
@@ -297,6 +320,19 @@ def _unhex(text: Any) -> npt.NDArray[np.uint8] | None:
         return None
     packed: npt.NDArray[np.uint8] = np.left_shift(digits[::2], 4) | digits[1::2]
     return packed.reshape(-1, _BYTES)
+
+
+def _range(packed: npt.NDArray[np.uint8]) -> tuple[int, int]:
+    """The first eight bytes of the lowest and the highest: object IDs begin with their time."""
+    if not len(packed):
+        return 1, 0
+    first = np.ascontiguousarray(packed[:, :8]).view(">u8")
+    return int(first.min()), int(first.max())
+
+
+def _are_apart(one: tuple[int, int], other: tuple[int, int]) -> bool:
+    """Whether two ranges have nothing in common, as of what was made one after the other."""
+    return one[1] < other[0] or other[1] < one[0]
 
 
 def _hashes(packed: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint64]:
