@@ -7,6 +7,7 @@ is faster than codes; and many queries share the lists that are read.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -51,7 +52,10 @@ def search(
     """
     hits = Hits(np.full((len(queries), k), -1), np.zeros((len(queries), k), np.float32))
     left = []
-    tables = list(threads.map(lambda part: _Table(part, field, metric), parts))
+    # As few tasks as there are threads, which take turns with Python's lock
+    shares = [parts[i::THREADS] for i in range(THREADS) if parts[i::THREADS]]
+    several = threads.map(lambda some: [_Table(part, field, metric) for part in some], shares)
+    tables = list(itertools.chain.from_iterable(several))
     for start in range(0, len(queries), _CHUNK):
         some = slice(start, start + _CHUNK)
         left.append(start + _search(tables, queries[some], k, hits.rows[some], hits.scores[some]))
@@ -64,10 +68,7 @@ class _Table:
     def __init__(self, part: Coded, field: str, metric: str) -> None:
         self.part, self.metric, self.lists = part, metric, part.codes.lists
         self._field = field
-        self.sizes = self.lists.sizes
-        if part.allowed is not None:
-            inside = self.lists.list_of[part.allowed]
-            self.sizes = np.bincount(inside, minlength=len(self.sizes))
+        self.sizes = self.lists.sizes if part.allowed is None else self.lists.counts(part.allowed)
 
     def scores(self, number: int, queries: Floats) -> tuple[Rows, Floats]:
         """Compares the rows of a list; returns their row numbers and the scores of each query."""
@@ -193,7 +194,6 @@ def _compare(tables: list[_Table], queries: Floats, needed: Mask, best: _Best) -
             found.append((asking[which], rows[where], scores[which, where]))
         return found
 
-    # As few tasks as there are threads, which take turns with Python's lock
     shares = [tasks[i::THREADS] for i in range(THREADS) if tasks[i::THREADS]]
     several = [one for found in threads.map(compare, shares) for one in found]
     if not several:

@@ -63,11 +63,18 @@ class Lists:
         """The number of rows of each list, int64."""
         return np.diff(self.ends, prepend=0)
 
-    @functools.cached_property
-    def list_of(self) -> npt.NDArray[Any]:
-        """The list of each row, in the smallest type of integers that holds it."""
-        found = np.empty(len(self.rows), np.min_scalar_type(len(self.ends)))
-        found[self.rows] = np.repeat(np.arange(len(self.ends), dtype=found.dtype), self.sizes)
+    def counts(self, allowed: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+        """The number of allowed rows of each list, int64.
+
+        Args:
+            allowed: which rows are, a boolean array
+        """
+        found = np.zeros(len(self.ends), np.int64)
+        some = self.sizes > 0
+        if some.any():
+            # Of all rows in the lists' order: to choose the allowed ones takes six times as long
+            inside = allowed.view(np.uint8).take(self.rows)
+            found[some] = np.add.reduceat(inside, self.starts[some], dtype=np.int32)
         return found
 
     def bounds(self, queries: Floats, metric: str) -> tuple[Floats, Floats]:
