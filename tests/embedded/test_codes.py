@@ -25,6 +25,7 @@ from tests.support.waiting import wait_until
 from .test_executor import Engine
 
 ROWS, DIM = 6000, 32
+HALF = ROWS // 2
 
 
 class Rows(Part):
@@ -97,12 +98,13 @@ def always() -> bool:
 
 @pytest.fixture(scope="module")
 def made():
-    cache: dict[tuple[str, str], codes.Codes | None] = {}
+    cache: dict[tuple[str, str, int, int], codes.Codes | None] = {}
 
-    def make(kind: str, metric: str) -> codes.Codes | None:
-        if (kind, metric) not in cache:
-            cache[kind, metric] = codes.build(data(kind), metric, always)
-        return cache[kind, metric]
+    def make(kind: str, metric: str, start: int = 0, stop: int = ROWS) -> codes.Codes | None:
+        key = (kind, metric, start, stop)
+        if key not in cache:
+            cache[key] = codes.build(data(kind)[start:stop], metric, always)
+        return cache[key]
 
     return make
 
@@ -113,16 +115,34 @@ def without_lists(monkeypatch):
     monkeypatch.setattr(near_lists, "_SHARE_OF_BATCH", -1)
 
 
-@pytest.mark.parametrize("way", ["codes", "lists", "lists of a batch"])
+@pytest.fixture
+def many_parts(monkeypatch):
+    """All are many rows, and one part of two is looked at first."""
+    monkeypatch.setattr(candidates, "_MANY_ROWS", 0)
+    monkeypatch.setattr(candidates, "_SAMPLED", 2)
+    monkeypatch.setattr(candidates, "_FIRST", 64)
+
+
+def halves(vectors: np.ndarray, found: list[codes.Codes], allowed: np.ndarray | None):
+    for start, some in zip((0, HALF), found, strict=True):
+        part = LivePart(Rows(vectors[start : start + HALF]), HALF, None)
+        mask = None if allowed is None else allowed[start : start + HALF]
+        yield Coded(part, start, mask, some)
+
+
+@pytest.mark.parametrize("way", ["codes", "codes of many parts", "lists", "lists of a batch"])
 @pytest.mark.parametrize("metric", ["COSINE", "IP", "L2"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_recall(made, kind, metric, way, request, monkeypatch):
-    if way == "codes":
+    if way.startswith("codes"):
         request.getfixturevalue("without_lists")
     monkeypatch.setattr(near_lists, "_FIRST", 64)
-    count = 3 if way == "lists" else 9
-    vectors, found = data(kind), made(kind, metric)
-    if found is None:
+    count = 3 if way in ("lists", "codes of many parts") else 9
+    vectors, several = data(kind), [made(kind, metric)]
+    if way == "codes of many parts":
+        request.getfixturevalue("many_parts")
+        several = [made(kind, metric, 0, HALF), made(kind, metric, HALF, ROWS)]
+    if None in several:
         assert kind in ("lengths", "outliers", "zeros")  # which codes say too little about
         return
     rng = np.random.default_rng(2)
@@ -136,8 +156,9 @@ def test_recall(made, kind, metric, way, request, monkeypatch):
     far[order[ROWS // 2 :]] = True  # what is far from the queries
     for allowed in (None, rng.random(ROWS) < 0.3, far):
         mask = np.ones(ROWS, dtype=bool) if allowed is None else allowed
-        part = LivePart(Rows(vectors), ROWS, None)
-        parts = [Coded(part, 0, allowed, found)]
+        parts = [Coded(LivePart(Rows(vectors), ROWS, None), 0, allowed, several[0])]
+        if len(several) > 1:
+            parts = list(halves(vectors, several, allowed))
         for k in (1, 25, 150):
             hits = candidates.search(parts, "vector", queries, k, metric)
             assert hits.rows.shape == (count, k)
@@ -151,6 +172,40 @@ def test_recall(made, kind, metric, way, request, monkeypatch):
             # With ties, any of them
             enough = mine >= best[:, -1:] - 1e-6 * size
             assert enough.mean() >= 0.99, (kind, metric, k, enough.mean())
+
+
+@pytest.mark.parametrize("is_alike", [True, False])
+def test_codes_of_many_parts_are_read_once(made, without_lists, many_parts, monkeypatch, is_alike):
+    """Where many rows seem as near as the nearest; and again where one part has other rows."""
+    vectors = data("uniform")
+    several = [made("uniform", "COSINE", 0, HALF), made("uniform", "COSINE", HALF, ROWS)]
+    monkeypatch.setattr(candidates, "_POOL", 256)
+    monkeypatch.setattr(candidates, "_LEAST", 16)
+    read: list[str] = []
+    for name in ("search", "search_above"):
+        plain = getattr(codes.Codes, name)
+
+        def reading(self, *args, name=name, plain=plain):
+            read.append(f"{name} {next(n for n, some in enumerate(several) if some is self)}")
+            return plain(self, *args)
+
+        monkeypatch.setattr(codes.Codes, name, reading)
+    rng = np.random.default_rng(7)
+    queries = scan.normalize(rng.standard_normal((3, DIM)).astype(np.float32))
+    scores = exact_scores(vectors, queries, "COSINE")
+    for query, exact in zip(queries, scores, strict=True):
+        # What is far from the query, but for the first part where this is not like the other
+        allowed = exact < np.median(exact)
+        if not is_alike:
+            allowed[:HALF] = True
+        parts = list(halves(vectors, several, allowed))
+        hits = candidates.search(parts, "vector", query[None], 10, "COSINE")
+        best = -np.sort(-np.where(allowed, exact, -np.inf))[:10]
+        assert np.allclose(hits.scores[0], best, atol=1e-5)
+        above = [name for name in read if name.startswith("search_above")]
+        assert [name for name in read if name not in above] == ["search 0"]
+        assert len(above) == 2 or (not is_alike and len(above) == 4)
+        read.clear()
 
 
 def test_lists_that_are_far_are_not_read(made):
@@ -167,6 +222,15 @@ def test_lists_that_are_far_are_not_read(made):
     tops = np.maximum.reduceat(exact[:, found.lists.rows], found.lists.starts, axis=1)
     assert (tops <= bounds + 1e-6).mean() > 0.98
     assert sorted(found.lists.rows.tolist()) == list(range(ROWS))
+
+
+@pytest.mark.parametrize("ends", [[3, 3, 7, 10], [0, 4, 10, 10]])
+def test_allowed_rows_of_each_list(ends):
+    rows = np.random.default_rng(8).permutation(10).astype(np.int32)
+    several = Lists(np.zeros((4, 2), "f4"), np.ones(4, "f4"), rows, np.array(ends), 0.0, 0.0)
+    for allowed in (np.arange(10) % 3 > 0, np.zeros(10, bool), np.ones(10, bool)):
+        inside = [allowed[some].sum() for some in np.split(rows, ends[:-1])]
+        assert several.counts(allowed).tolist() == inside
 
 
 @pytest.mark.parametrize("count", [1, 9])

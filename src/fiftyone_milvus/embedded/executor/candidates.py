@@ -9,6 +9,7 @@ the filter and ``k``, and needs no tuning.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import time
 from collections.abc import Callable, Sequence
@@ -27,8 +28,10 @@ CERTAINTY = 4.0
 
 #: Estimates that are asked for: of each query over all parts, and at least of each part.
 _POOL, _LEAST = 4_096, 256
-#: Of so many rows, twice as many estimates at once.
-_MANY_ROWS = 500_000
+#: Of so many rows, every eighth part says first how good the best estimates of all are about.
+_MANY_ROWS, _SAMPLED = 500_000, 8
+#: Errors may be larger than these parts say.
+_MARGIN = 1.15
 #: Rows that are compared first; then twice as many, and so on.
 _FIRST = 512
 #: So few are not divided among threads.
@@ -62,7 +65,7 @@ class Coded:
     allowed: Mask | None
     codes: Codes
 
-    @property
+    @functools.cached_property
     def count(self) -> int:
         """The number of rows that may be found."""
         return self.part.rows if self.allowed is None else int(np.count_nonzero(self.allowed))
@@ -124,18 +127,68 @@ def search(parts: Sequence[Coded], field: str, queries: Floats, k: int, metric: 
 def _search_chunk(parts: Sequence[Coded], field: str, queries: Floats, k: int, metric: str) -> Hits:
     hits = Hits(np.full((len(queries), k), -1), np.zeros((len(queries), k), dtype=np.float32))
     left = np.arange(len(queries))
-    # Of few queries, more at once: to read many codes again takes longer. Of many, few are left
-    is_long = len(queries) <= FEW_QUERIES and sum(part.part.rows for part in parts) > _MANY_ROWS
-    pool = max(_POOL, 8 * k) * (2 if is_long else 1)
-    for size in (pool, 8 * pool):
+    pool = max(_POOL, 8 * k)
+    sizes = [pool, 8 * pool]
+    is_long = len(parts) > 1 and sum(part.part.rows for part in parts) > _MANY_ROWS
+    if is_long and len(queries) <= FEW_QUERIES:
+        # To read many codes twice takes longest
+        left = left[~_search_within(parts, field, queries, k, metric, hits)]
+        sizes = [16 * pool]
+    for size in sizes if len(left) else ():
         found = _Found.of(parts, queries[left], max(_LEAST, 2 * k, 2 * size // len(parts)), size)
-        sure = _compared(found, parts, field, queries[left], k, metric, hits, left)
+        sure, _ = _compared(found, parts, field, queries[left], k, metric, hits, left)
         left = left[~sure]
         if not len(left):
-            return hits
-    exact = _scanned(parts, field, queries[left], k, metric)
-    hits.rows[left], hits.scores[left] = exact.rows, exact.scores
+            break
+    if len(left):
+        exact = _scanned(parts, field, queries[left], k, metric)
+        hits.rows[left], hits.scores[left] = exact.rows, exact.scores
     return hits
+
+
+def _search_within(
+    parts: Sequence[Coded], field: str, queries: Floats, k: int, metric: str, hits: Hits
+) -> Mask:
+    """Compares all rows whose estimates are above a limit, which some of the parts tell.
+
+    So all codes are read once, also where many estimates are as good as the best. A limit that is
+    too high is found out by :func:`_compared`.
+
+    Returns:
+        for which queries the hits suffice, a boolean array
+    """
+    some = parts[::_SAMPLED]
+    share = sum(part.count for part in some) / sum(part.count for part in parts)
+    rank = int(1.5 * k * share) + 2
+    sure = np.zeros(len(queries), dtype=bool)
+    if sum(part.count for part in some) < 2 * max(_FIRST, 4 * rank):
+        return sure
+    for number, query in enumerate(queries):
+        one = query[None]
+        size = max(_FIRST // _SAMPLED, 4 * rank) + sum(len(part.codes.outliers) for part in some)
+        first = _Found.of(some, one, max(_LEAST, size), size)
+        scores = _scores(some, field, one, first.rows, metric)
+        known = np.isfinite(first.estimates)
+        errors = np.subtract(scores, first.estimates, where=known, out=np.zeros(scores.shape))
+        kth = -np.partition(-scores, rank - 1, axis=1)[:, rank - 1]
+        least = np.array([-np.inf], np.float32)
+        for _ in range(2):
+            # The errors of near rows may be larger, and these may be all above the limit
+            above = known & (first.estimates > least)
+            error = np.square(errors[above]).mean() if above.any() else np.inf
+            least = kth - np.float32(_MARGIN * CERTAINTY * np.sqrt(error))
+        # Again where these parts are not like the others
+        for _ in range(2):
+            if not np.isfinite(least[0]):
+                break
+            found = _Found.above(parts, one, least[0], 16 * max(_POOL, 8 * k))
+            if found.rows.shape[1] < k:
+                break
+            place = np.array([number])
+            sure[place], least = _compared(found, parts, field, one, k, metric, hits, place)
+            if sure[number]:
+                break
+    return sure
 
 
 def _scanned(parts: Sequence[Coded], field: str, queries: Floats, k: int, metric: str) -> Hits:
@@ -162,9 +215,20 @@ class _Found:
 
     @classmethod
     def of(cls, parts: Sequence[Coded], queries: Floats, depth: int, size: int) -> _Found:
+        return cls._merged(parts, lambda part: _estimates(part, queries, depth), size)
+
+    @classmethod
+    def above(cls, parts: Sequence[Coded], query: Floats, least: np.float32, size: int) -> _Found:
+        """What codes say about the rows whose estimates are above ``least``, of one query."""
+        return cls._merged(parts, lambda part: _estimates_above(part, query, least), size)
+
+    @classmethod
+    def _merged(
+        cls, parts: Sequence[Coded], estimate: Callable[[Coded], _Found], size: int
+    ) -> _Found:
         # As few tasks as there are threads, which take turns with Python's lock
         shares = [parts[i::THREADS] for i in range(THREADS) if parts[i::THREADS]]
-        several = threads.map(lambda some: [_estimates(p, queries, depth) for p in some], shares)
+        several = threads.map(lambda some: [estimate(part) for part in some], shares)
         found = list(itertools.chain.from_iterable(several))
         estimates = np.concatenate([f.estimates for f in found], axis=1)
         rows = np.concatenate([f.rows for f in found], axis=1)
@@ -187,13 +251,22 @@ def _estimates(part: Coded, queries: Floats, depth: int) -> _Found:
     unseen = estimates[:, -1] if depth < count else np.full(len(queries), -np.inf, np.float32)
     # Fewer rows than there are: any of the others may be near
     unseen = np.where(rows[:, -1] < 0, np.float32(np.inf), unseen)
+    return _with_outliers(part, rows, estimates, unseen)
+
+
+def _estimates_above(part: Coded, query: Floats, least: np.float32) -> _Found:
+    estimates, rows = part.codes.search_above(query, least, part.allowed)
+    return _with_outliers(part, rows[None], estimates[None], np.array([least]))
+
+
+def _with_outliers(part: Coded, rows: Rows, estimates: Floats, unseen: Floats) -> _Found:
     outliers = part.codes.outliers
     if part.allowed is not None:
         outliers = outliers[part.allowed[outliers]]
     if len(outliers):
         again = np.isin(rows, outliers)
         rows, estimates = np.where(again, -1, rows), np.where(again, -np.inf, estimates)
-        added = np.broadcast_to(outliers, (len(queries), len(outliers)))
+        added = np.broadcast_to(outliers, (len(rows), len(outliers)))
         rows = np.concatenate([added, rows], axis=1)
         infinite = np.full(added.shape, np.inf, dtype=np.float32)
         estimates = np.concatenate([infinite, estimates], axis=1)
@@ -209,7 +282,7 @@ def _compared(
     metric: str,
     hits: Hits,
     places: Rows,
-) -> Mask:
+) -> tuple[Mask, Floats]:
     """Compares what was found exactly, until the rest can't matter.
 
     Args:
@@ -223,10 +296,12 @@ def _compared(
         places: the rows of ``hits`` that are those of the queries
 
     Returns:
-        for which queries the hits suffice, a boolean array
+        for which queries the hits suffice, a boolean array; and of the others, the estimate above
+        which all rows would be enough as far as is known, a float array
     """
     total = found.rows.shape[1]
     sure = np.zeros(len(queries), dtype=bool)
+    least = np.zeros(len(queries), np.float32)
     active = np.arange(len(queries))
     scores = np.full((len(queries), 0), -np.inf, dtype=np.float32)
     errors, compared = np.zeros(len(queries)), np.zeros(len(queries))
@@ -255,10 +330,11 @@ def _compared(
             best = scan.ordered(shown, _milvus(scores[done], metric), k, metric)
             hits.rows[places[ended]], hits.scores[places[ended]] = best.rows, best.scores
             sure[active[enough]] = True
+            least[ended] = (kth - _MARGIN * spread)[done]
             active, scores = active[~done], scores[~done]
             errors, compared = errors[~done], compared[~done]
         if not len(active):
-            return sure
+            return sure, least
         end = min(total, 2 * end)
 
 

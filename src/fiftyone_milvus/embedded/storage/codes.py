@@ -82,16 +82,41 @@ class Codes:
             row numbers, int64, -1 where there are fewer. Under ``L2``, a score is the squared
             distance times -1
         """
+        params = self._parameters(allowed)
+        found = self.index.search(np.ascontiguousarray(queries), count, params=params)
+        scores, rows = found[0], found[1].astype(np.int64)
+        scores = -scores if self.metric == "L2" else scores
+        return np.where(rows < 0, -np.inf, scores + np.float32(self.offset)), rows
+
+    def search_above(
+        self, query: Floats, least: np.float32, allowed: npt.NDArray[np.bool_] | None
+    ) -> tuple[Floats, npt.NDArray[np.int64]]:
+        """Returns all rows that seem nearer than a limit.
+
+        Args:
+            query: a ``1 x num_dims`` float32 array; of length one under ``COSINE``
+            least: the estimated score that rows must exceed, as in :meth:`search`
+            allowed: which rows may be found; None for all
+
+        Returns:
+            estimated scores, a float32 array, in no order; and row numbers, int64
+        """
+        limit = float(least) - self.offset
+        found = self.index.range_search(
+            np.ascontiguousarray(query),
+            -limit if self.metric == "L2" else limit,
+            params=self._parameters(allowed),
+        )
+        scores = -found[1] if self.metric == "L2" else found[1]
+        return scores + np.float32(self.offset), found[2].astype(np.int64)
+
+    def _parameters(self, allowed: npt.NDArray[np.bool_] | None) -> Any:
         faiss = _faiss()
         options: dict[str, Any] = {"nprobe": 1}
         if allowed is not None:
             bits = np.packbits(allowed, bitorder="little")
             options["sel"] = faiss.IDSelectorBitmap(bits)
-        params = faiss.SearchParametersIVF(**options)
-        found = self.index.search(np.ascontiguousarray(queries), count, params=params)
-        scores, rows = found[0], found[1].astype(np.int64)
-        scores = -scores if self.metric == "L2" else scores
-        return np.where(rows < 0, -np.inf, scores + np.float32(self.offset)), rows
+        return faiss.SearchParametersIVF(**options)
 
 
 class StoppedError(Exception):
