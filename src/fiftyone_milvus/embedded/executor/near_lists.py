@@ -185,10 +185,13 @@ def _compare(tables: list[_Table], queries: Floats, needed: Mask, best: _Best) -
         for number in np.flatnonzero(needed[:, start : start + len(table.sizes)].any(axis=0))
     ]
 
+    # Those of a list side by side, as they are read list by list
+    by_list = np.ascontiguousarray(needed.T)
+
     def compare(some: list[tuple[_Table, int, int]]) -> list[tuple[Rows, Rows, Floats]]:
         found = []
         for table, number, column in some:
-            asking = np.flatnonzero(needed[:, column])
+            asking = np.flatnonzero(by_list[column])
             rows, scores = table.scores(number, queries[asking])
             which, where = np.nonzero(scores >= best.least[asking][:, None])
             found.append((asking[which], rows[where], scores[which, where]))
