@@ -16,7 +16,6 @@ import logging
 import mmap
 import os
 import threading
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from fiftyone_milvus.embedded.storage import block_checksums
+from fiftyone_milvus.embedded.storage.crc import crc32
 
 logger = logging.getLogger(__name__)
 
@@ -138,7 +138,7 @@ def of_file(file: Path) -> tuple[int, int]:
     view = memoryview(block)
     with file.open("rb", buffering=0) as stream:
         while count := stream.readinto(block):
-            crc = zlib.crc32(view[:count], crc)
+            crc = crc32(view[:count], crc)
             size += count
     return size, crc
 
@@ -195,7 +195,7 @@ def _snapshots(
 def _read(file: Path) -> Checksums | None:
     try:
         crc, _, text = file.read_bytes().partition(b"\n")
-        if int(crc, 16) == zlib.crc32(text):
+        if int(crc, 16) == crc32(text):
             return Checksums(**json.loads(text))
         logger.warning("'%s' is damaged; the other copy is used", file)
     except FileNotFoundError:
@@ -213,7 +213,7 @@ def _write(folder: Path, new: Checksums, old: Checksums | None) -> None:
     for file in copies(folder):
         if file.parent != folder:
             file.parent.mkdir(exist_ok=True)
-        write_whole(file, b"%08x\n" % zlib.crc32(text) + text)
+        write_whole(file, b"%08x\n" % crc32(text) + text)
 
 
 def write_whole(file: Path, content: bytes) -> None:

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import json
 import logging
-import zlib
 from pathlib import Path
 
 from fiftyone_milvus.embedded.storage import quarantine
 from fiftyone_milvus.embedded.storage.checksums import write_whole
+from fiftyone_milvus.embedded.storage.crc import crc32
 from fiftyone_milvus.embedded.storage.verification import DamagedError
 
 logger = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ def record(file: Path) -> None:
             time, content = now = file.stat().st_mtime_ns, file.read_bytes()
             if _read(_path(file)) != (_database(file), now):
                 text = f"{time} {_database(file)}\n".encode() + content
-                write_whole(_path(file), b"%08x\n" % zlib.crc32(text) + text)
+                write_whole(_path(file), b"%08x\n" % crc32(text) + text)
     except OSError as error:
         logger.warning("there is no copy of '%s': %s", file, error)
 
@@ -109,7 +109,7 @@ def _read(path: Path) -> tuple[str, tuple[int, bytes] | None]:
     """A copy, with the database that it is of; None if it is damaged or gone."""
     try:
         crc, _, text = path.read_bytes().partition(b"\n")
-        if int(crc, 16) == zlib.crc32(text):
+        if int(crc, 16) == crc32(text):
             head, _, content = text.partition(b"\n")
             time, _, database = head.decode().partition(" ")
             return database, (int(time), content)

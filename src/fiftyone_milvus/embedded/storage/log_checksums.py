@@ -11,12 +11,12 @@ import contextlib
 import dataclasses
 import os
 import re
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from fiftyone_milvus.embedded.internals import Replacements
+from fiftyone_milvus.embedded.storage.crc import crc32
 
 KINDS = ("data", "delta")
 
@@ -69,7 +69,7 @@ def read(file: Path) -> Iterator[Record]:
     for line in file.read_bytes().splitlines():
         text, _, check = line.rpartition(b" ")
         with contextlib.suppress(ValueError):
-            if int(check, 16) == zlib.crc32(text, whose):
+            if int(check, 16) == crc32(text, whose):
                 kind, start, end, rows, crc = text.decode("ascii").split()
                 yield Record(kind, int(start), int(end), int(rows), int(crc, 16))
 
@@ -77,12 +77,12 @@ def read(file: Path) -> Iterator[Record]:
 def is_intact(record: Record, log: bytes) -> bool:
     """Whether a log still has a record."""
     part = memoryview(log)[record.start : record.end]
-    return len(part) == record.end - record.start and zlib.crc32(part) == record.crc
+    return len(part) == record.end - record.start and crc32(part) == record.crc
 
 
 def crc_of(part: bytes) -> int:
     """The checksum of a record's bytes."""
-    return zlib.crc32(part)
+    return crc32(part)
 
 
 def discard_obsolete(folder: Path) -> None:
@@ -148,9 +148,9 @@ def _append(file: Path, line: bytes) -> None:
 
 def _whose(file: Path) -> int:
     # So that the lines of another log, put here, count for nothing
-    return zlib.crc32(f"{file.parent.parent.name}/{file.name}".encode())
+    return crc32(f"{file.parent.parent.name}/{file.name}".encode())
 
 
 def _line(record: Record, file: Path) -> bytes:
     text = f"{record.kind} {record.start} {record.end} {record.rows} {record.crc:08x}".encode()
-    return text + b" %08x\n" % zlib.crc32(text, _whose(file))
+    return text + b" %08x\n" % crc32(text, _whose(file))

@@ -11,7 +11,6 @@ import importlib
 import json
 import logging
 import os
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from fiftyone_milvus.embedded.storage.crc import crc32
 from fiftyone_milvus.embedded.storage.fsync import fsync_file
 
 logger = logging.getLogger(__name__)
@@ -81,7 +81,7 @@ def save(
         whole = {**about, "segment": _of_segment(seqs), "starts": starts, "crc": _crc(draft)}
         with draft.open("ab") as stream:
             text = json.dumps(whole).encode()
-            stream.write(text + len(text).to_bytes(8, "little") + b"%08x" % zlib.crc32(text))
+            stream.write(text + len(text).to_bytes(8, "little") + b"%08x" % crc32(text))
         fsync_file(str(draft))
         draft.replace(file)
     except (OSError, RuntimeError) as error:
@@ -109,7 +109,7 @@ def load(file: Path, seqs: Seqs, asked: Mapping[str, Any]) -> Sidecar | None:
             stream.seek(-16 - size, os.SEEK_END)
             end = stream.tell()
             text = stream.read(size)
-        if zlib.crc32(text) != int(tail[8:], 16):
+        if crc32(text) != int(tail[8:], 16):
             raise ValueError("it was changed")
         about = json.loads(text)
         if about["segment"] != _of_segment(seqs):
@@ -131,13 +131,13 @@ def load(file: Path, seqs: Seqs, asked: Mapping[str, Any]) -> Sidecar | None:
 
 
 def _of_segment(seqs: Seqs) -> list[int]:
-    return [len(seqs), zlib.crc32(seqs.tobytes())]
+    return [len(seqs), crc32(seqs.tobytes())]
 
 
 def _crc(file: Path, end: int | None = None) -> int:
     crc, left = 0, file.stat().st_size if end is None else end
     with file.open("rb") as stream:
         while left > 0 and (block := stream.read(min(left, 1 << 20))):
-            crc = zlib.crc32(block, crc)
+            crc = crc32(block, crc)
             left -= len(block)
     return crc
