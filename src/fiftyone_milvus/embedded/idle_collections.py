@@ -7,7 +7,6 @@ the service takes for it.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import gc
 import logging
 import threading
@@ -67,19 +66,12 @@ class IdleCollections:
         if closed:
             # Milvus Lite's collection and its parts refer to each other
             gc.collect()
-            _release_memory()
+            release_memory()
 
     def _is_idle(self, key: Collection, seconds: float) -> bool:
         with self._guard:
             since = self._last.setdefault(key, time.monotonic())
             return not self._running[key] and time.monotonic() - since >= seconds
-
-
-def _release_memory() -> None:
-    """Returns to the system what is free in the allocators of Arrow and of the C library."""
-    release_memory()
-    with contextlib.suppress(OSError, AttributeError):  # only glibc has it
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _at_once() -> Call:

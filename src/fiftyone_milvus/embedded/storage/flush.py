@@ -6,6 +6,8 @@ dictionary of the floats. A reader of the files sees no difference.
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import inspect
 import os
 import types
@@ -38,8 +40,10 @@ def speed_up_memtable(col: Any) -> None:
 
 
 def release_memory() -> None:
-    """Returns the memory that a flush needed to the system."""
+    """Returns to the system what is free in the allocators of Arrow and of the C library."""
     pa.default_memory_pool().release_unused()
+    with contextlib.suppress(OSError, AttributeError, TypeError):  # only glibc has it
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def speed_up_files() -> None:
