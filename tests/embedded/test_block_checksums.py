@@ -48,9 +48,8 @@ def _verifier(content: np.ndarray, table: pa.Table) -> block_checksums.BlockChec
         compression="NONE",
         data_page_size=1 << 30,
     )
-    return block_checksums.of_file(memoryview(sink.getvalue()), {"vector": content}, _raise)[
-        "vector"
-    ]
+    file = pa.parquet.ParquetFile(sink.getvalue())
+    return block_checksums.of_file(file, {"vector": content}, _raise)["vector"]
 
 
 @pytest.mark.parametrize("dimension", [2, 7, 64, 300])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import threading
 import time
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from fiftyone_milvus.embedded.executor.parts import LivePart, Part
 from fiftyone_milvus.embedded.storage import automatic_index, codes
 from fiftyone_milvus.embedded.storage.keys import AnyKeys
 from fiftyone_milvus.embedded.storage.lists import Lists
+from fiftyone_milvus.embedded.storage.segments import MappedSegment
 from tests.support.waiting import wait_until
 
 from .test_executor import Engine
@@ -560,6 +562,42 @@ def test_a_collection_with_codes(tmp_path, small_codes, monkeypatch):
     lite.client.load_collection("c")
     truth.check(lite.client, ef=COUNT)
     lite.close()
+
+
+def test_segments_and_their_codes_are_opened_at_once(tmp_path, small_codes, monkeypatch):
+    """As many at a time as there are processors, to the same collection."""
+    vectors = np.random.default_rng(3).normal(size=(2600, 16)).astype("f4")
+    truth = Truth(vectors)
+    engine = Engine(tmp_path / "data.db", fast=True, database=Database)
+    create(engine.client)
+    for first in (0, 1300):
+        engine.client.insert("c", rows(vectors[first : first + 1300], first))
+        engine.flush("c")
+    settle(engine)
+    names = list(engine.db.get_collection("c")._segment_cache)
+    assert len(names) == len(files_of_codes(tmp_path)) == 2
+    engine.close()
+
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    # One that comes alone would wait until the barrier breaks
+    barrier = threading.Barrier(2, timeout=60)
+    plain, load_codes = MappedSegment.load.__func__, codes.load
+
+    def load(*args, **kwargs):
+        barrier.wait()
+        return plain(MappedSegment, *args, **kwargs)
+
+    def read(*args):
+        barrier.wait()
+        return load_codes(*args)
+
+    monkeypatch.setattr(MappedSegment, "load", load)
+    monkeypatch.setattr(codes, "load", read)
+    engine = Engine(tmp_path / "data.db", fast=True, database=Database)
+    engine.client.load_collection("c")
+    assert list(engine.db.get_collection("c")._segment_cache) == names
+    truth.check(engine.client)
+    engine.close()
 
 
 def test_damaged_codes_are_made_again(tmp_path, small_codes, monkeypatch):

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import functools
 import logging
+import os
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from milvus_lite.index.brute_force import BruteForceIndex
 
-from fiftyone_milvus.embedded.storage import codes, own_types, rabitq, sidecars
+from fiftyone_milvus.embedded.storage import codes, flush, own_types, rabitq, sidecars
 from fiftyone_milvus.embedded.storage.codes import Codes
 from fiftyone_milvus.embedded.storage.rabitq import Rabitq
 from fiftyone_milvus.embedded.storage.segments import MappedSegment
@@ -111,6 +113,24 @@ class RabitqIndex(AutomaticIndex):
 
 class AutomaticIndexes:
     """A part of a collection: codes are loaded, or made in the background."""
+
+    def load(self: Any) -> None:
+        """Loads the collection; the codes of several segments at once."""
+        with self._maintenance_lock, ThreadPoolExecutor(os.cpu_count()) as pool:
+            if self.load_state != "loaded":
+                list(pool.map(lambda of: self._build_or_load_segment_index(*of), self._own()))
+            super().load()  # type: ignore[misc]
+        flush.release_memory()
+
+    def _own(self: Any) -> list[tuple[MappedSegment, Any]]:
+        """The segments that have indexes of this engine, each with what specifies one."""
+        return [
+            (seg, spec)
+            for spec in self._index_specs.values()
+            if self._kind_of_index(spec) is not None and spec.index_type not in COPIED
+            for seg in self._segments_snapshot()
+            if isinstance(seg, MappedSegment) and seg.num_rows
+        ]
 
     def _build_or_load_segment_index(self: Any, seg: Any, spec: Any) -> None:
         kind = self._kind_of_index(spec)

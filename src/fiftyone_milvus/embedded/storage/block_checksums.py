@@ -112,17 +112,17 @@ def _checksums(column: pa.ChunkedArray) -> Iterator[str]:
 
 
 def of_file(
-    content: memoryview, mapped: Mapping[str, Floats], damaged: Callable[[], None]
+    file: pq.ParquetFile, mapped: Mapping[str, Floats], damaged: Callable[[], None]
 ) -> dict[str, BlockChecksums]:
     """Returns what verifies the mapped vectors of a file, by field.
 
     Args:
-        content: the whole file
+        file: the file
         mapped: its vectors
         damaged: called when a block is damaged; raises an error
     """
     recorded: dict[str, Any] = {}
-    metadata = pq.read_metadata(pa.py_buffer(content)).metadata or {}
+    metadata = file.metadata.metadata or {}
     if _KEY in metadata:
         recorded = json.loads(metadata[_KEY])
     return {
@@ -143,11 +143,12 @@ def rest(content: memoryview) -> int | None:
     Args:
         content: the whole file
     """
-    mapped = mapped_vectors(content)
+    file = pq.ParquetFile(pa.py_buffer(content))
+    mapped = mapped_vectors(content, file)
     start = np.frombuffer(content, np.uint8).__array_interface__["data"][0]
     places = sorted(
         (mapped[name].__array_interface__["data"][0] - start, mapped[name].nbytes)
-        for name in of_file(content, mapped, lambda: None)
+        for name in of_file(file, mapped, lambda: None)
     )
     crc = at = 0
     for place, size in places:

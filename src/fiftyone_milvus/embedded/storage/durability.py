@@ -39,6 +39,7 @@ from fiftyone_milvus.embedded.storage import (
 )
 from fiftyone_milvus.embedded.storage.automatic_index import AutomaticIndexes
 from fiftyone_milvus.embedded.storage.fsync import fsync_file
+from fiftyone_milvus.embedded.storage.segments import SegmentsAtOnce
 
 logger = logging.getLogger(__name__)
 
@@ -115,12 +116,25 @@ NEEDS: dict[str, tuple[str, ...]] = {
         "db:Collection",
         "engine.collection:Collection#_bg_closed",
         "engine.collection:Collection#_bg_executor",
+        "engine.collection:Collection#_index_specs",
+        "engine.collection:Collection#_maintenance_lock",
         "engine.collection:Collection#_manifest",
         "engine.collection:Collection._build_or_load_segment_index(self, seg, spec)",
         "engine.collection:Collection._cleanup_orphan_index_files(self)",
         "engine.collection:Collection._index_dir(self, partition)",
         "engine.collection:Collection._segments_snapshot(self)",
+        "engine.collection:Collection.load(self)",
         "index.brute_force:BruteForceIndex#_vectors",
+    ),
+    "segments at once": (
+        "db:Collection",
+        "engine.collection:Collection#_data_dir",
+        "engine.collection:Collection#_manifest",
+        "engine.collection:Collection#_pk_name",
+        "engine.collection:Collection#_segment_cache",
+        "engine.collection:Collection#_vector_name",
+        "engine.collection:Collection._refresh_segment_cache(self)",
+        "engine.collection:Segment",
     ),
     "remains of collections": ("db:MilvusLite._collection_dir(self, name, database_name)",),
     **power_loss.NEEDS,
@@ -303,6 +317,7 @@ class _Dropped(_Base):
 
 _COLLECTION_PARTS: dict[str, type] = {
     "automatic indexes": AutomaticIndexes,
+    "segments at once": SegmentsAtOnce,
     "checksums of indexes": checksums.IndexChecksums,
     "log": _Log,
     "flush": _Flush,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import binascii
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import repeat
 from typing import Any, Protocol
@@ -17,8 +18,6 @@ _BYTES, _DIGITS = 12, 24
 _ENTRY = _DIGITS + 4
 _BETWEEN = np.frombuffer(b'", "', dtype=np.uint8)
 _ODD = np.uint64(0x9E3779B97F4A7C15)
-_DIGIT = np.full(256, 255, dtype=np.uint8)
-_DIGIT[np.frombuffer(b"0123456789abcdef", dtype=np.uint8)] = np.arange(16)
 
 
 class ObjectIds(Sequence[str]):
@@ -315,11 +314,13 @@ def _packed(column: pa.ChunkedArray) -> npt.NDArray[np.uint8] | None:
 
 def _unhex(text: Any) -> npt.NDArray[np.uint8] | None:
     """Object IDs from their lower-case digits; None if they are other text."""
-    digits = _DIGIT[np.frombuffer(text, dtype=np.uint8)]
-    if (digits == 255).any():
+    try:
+        packed = binascii.unhexlify(text)
+    except binascii.Error:
         return None
-    packed: npt.NDArray[np.uint8] = np.left_shift(digits[::2], 4) | digits[1::2]
-    return packed.reshape(-1, _BYTES)
+    if binascii.hexlify(packed) != bytes(text):
+        return None
+    return np.frombuffer(packed, dtype=np.uint8).reshape(-1, _BYTES)
 
 
 def _range(packed: npt.NDArray[np.uint8]) -> tuple[int, int]:

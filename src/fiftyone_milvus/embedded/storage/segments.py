@@ -9,7 +9,9 @@ every key.
 from __future__ import annotations
 
 import mmap
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -45,8 +47,9 @@ class MappedSegment(segment.Segment):
         vector_field: str,
         mapped: dict[str, Floats],
         content: memoryview,
+        file: pq.ParquetFile,
     ) -> None:
-        columns = pq.read_table(pa.py_buffer(content), columns=[pk_field, "_seq"])
+        columns = file.read(columns=[pk_field, "_seq"], use_threads=False)
         self.file_path = file_path
         self.partition = partition
         self.keys = keys.of_column(columns.column(pk_field))
@@ -61,7 +64,7 @@ class MappedSegment(segment.Segment):
         self._vector_data_by_field = {name: (vectors, None) for name, vectors in mapped.items()}
         self._mapped = mapped
         self._content = content
-        self.checksums = block_checksums.of_file(content, mapped, self._damaged)
+        self.checksums = block_checksums.of_file(file, mapped, self._damaged)
         self._whole: pa.Table | None = None
 
     @classmethod
@@ -72,10 +75,11 @@ class MappedSegment(segment.Segment):
         if vector_field is not None:
             with open(file_path, "rb") as file:
                 content = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-            mapped = mapped_vectors(content)
+            parsed = pq.ParquetFile(pa.py_buffer(content))
+            mapped = mapped_vectors(content, parsed)
             if vector_field in mapped:
-                return cls(file_path, partition, pk_field, vector_field, mapped, content)
-            if block_checksums.of_file(content, mapped, lambda: None):
+                return cls(file_path, partition, pk_field, vector_field, mapped, content, parsed)
+            if block_checksums.of_file(parsed, mapped, lambda: None):
                 verification.require_intact(file_path)
         return segment.Segment.load.__func__(
             segment.Segment, file_path, partition, pk_field, vector_field
@@ -208,6 +212,28 @@ class MappedSegment(segment.Segment):
             )
             columns.append(pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1]))
         return pa.table(columns, names=names)
+
+
+class SegmentsAtOnce:
+    """A part of a collection: opens several data files at once, not one after the other."""
+
+    def _refresh_segment_cache(self: Any) -> None:
+        new = {
+            (partition, name): os.path.join(self._data_dir, "partitions", partition, name)
+            for partition, names in self._manifest.get_all_data_files().items()
+            for name in names
+            if (partition, name) not in self._segment_cache
+        }
+        there = {key: file for key, file in new.items() if os.path.exists(file)}
+
+        def load(key: tuple[str, str]) -> Any:
+            keys = {"pk_field": self._pk_name, "vector_field": self._vector_name}
+            return collection.Segment.load(file_path=there[key], partition=key[0], **keys)
+
+        if len(there) > 1:
+            with ThreadPoolExecutor(os.cpu_count()) as pool:
+                self._segment_cache.update(zip(there, pool.map(load, there), strict=True))
+        super()._refresh_segment_cache()  # type: ignore[misc]
 
 
 def are_mapped() -> bool:

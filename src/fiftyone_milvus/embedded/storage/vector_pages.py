@@ -17,24 +17,25 @@ _NEXT_INTEGER = 0x15
 _HEADER_BYTES = 128
 
 
-def mapped_vectors(content: memoryview) -> dict[str, Floats]:
+def mapped_vectors(content: memoryview, file: pq.ParquetFile | None = None) -> dict[str, Floats]:
     """Returns the vector columns of a Parquet file that can be used where they are.
 
     Args:
         content: the whole file
+        file (None): the same, where it is parsed already
 
     Returns:
         a ``num_rows x num_dims`` float32 array for each column of vectors, without a copy; columns
         in several pages, compressed, or with nulls are left out
     """
-    file = pq.ParquetFile(pa.py_buffer(content))
+    file = file or pq.ParquetFile(pa.py_buffer(content))
     if file.metadata.num_row_groups != 1:
         return {}
-    group, found = file.metadata.row_group(0), {}
+    group, schema, found = file.metadata.row_group(0), file.schema_arrow, {}
     for number in range(group.num_columns):
         column = group.column(number)
         name = column.path_in_schema.partition(".")[0]
-        kind = file.schema_arrow.field(name).type
+        kind = schema.field(name).type
         if not (pa.types.is_fixed_size_list(kind) and pa.types.is_float32(kind.value_type)):
             continue
         values = group.num_rows * kind.list_size
