@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
+import mmap
+import os
 import shutil
+import sys
+import threading
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,8 +20,10 @@ from pymilvus import MilvusClient, MilvusException
 
 from fiftyone_milvus.embedded.database import Database
 from fiftyone_milvus.embedded.self_test import choose_mode
-from fiftyone_milvus.embedded.storage import block_checksums, verification
+from fiftyone_milvus.embedded.storage import block_checksums, crc, verification, verified_ahead
+from fiftyone_milvus.embedded.storage.segments import MappedSegment
 from fiftyone_milvus.embedded.storage.vector_pages import mapped_vectors
+from tests.support.waiting import wait_until
 
 from .test_executor import DIM, Engine, create
 
@@ -78,6 +86,62 @@ def test_what_is_read_is_verified_and_no_more(dimension, chunks):
                 verifier.verify(rows)
         with pytest.raises(_Damaged):
             verifier.verify_all()
+
+
+def test_runs_of_blocks_are_verified_at_once_and_each_damage_is_found(monkeypatch):
+    """Whole runs, cut off ones at both ends, and a last block that is shorter."""
+    monkeypatch.setattr(block_checksums, "_RUN", 4)
+    content = np.random.default_rng(1).normal(size=(331, 24)).astype("f4")
+    table = pa.table({"vector": pa.FixedSizeListArray.from_arrays(pa.array(content.ravel()), 24)})
+    raw, size = content.tobytes(), 4 * 24
+    intact = _verifier(content, table)
+    runs = [zlib.crc32(raw[at : at + 4 * BLOCK]) for at in range(0, len(raw), 4 * BLOCK)]
+    assert intact._runs.tolist() == runs[:-1]
+    sizes = []
+
+    def counting(data: Any) -> int:
+        sizes.append(len(data))
+        return zlib.crc32(data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(block_checksums, "crc32", counting)
+        intact.verify_all()
+    assert sizes.count(4 * BLOCK) == len(runs) - 1
+    assert sum(sizes) == len(raw)
+
+    for at in range(0, len(raw), 401):
+        changed = content.copy()
+        changed.view(np.uint8).reshape(-1)[at] ^= 16
+        verifier = _verifier(changed, table)
+        first, last = at // BLOCK * BLOCK // size, -(-(at // BLOCK + 1) * BLOCK // size)
+        verifier.verify(slice(0, first))
+        for start in {0, max(0, first - 30), first}:
+            with pytest.raises(_Damaged):
+                verifier.verify(slice(start, min(last, len(content))))
+        with pytest.raises(_Damaged):
+            verifier.verify_cached(lambda: True)
+
+
+def test_what_is_not_cached_or_not_needed_any_more_is_not_read_ahead(tmp_path, monkeypatch):
+    monkeypatch.setattr(block_checksums, "_RUN", 4)
+    rows = mmap.PAGESIZE // 8
+    content = np.random.default_rng(2).normal(size=(rows, 64)).astype("f4")
+    table = pa.table({"vector": pa.FixedSizeListArray.from_arrays(pa.array(content.ravel()), 64)})
+    file = tmp_path / "vectors"
+    with file.open("wb") as stream:
+        stream.truncate(content.nbytes)  # a hole, of which nothing is in memory
+    with file.open("r+b") as stream:
+        vectors = np.frombuffer(mmap.mmap(stream.fileno(), 0), "f4").reshape(rows, 64)
+        verifier = _verifier(vectors, table)
+        verifier.verify_cached(lambda: True)  # the zeros there would be damage
+        half = content.nbytes // 2
+        os.pwrite(stream.fileno(), content.tobytes()[:half], 0)
+        verifier.verify_cached(lambda: False)
+        assert verifier._left.all()
+        verifier.verify_cached(lambda: True)
+    assert np.flatnonzero(verifier._left).tolist() == [*range(half // BLOCK, 2 * half // BLOCK)]
+    with pytest.raises(_Damaged):
+        verifier.verify_all()
 
 
 @pytest.fixture(scope="module")
@@ -204,3 +268,47 @@ def test_the_doctor_and_plain_mode_read_all(written, opened, tmp_path):
     assert damage.what == "was changed"
     with pytest.raises(verification.DamagedError):
         verification.check(folder)
+
+
+def test_vectors_are_verified_before_searches_need_them(written, opened, monkeypatch):
+    monkeypatch.setattr(verified_ahead, "MIN_BYTES", 1)
+    verifiers = []
+    load = MappedSegment.load.__func__
+
+    def loaded(*args, **kwargs):
+        found = load(MappedSegment, *args, **kwargs)
+        verifiers.extend(found.checksums.values())
+        return found
+
+    monkeypatch.setattr(MappedSegment, "load", loaded)
+    client = opened(None)
+    client.load_collection("rows")
+    wait_until(lambda: verifiers and all(one._is_done for one in verifiers))
+    assert _search(client, written[1][3]) == _nearest(written[1], written[1][3], [*range(ROWS)])
+
+
+def test_damage_that_is_found_ahead_is_an_error_of_each_search(written, opened, monkeypatch):
+    monkeypatch.setattr(verified_ahead, "MIN_BYTES", 1)
+    client = opened(_place(written, 300))
+    client.load_collection("rows")
+    wait_until(lambda: all(thread.name != "verify-ahead" for thread in threading.enumerate()))
+    for _ in range(2):
+        with pytest.raises(MilvusException, match="collection 'rows' is damaged"):
+            _search(client, written[1][20])
+
+
+def test_checksums_are_those_of_zlib_with_and_without_zlib_ng(monkeypatch):
+    data = np.random.default_rng(3).bytes(70_000)
+    sizes = (0, 1, 7, 64, 4096, 5121, 70_000)
+    try:
+        for module in (crc.crc32.__module__, "zlib"):
+            assert importlib.reload(crc).crc32.__module__ == module
+            for size in sizes:
+                part = memoryview(data)[:size]
+                assert crc.crc32(part) == zlib.crc32(part)
+                assert crc.crc32(part, 77) == zlib.crc32(part, 77)
+            monkeypatch.setitem(sys.modules, "zlib_ng", None)
+            monkeypatch.delitem(sys.modules, "zlib_ng.zlib_ng", raising=False)
+    finally:
+        monkeypatch.undo()
+        importlib.reload(crc)

@@ -40,6 +40,7 @@ from fiftyone_milvus.embedded.storage import (
 from fiftyone_milvus.embedded.storage.automatic_index import AutomaticIndexes
 from fiftyone_milvus.embedded.storage.fsync import fsync_file
 from fiftyone_milvus.embedded.storage.segments import SegmentsAtOnce
+from fiftyone_milvus.embedded.storage.verified_ahead import VerifiedAhead
 
 logger = logging.getLogger(__name__)
 
@@ -125,6 +126,13 @@ NEEDS: dict[str, tuple[str, ...]] = {
         "engine.collection:Collection._segments_snapshot(self)",
         "engine.collection:Collection.load(self)",
         "index.brute_force:BruteForceIndex#_vectors",
+    ),
+    "vectors verified ahead": (
+        "db:Collection",
+        "engine.collection:Collection#_bg_closed",
+        "engine.collection:Collection._segments_snapshot(self)",
+        "engine.collection:Collection.load(self)",
+        "engine.collection:Collection.load_state",
     ),
     "segments at once": (
         "db:Collection",
@@ -316,6 +324,7 @@ class _Dropped(_Base):
 
 
 _COLLECTION_PARTS: dict[str, type] = {
+    "vectors verified ahead": VerifiedAhead,
     "automatic indexes": AutomaticIndexes,
     "segments at once": SegmentsAtOnce,
     "checksums of indexes": checksums.IndexChecksums,

@@ -90,6 +90,11 @@ class MappedSegment(segment.Segment):
         """The number of rows, dead ones too."""
         return len(self.seqs)
 
+    @property
+    def vector_bytes(self) -> int:
+        """The size of all vectors that are mapped."""
+        return sum(vectors.nbytes for vectors in self._mapped.values())
+
     def _damaged(self) -> None:
         verification.require_intact(self.file_path)
 
