@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -55,11 +56,14 @@ class Queries(CollectionBase):
         Raises:
             FiftyOneMilvusError: if Milvus can't be reached or refuses
         """
-        return self._session.segments(
-            lambda: SegmentState(
-                self.count() - self.count(sealed_only=True), self.sealed_segments()
-            )
-        )
+        return self._session.segments(self._ask_segments)
+
+    def _ask_segments(self) -> SegmentState:
+        # One after the other, they would take longer than the search that waits for them
+        with ThreadPoolExecutor(2, thread_name_prefix="fiftyone-milvus") as pool:
+            segments = pool.submit(self.sealed_segments)
+            sealed = pool.submit(self.count, sealed_only=True)
+            return SegmentState(self.count() - sealed.result(), segments.result())
 
     @property
     def knows_segments(self) -> bool:
