@@ -63,6 +63,33 @@ def test_reads_after_a_delete_are_strong(clock: list[float]) -> None:
     assert session.read_level("Session") == "Session"
 
 
+def test_deleted_rows_count_until_they_are_sealed() -> None:
+    session = Session()
+    assert session.stored(9_000, 50) == 9_000
+    session.changed(deleted=True, rows=8_000)
+    assert session.stored(1_000, 50) == 9_000
+    session.changed(deleted=True, rows=500)
+    assert session.stored(1_000, 550) == 9_000, "500 were deleted from sealed segments"
+    assert session.stored(1_000, 0) == 9_000, "a compaction removed them"
+    assert session.stored(0, 0) == 0
+    assert session.stored(10, 0) == 8_010, "a segment without a living row may still grow"
+    session.sealed()
+    assert session.stored(10, 0) == 8_010, "it is sealed, but still loaded"
+    session.changed(deleted=True, rows=5)
+    assert session.stored(10, 8_000) == 15
+    assert session.stored(0, 8_000) == 0
+    assert session.stored(10, 8_000) == 15
+
+
+def test_rows_of_a_segment_that_was_sealed_are_forgotten() -> None:
+    session = Session()
+    session.changed(deleted=True, rows=8_000)
+    session.sealed()
+    session.changed(deleted=True, rows=5)
+    assert session.stored(0, 0) == 0
+    assert session.stored(10, 0) == 15
+
+
 def test_a_dropped_collection_is_forgotten() -> None:
     key = ("address", None, "name")
     consistency.session(key).changed(deleted=True)

@@ -7,6 +7,7 @@ view than are asked for: the rest of an answer is far, where approximate indexes
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import fiftyone.brain as fob
@@ -138,3 +139,53 @@ def test_every_metric_is_exact_before_rows_are_indexed(engine, metric, monkeypat
         assert np.mean([oracle.recall(n.ids, t, K) for n, t in zip(found, trues)]) >= 0.99
     finally:
         indexed.drop()
+
+
+@pytest.mark.parametrize("engine", ["server"], indirect=True)
+def test_most_rows_are_deleted_before_they_are_sealed(engine):
+    """Few are left, but Milvus still searches by lists of all of them, the nearest without one."""
+    count, clusters = 6 * PART, 40
+    rng = np.random.default_rng(11)
+    centers = rng.normal(size=(clusters, DIM))
+    labels = rng.integers(0, clusters, count)
+    data = (centers[labels] + rng.normal(scale=0.6, size=(count, DIM))).astype(np.float32)
+    with _uploaded(engine, data) as indexed:
+        gone = labels >= clusters // 10
+        indexed.index.remove_from_index(np.array(indexed.ids)[gone])
+        for i in np.array(indexed.ids)[gone]:
+            del indexed.vectors[i]
+        assert indexed.index._collection.count() < UNSEALED
+        queries = np.concatenate([centers[-5:], centers[:3], rng.normal(size=(8, DIM))])
+        _check_exact(indexed, queries.astype(np.float32))
+
+
+@contextmanager
+def _uploaded(engine: Any, data: Any) -> Iterator[Indexed]:
+    """An index of rows of which none is sealed."""
+    dataset = image_dataset(len(data))
+    ids = dataset.values("id")
+    index = fob.compute_similarity(
+        dataset, embeddings=False, brain_key=KEY, backend="milvus", metric="cosine", **engine.kwargs
+    )
+    indexed = Indexed(dataset, index, "cosine", dict(zip(ids, data)), dict(engine.kwargs))
+    try:
+        for start in range(0, len(data), PART):
+            index.add_to_index(data[start : start + PART], np.array(ids[start : start + PART]))
+        index._collection.wait_until_loaded()
+        assert index._collection.segment_state().growing == len(data)
+        yield indexed
+    finally:
+        indexed.drop()
+
+
+def _check_exact(indexed: Indexed, queries: Any) -> None:
+    half = indexed.dataset.match(F("number") % 2 == 0)
+    inside = set(half.values("id"))
+    for query in queries:
+        true = indexed.true(query[np.newaxis])
+        (found,) = indexed.index._searcher.nearest(query[np.newaxis], K)
+        oracle.check_ranking(found.ids, true, K, reported=found.distances)
+        scope = indexed.index._view_scope(half)
+        (found,) = indexed.index._searcher.nearest(query[np.newaxis], K, scope)
+        among = {i: d for i, d in true.items() if i in inside}
+        oracle.check_ranking(found.ids, among, K, reported=found.distances)

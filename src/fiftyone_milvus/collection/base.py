@@ -277,7 +277,7 @@ class CollectionBase:
             FiftyOneMilvusError: if Milvus can't be reached or refuses
         """
         self._call(self._request("flush"), reads=False, retry=retry)
-        self._session.changed()
+        self._session.sealed()
 
     def drop(self) -> bool:
         """Drops the collection if it exists.

@@ -22,7 +22,8 @@ class SegmentState(NamedTuple):
     """The loaded segments of a collection on a server.
 
     Attributes:
-        growing: the number of rows that are not sealed yet
+        growing: the number of rows that are not sealed yet, and of those that this process may have
+            deleted among them: Milvus searches these too. 0 if none is left
         sealed: the rows of each sealed segment, deleted ones included, and whether it is indexed;
             None where Milvus does not tell
     """
@@ -38,16 +39,44 @@ class Session:
         self._changed = self._deleted = float("-inf")
         self._confirmed = True
         self._segments: tuple[float, SegmentState] | None = None
+        self._hidden = self._sealed = 0
+        self._dead: int | None = None
 
-    def changed(self, *, deleted: bool = False) -> None:
-        """Notes that this process wrote or deleted rows, or had segments sealed or loaded.
+    def changed(self, *, deleted: bool = False, rows: int = 0) -> None:
+        """Notes that this process wrote or deleted rows, or had segments loaded.
 
         Args:
             deleted (False): whether rows were deleted or replaced
+            rows (0): how many were deleted, at most; not those that were replaced
         """
         self._changed = time.monotonic()
+        self._hidden += rows
         if deleted:
             self._deleted, self._confirmed = self._changed, False
+
+    def sealed(self) -> None:
+        """Notes that this process had all rows sealed."""
+        self._sealed = self._hidden
+        self.changed()
+
+    def stored(self, growing: int, dead: int) -> int:
+        """Returns how many rows growing segments may hold, with those deleted by this process.
+
+        Args:
+            growing: how many there are, without deleted ones
+            dead: how many deleted rows sealed segments hold
+
+        Returns:
+            0 if ``growing`` is 0
+        """
+        # Fewer than before were removed by a compaction
+        found = max(0, dead - (dead if self._dead is None else self._dead))
+        self._hidden, self._sealed = max(0, self._hidden - found), max(0, self._sealed - found)
+        self._dead = dead
+        if not growing:
+            self._hidden, self._sealed = max(0, self._hidden - self._sealed), 0
+            return 0
+        return growing + self._hidden
 
     def read_level(self, level: str) -> str:
         """Returns the consistency level at which to read.

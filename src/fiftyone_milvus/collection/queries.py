@@ -63,7 +63,9 @@ class Queries(CollectionBase):
         with ThreadPoolExecutor(2, thread_name_prefix="fiftyone-milvus") as pool:
             segments = pool.submit(self.sealed_segments)
             sealed = pool.submit(self.count, sealed_only=True)
-            return SegmentState(self.count() - sealed.result(), segments.result())
+            growing, found = self.count() - sealed.result(), segments.result()
+        stored = sum(rows for rows, _ in found or ())
+        return SegmentState(self._session.stored(growing, stored - sealed.result()), found)
 
     @property
     def knows_segments(self) -> bool:

@@ -146,7 +146,7 @@ class Writes(Reads):
                     expression = filters.ids_in(layout.id_field, twice)
                     delete = self._request("delete", filter=expression, partition_name=name)
                     self._call(delete, reads=False)
-                    self._session.changed(deleted=True)
+                    self._session.changed(deleted=True, rows=len(twice))
         return found
 
     def change(self, values: Mapping[str, Mapping[str, Any]]) -> int:
@@ -196,10 +196,11 @@ class Writes(Reads):
             FiftyOneMilvusError: if Milvus can't be reached or refuses
         """
         self._recent = None
-        for part in filters.batches(list(ids)):
+        ids = list(ids)
+        for part in filters.batches(ids):
             expression = filters.ids_in(self.layout.id_field, part)
             self._call(self._request("delete", filter=expression), reads=False)
-        self._session.changed(deleted=True)
+        self._session.changed(deleted=True, rows=len(ids))
 
     @property
     def _misplaces_upserts(self) -> bool:

@@ -34,6 +34,8 @@ MOST_INDEXED = 200_000
 _EVERY = {"cosine": -1.01, "dotproduct": -1e30, "euclidean": 1e30}
 """The score that every row is better than."""
 
+_ROUNDING = 4 * float(np.finfo(np.float32).eps)
+
 _DEPTH = 2_048
 """The rows within the radius where there are more indexed ones than :data:`MOST_INDEXED`."""
 
@@ -75,6 +77,8 @@ def nearest(
     except EngineError as error:
         logger.debug("The index type has no range search: %s", error)
         return found
+    if _compares_all(collection) and any(map(_stopped_early, within, found)):
+        return None
     if any(len(n.ids) < limit for n in within):
         size = min(limit, collection.count())
         if any(len(n.ids) < size for n in within):
@@ -87,8 +91,7 @@ def _within(
 ) -> list[Neighbors]:
     """Searches within a radius that all rows are within, or many."""
     radius = _EVERY[calls.metric]
-    sealed = calls.collection.segment_state().sealed
-    if sum(rows for rows, indexed in sealed or () if indexed) > MOST_INDEXED:
+    if not _compares_all(calls.collection):
         depth = min(calls.window, max(limit, _DEPTH))
         many = [n for n in calls.search(queries, depth, params=params) if n.ids]
         last = [float(to_scores(n.distances, calls.metric)[-1]) for n in many]
@@ -96,6 +99,23 @@ def _within(
         widest = max if calls.metric == "euclidean" else min
         radius = widest(last, default=radius)
     return calls.search(queries, limit, params={**(params or {}), "radius": radius})
+
+
+def _compares_all(collection: MilvusCollection) -> bool:
+    sealed = collection.segment_state().sealed
+    return sum(rows for rows, indexed in sealed or () if indexed) <= MOST_INDEXED
+
+
+def _stopped_early(within: Neighbors, found: Neighbors) -> bool:
+    """Whether a range search lacks a row that is nearer than its last.
+
+    It ends at lists whose rows were all deleted, and then not even the nearest lists are sure.
+    """
+    if not within.ids:
+        return False
+    last = float(within.distances[-1])
+    nearer = found.distances < last - _ROUNDING * max(1.0, abs(last))
+    return bool(nearer.any()) and not {*found.where(nearer).ids} <= {*within.ids}
 
 
 def _union(one: Neighbors, other: Neighbors, limit: int) -> Neighbors:
