@@ -164,6 +164,10 @@ class AppPage:
         expect(self._card).to_contain_text("Failed")
         return toast.strip(), self._card.inner_text().strip().splitlines()[-1]
 
+    def show_pictures(self) -> None:
+        """Draws the pictures in the grid, which tests leave out."""
+        self._page.evaluate("document.getElementById('no-pictures').remove()")
+
     def screenshot(self, path: str | Path) -> None:
         """Saves what the tab shows, with the mouse out of the way."""
         self._page.mouse.move(0, 0)

@@ -54,6 +54,7 @@ def photo_app(photos: fo.Dataset, server: AppServer, open_app: OpenApp) -> AppPa
 
 def opened(app: AppPage) -> AppPage:
     app.tab.set_viewport_size(SIZE)
+    app.show_pictures()
     return app
 
 

@@ -52,6 +52,7 @@ def test_tasks(
     server = start_server()
     digits = scans.dataset("tasks")
     app = open_app(server, digits)
+    app.show_pictures()
     panel = MilvusPanelPage(app)
     with counted(panel, "create an index of 300 images with a model"):
         panel.click("Create index")
@@ -85,6 +86,7 @@ def test_tasks(
 
     photos: fo.Dataset = tiles.dataset("task-photos", tmp_path)
     app = open_app(server, photos)
+    app.show_pictures()
     panel = MilvusPanelPage(app)
     with counted(panel, "review 20 groups of duplicates, and tag the rest"):
         panel.act(tiles.KEY, "Duplicates")
