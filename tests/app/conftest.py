@@ -43,7 +43,8 @@ document.addEventListener("DOMContentLoaded", () => {
 """
 
 # Each picture in the grid is a layer of its own, which the browser looks at for all that it draws:
-# a sixth of its time. What tests read there are the numbers on top; AppPage.show_pictures undoes it
+# a sixth of its time. What tests read there are the numbers on top. Where a test is about all that
+# a user sees, AppPage.show_pictures undoes it
 _NO_PICTURES = """
 document.addEventListener("DOMContentLoaded", () => {
     const style = document.createElement("style")
@@ -53,7 +54,7 @@ document.addEventListener("DOMContentLoaded", () => {
 })
 """
 
-# In a small heap, garbage is collected again and again: a seventh of its time
+# In a small heap, garbage is collected again and again: 7 % of a trace of a walk
 _HEAP = "--min-semi-space-size=32 --max-semi-space-size=64 --initial-heap-size=512"
 
 # A test that goes well does not wait; where others use the cores too, 5 seconds are not enough

@@ -166,7 +166,7 @@ class AppPage:
 
     def show_pictures(self) -> None:
         """Draws the pictures in the grid, which tests leave out."""
-        self._page.evaluate("document.getElementById('no-pictures').remove()")
+        self._page.evaluate("document.getElementById('no-pictures')?.remove()")
 
     def screenshot(self, path: str | Path) -> None:
         """Saves what the tab shows, with the mouse out of the way."""

@@ -91,4 +91,6 @@ def test_enabling_is_all_that_the_app_needs(
     server = start_server(environment)
     answer = server.execute("@test/indexer/index", dataset.name)
     assert answer == {"class": "fiftyone_milvus.index", "size": len(dataset)}
-    scans.check(open_app(server, dataset).search_by_image(3), 3)
+    app = open_app(server, dataset)
+    app.show_pictures()
+    scans.check(app.search_by_image(3), 3)

@@ -38,6 +38,7 @@ def test_searches_in_a_small_window(
 ) -> None:
     installation.install()
     app = open_app(engine_server, dataset)
+    app.show_pictures()  # all as a user sees it
     app.tab.set_viewport_size({"width": 1280, "height": 800})
     panel = MilvusPanelPage(app)
 
