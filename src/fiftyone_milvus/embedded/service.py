@@ -80,6 +80,10 @@ class Service:
         self._began = time.monotonic()
         self._files: list[Path] = []
         self._database = open_database(path)
+        # Before it can be seen, as who sees it may end it
+        for name in ("SIGTERM", "SIGINT", "SIGBREAK"):
+            if hasattr(signal, name):
+                signal.signal(getattr(signal, name), lambda *_: self.end())
         try:
             self._listen(service_file.load_or_create(path))
         except BaseException:
@@ -226,9 +230,6 @@ def serve(path: Path, lifetime: Lifetime, announce: Callable[[dict[str, Any]], N
         announce: called once, when the service is ready
     """
     service = Service(path, lifetime)
-    for name in ("SIGTERM", "SIGINT", "SIGBREAK"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), lambda *_: service.end())
     logger.info("serving '%s' at %s", path, service.addresses.address)
     announce({"ready": os.getpid()})
     service.run()
