@@ -27,7 +27,7 @@ from fiftyone_milvus.embedded import control_client, service_file, services
 from fiftyone_milvus.errors import EmbeddedServiceError, UnreachableError
 from tests.cli.support import enter, read
 from tests.faults.wire import Wire
-from tests.support.processes import alive
+from tests.support.processes import alive, freeze
 from tests.support.servers import MilvusServer
 from tests.support.waiting import PATIENCE, wait_until
 
@@ -52,7 +52,7 @@ def served() -> Iterator[Path]:
 
 @contextmanager
 def frozen(pid: int) -> Iterator[None]:
-    os.kill(pid, signal.SIGSTOP)
+    freeze(pid)
     try:
         yield
     finally:

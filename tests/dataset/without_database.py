@@ -10,12 +10,14 @@ import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import fiftyone as fo
+import psutil
 
 uri, pid, path, folder = sys.argv[1:]
 fo.config.database_uri = uri
@@ -153,6 +155,9 @@ def state() -> Any:
 
 before = state()
 os.kill(int(pid), signal.SIGSTOP)
+threads = [psutil.Process(thread.id) for thread in psutil.Process(int(pid)).threads()]
+while any(thread.status() != "stopped" for thread in threads):
+    time.sleep(0.01)
 frozen = calls()
 os.kill(int(pid), signal.SIGCONT)
 availability._next = 0.0
