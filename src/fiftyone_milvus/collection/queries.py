@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -59,13 +58,9 @@ class Queries(CollectionBase):
         return self._session.segments(self._ask_segments)
 
     def _ask_segments(self) -> SegmentState:
-        # One after the other, they would take longer than the search that waits for them
-        with ThreadPoolExecutor(2, thread_name_prefix="fiftyone-milvus") as pool:
-            segments = pool.submit(self.sealed_segments)
-            sealed = pool.submit(self.count, sealed_only=True)
-            growing, found = self.count() - sealed.result(), segments.result()
+        sealed, found = self.count(sealed_only=True), self.sealed_segments()
         stored = sum(rows for rows, _ in found or ())
-        return SegmentState(self._session.stored(growing, stored - sealed.result()), found)
+        return SegmentState(self._session.stored(self.count() - sealed, stored - sealed), found)
 
     @property
     def knows_segments(self) -> bool:

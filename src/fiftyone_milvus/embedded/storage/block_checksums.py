@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
+from zlib_ng.zlib_ng import crc32
 
 from fiftyone_milvus.embedded.storage import page_cache
-from fiftyone_milvus.embedded.storage.crc import crc32
 from fiftyone_milvus.embedded.storage.vector_pages import Floats, mapped_vectors
 
 Checksums = npt.NDArray[np.uint32]

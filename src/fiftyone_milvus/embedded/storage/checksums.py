@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
+from zlib_ng.zlib_ng import crc32
 
 from fiftyone_milvus.embedded.storage import block_checksums
-from fiftyone_milvus.embedded.storage.crc import crc32
 
 logger = logging.getLogger(__name__)
 

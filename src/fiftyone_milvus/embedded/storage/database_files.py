@@ -11,9 +11,10 @@ import json
 import logging
 from pathlib import Path
 
+from zlib_ng.zlib_ng import crc32
+
 from fiftyone_milvus.embedded.storage import quarantine
 from fiftyone_milvus.embedded.storage.checksums import write_whole
-from fiftyone_milvus.embedded.storage.crc import crc32
 from fiftyone_milvus.embedded.storage.verification import DamagedError
 
 logger = logging.getLogger(__name__)

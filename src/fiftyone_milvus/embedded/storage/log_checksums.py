@@ -15,8 +15,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from zlib_ng.zlib_ng import crc32
+
 from fiftyone_milvus.embedded.internals import Replacements
-from fiftyone_milvus.embedded.storage.crc import crc32
 
 KINDS = ("data", "delta")
 

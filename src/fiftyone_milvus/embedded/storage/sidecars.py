@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from zlib_ng.zlib_ng import crc32
 
-from fiftyone_milvus.embedded.storage.crc import crc32
 from fiftyone_milvus.embedded.storage.fsync import fsync_file
 
 logger = logging.getLogger(__name__)
